@@ -1,0 +1,1 @@
+//! Views, masks, errors, threads and scratch memory shared by the Gristmill kernels.

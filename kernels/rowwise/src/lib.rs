@@ -1,0 +1,1 @@
+//! Row-wise Transformer kernels: softmax, bias and activation, argmax, embedding.

@@ -1,0 +1,210 @@
+//! The token over 512-bit registers: AVX-512 F, BW, DQ and VL.
+
+use crate::token::{intrinsics, memory, x86_token};
+use crate::{Isa, Kernel, Level, bf16, f16};
+use std::arch::x86_64::*;
+
+x86_token! {
+    /// Proof that the CPU has AVX-512 F, BW, DQ and VL, and with them AVX2, FMA and F16C.
+    Avx512, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"
+}
+
+/// Nearest even, no exceptions raised.
+const ROUND: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+
+impl Avx512 {
+    /// Bits of bf16 in the low half of each lane: nearest even, subnormals kept, NaN quiet. The conversion
+    /// instruction would flush subnormals.
+    #[inline(always)]
+    fn narrow_bf16(self, v: __m512) -> __m256i {
+        // SAFETY: the token proves AVX-512 F; registers only.
+        unsafe {
+            let x = _mm512_castps_si512(v);
+            let high = _mm512_srli_epi32::<16>(x);
+            let odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(_mm512_add_epi32(x, _mm512_set1_epi32(0x7fff)), odd);
+            let quiet = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+            _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(_mm512_srli_epi32::<16>(rounded), nan, quiet))
+        }
+    }
+
+    #[inline(always)]
+    fn widen_bf16(self, v: __m256i) -> __m512 {
+        // SAFETY: the token proves AVX-512 F; registers only.
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(v))) }
+    }
+
+    /// The two halves.
+    #[inline(always)]
+    fn halves(self, v: __m512) -> (__m256, __m256) {
+        // SAFETY: the token proves AVX-512 DQ; registers only.
+        unsafe { (_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)) }
+    }
+}
+
+// SAFETY: every instruction used is in the token's feature list, and each operation touches what its documentation
+// names: masked loads and stores do not touch the lanes outside their mask.
+unsafe impl Isa for Avx512 {
+    const LEVEL: Level = Level::Avx512;
+    const FUSED: bool = true;
+    const LANES: usize = 16;
+    const REGISTERS: usize = 32;
+
+    type F32 = __m512;
+    type I32 = __m512i;
+    type Mask = __mmask16;
+    type Tail = __mmask16;
+    type Row = [__m512; 1];
+    type Lanes64 = [__m512; 4];
+
+    #[inline]
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: the token proves that the CPU has the features of `entry`.
+        unsafe { self.entry(kernel) }
+    }
+
+    #[inline(always)]
+    fn splat_row(self, x: f32) -> Self::Row {
+        [self.splat(x); 1]
+    }
+    #[inline(always)]
+    fn splat_lanes64(self, x: f32) -> Self::Lanes64 {
+        [self.splat(x); 4]
+    }
+    #[inline(always)]
+    fn tail(self, n: usize) -> __mmask16 {
+        ((1u32 << n.min(16)) - 1) as __mmask16
+    }
+    #[inline(always)]
+    fn tail_mask(self, tail: __mmask16) -> __mmask16 {
+        tail
+    }
+
+    memory! {
+        fn load(self, p: *const f32) -> __m512 = _mm512_loadu_ps(p);
+        fn store(self, p: *mut f32, v: __m512) = _mm512_storeu_ps(p, v);
+        fn load_tail(self, p: *const f32, tail: __mmask16) -> __m512 = _mm512_maskz_loadu_ps(tail, p);
+        fn store_tail(self, p: *mut f32, v: __m512, tail: __mmask16) = _mm512_mask_storeu_ps(p, tail, v);
+        fn load_f16(self, p: *const f16) -> __m512 = _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()));
+        fn store_f16(self, p: *mut f16, v: __m512) = _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<ROUND>(v));
+        fn load_tail_f16(self, p: *const f16, tail: __mmask16) -> __m512 = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(tail, p.cast()));
+        fn store_tail_f16(self, p: *mut f16, v: __m512, tail: __mmask16) = _mm256_mask_storeu_epi16(p.cast(), tail, _mm512_cvtps_ph::<ROUND>(v));
+        fn load_bf16(self, p: *const bf16) -> __m512 = self.widen_bf16(_mm256_loadu_si256(p.cast()));
+        fn store_bf16(self, p: *mut bf16, v: __m512) = _mm256_storeu_si256(p.cast(), self.narrow_bf16(v));
+        fn load_tail_bf16(self, p: *const bf16, tail: __mmask16) -> __m512 = self.widen_bf16(_mm256_maskz_loadu_epi16(tail, p.cast()));
+        fn store_tail_bf16(self, p: *mut bf16, v: __m512, tail: __mmask16) = _mm256_mask_storeu_epi16(p.cast(), tail, self.narrow_bf16(v));
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(self, src: *const f32, src_stride: isize, dst: *mut f32, dst_stride: usize) {
+        // SAFETY: the token proves AVX-512 F; the caller that the 16 rows are readable and the 16 columns writable.
+        unsafe {
+            let mut r = [_mm512_setzero_ps(); 16];
+            for (i, row) in r.iter_mut().enumerate() {
+                *row = _mm512_loadu_ps(src.offset(i as isize * src_stride));
+            }
+            // 4 x 4 blocks inside 128-bit lanes: u[4g + j], lane L = column 4L + j of rows 4g .. 4g + 4.
+            let mut u = [_mm512_setzero_ps(); 16];
+            for g in 0..4 {
+                let (a, b, c, d) = (r[4 * g], r[4 * g + 1], r[4 * g + 2], r[4 * g + 3]);
+                let (ab_lo, ab_hi) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                let (cd_lo, cd_hi) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                let pd = |x, y| (_mm512_castps_pd(x), _mm512_castps_pd(y));
+                let ((lo0, lo1), (hi0, hi1)) = (pd(ab_lo, cd_lo), pd(ab_hi, cd_hi));
+                u[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(lo0, lo1));
+                u[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(lo0, lo1));
+                u[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(hi0, hi1));
+                u[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(hi0, hi1));
+            }
+            // Then 4 x 4 blocks of whole lanes.
+            for j in 0..4 {
+                let (a, b, c, d) = (u[j], u[4 + j], u[8 + j], u[12 + j]);
+                let (ab_even, ab_odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+                let (cd_even, cd_odd) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+                _mm512_storeu_ps(dst.add(j * dst_stride), _mm512_shuffle_f32x4::<0x88>(ab_even, cd_even));
+                _mm512_storeu_ps(dst.add((4 + j) * dst_stride), _mm512_shuffle_f32x4::<0x88>(ab_odd, cd_odd));
+                _mm512_storeu_ps(dst.add((8 + j) * dst_stride), _mm512_shuffle_f32x4::<0xdd>(ab_even, cd_even));
+                _mm512_storeu_ps(dst.add((12 + j) * dst_stride), _mm512_shuffle_f32x4::<0xdd>(ab_odd, cd_odd));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, p: *const T) {
+        // SAFETY: a prefetch never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
+    intrinsics! {
+        fn splat(x: f32) -> __m512 = _mm512_set1_ps(x);
+        fn add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+        fn sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+        fn mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        fn div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+        fn sqrt(a: __m512) -> __m512 = _mm512_sqrt_ps(a);
+        fn fma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        fn min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
+        fn abs(a: __m512) -> __m512 = _mm512_abs_ps(a);
+        fn neg(a: __m512) -> __m512 = _mm512_xor_ps(a, _mm512_set1_ps(-0.0));
+        fn copysign(a: __m512, sign: __m512) -> __m512 = _mm512_or_ps(
+            _mm512_abs_ps(a), _mm512_and_ps(sign, _mm512_set1_ps(-0.0)));
+        fn scale_pow2(y: __m512, n: __m512) -> __m512 = _mm512_scalef_ps(y, n);
+        fn lt(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b);
+        fn le(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b);
+        fn eq(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b);
+        fn is_nan(a: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
+        fn select(mask: __mmask16, a: __m512, b: __m512) -> __m512 = _mm512_mask_blend_ps(mask, b, a);
+        fn splat_i32(x: i32) -> __m512i = _mm512_set1_epi32(x);
+        fn add_i32(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
+        fn sub_i32(a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
+        fn and_i32(a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
+        fn or_i32(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
+        fn to_f32(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
+        fn to_bits(a: __m512) -> __m512i = _mm512_castps_si512(a);
+        fn from_bits(a: __m512i) -> __m512 = _mm512_castsi512_ps(a);
+    }
+
+    #[inline(always)]
+    fn shl_i32<const N: u32>(self, a: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512 F; registers only.
+        unsafe { _mm512_slli_epi32::<N>(a) }
+    }
+    #[inline(always)]
+    fn shr_i32<const N: u32>(self, a: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512 F; registers only.
+        unsafe { _mm512_srai_epi32::<N>(a) }
+    }
+
+    #[inline(always)]
+    fn mask_and(self, a: __mmask16, b: __mmask16) -> __mmask16 {
+        a & b
+    }
+    #[inline(always)]
+    fn mask_or(self, a: __mmask16, b: __mmask16) -> __mmask16 {
+        a | b
+    }
+    #[inline(always)]
+    fn mask_bits(self, mask: __mmask16) -> u32 {
+        mask.into()
+    }
+    #[inline(always)]
+    fn mask_from_bits(self, bits: u32) -> __mmask16 {
+        bits as __mmask16
+    }
+
+    #[inline(always)]
+    fn reduce_add(self, a: __m512) -> f32 {
+        let (low, high) = self.halves(a);
+        // SAFETY: the token proves AVX; registers only.
+        crate::avx2::reduce_add(unsafe { _mm256_add_ps(low, high) })
+    }
+    #[inline(always)]
+    fn reduce_max(self, a: __m512) -> f32 {
+        let a = self.select(self.is_nan(a), self.splat(f32::NEG_INFINITY), a);
+        let (low, high) = self.halves(a);
+        // SAFETY: the token proves AVX; registers only.
+        crate::avx2::reduce_max(unsafe { _mm256_max_ps(low, high) })
+    }
+}

@@ -1,0 +1,211 @@
+//! The register operations that every level provides, and the shape of code written over them.
+
+use crate::Level;
+use half::{bf16, f16};
+
+/// A computation written once and compiled for every level.
+///
+/// [`Simd::run`](crate::Simd::run) and [`Isa::vectorize`] call `run` inside a function that enables the level's
+/// instructions. `run`, and every generic helper it calls with the token, must be `#[inline(always)]`: only code
+/// that is inlined into that function is compiled with those instructions.
+pub trait Kernel {
+    /// What the computation returns.
+    type Output;
+
+    /// Runs the computation with the operations of `isa`.
+    fn run<I: Isa>(self, isa: I) -> Self::Output;
+}
+
+/// The operations of one instruction set, as a zero-sized token.
+///
+/// A token can only be had from its `detect()` (or from [`Simd`](crate::Simd)), so whoever holds one is on a CPU
+/// that executes its instructions; that is the safety argument of every method that is not `unsafe`.
+///
+/// A register holds [`LANES`](Isa::LANES) lanes of 32 bits. Every operation acts lane by lane and is exact to the
+/// bit as documented; nothing flushes subnormals, nothing approximates.
+///
+/// # Safety
+///
+/// An implementation's instructions must be available whenever a value of the type exists, and each operation must
+/// touch exactly the memory that its documentation names.
+pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
+    /// The level that this token stands for.
+    const LEVEL: Level;
+    /// Whether [`fma`](Isa::fma) rounds once. Where it does not, it is a multiplication and an addition.
+    const FUSED: bool;
+    /// Lanes of 32 bits in a register: a power of two from 4 to 16.
+    const LANES: usize;
+    /// Registers that the instruction set names; a tile of accumulators must fit into them.
+    const REGISTERS: usize;
+
+    /// A register of f32.
+    type F32: Copy;
+    /// A register of i32.
+    type I32: Copy;
+    /// One truth value per lane.
+    type Mask: Copy;
+    /// Which lanes of a last, partial register exist: always the first `n`.
+    type Tail: Copy;
+    /// As many registers as hold 16 lanes: one row of a GEMM panel.
+    type Row: Copy + AsRef<[Self::F32]> + AsMut<[Self::F32]>;
+    /// As many registers as hold the 64 lanes of a row sum.
+    type Lanes64: Copy + AsRef<[Self::F32]> + AsMut<[Self::F32]>;
+
+    /// Runs `kernel` in a function compiled with this token's instructions.
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::F32;
+    /// Sixteen lanes of `x`.
+    fn splat_row(self, x: f32) -> Self::Row;
+    /// Sixty-four lanes of `x`.
+    fn splat_lanes64(self, x: f32) -> Self::Lanes64;
+    /// The first `n` lanes; all of them when `n` exceeds [`LANES`](Isa::LANES).
+    fn tail(self, n: usize) -> Self::Tail;
+    /// The lanes of a tail as truth values.
+    fn tail_mask(self, tail: Self::Tail) -> Self::Mask;
+
+    /// Loads a register from any alignment.
+    ///
+    /// # Safety
+    /// `LANES` values at `p` must be readable.
+    unsafe fn load(self, p: *const f32) -> Self::F32;
+    /// Stores a register to any alignment.
+    ///
+    /// # Safety
+    /// `LANES` values at `p` must be writable.
+    unsafe fn store(self, p: *mut f32, v: Self::F32);
+    /// Loads the lanes of `tail`, zero elsewhere; memory outside them is not touched.
+    ///
+    /// # Safety
+    /// The values of the tail at `p` must be readable.
+    unsafe fn load_tail(self, p: *const f32, tail: Self::Tail) -> Self::F32;
+    /// Stores the lanes of `tail`; memory outside them is not touched.
+    ///
+    /// # Safety
+    /// The values of the tail at `p` must be writable.
+    unsafe fn store_tail(self, p: *mut f32, v: Self::F32, tail: Self::Tail);
+
+    /// Loads and widens `LANES` values of f16, exactly.
+    ///
+    /// # Safety
+    /// `LANES` values at `p` must be readable.
+    unsafe fn load_f16(self, p: *const f16) -> Self::F32;
+    /// Rounds to f16, nearest even, and stores `LANES` values.
+    ///
+    /// # Safety
+    /// `LANES` values at `p` must be writable.
+    unsafe fn store_f16(self, p: *mut f16, v: Self::F32);
+    /// [`load_f16`](Isa::load_f16) of the lanes of `tail`, zero elsewhere.
+    ///
+    /// # Safety
+    /// The values of the tail at `p` must be readable.
+    unsafe fn load_tail_f16(self, p: *const f16, tail: Self::Tail) -> Self::F32;
+    /// [`store_f16`](Isa::store_f16) of the lanes of `tail`.
+    ///
+    /// # Safety
+    /// The values of the tail at `p` must be writable.
+    unsafe fn store_tail_f16(self, p: *mut f16, v: Self::F32, tail: Self::Tail);
+
+    /// Loads and widens `LANES` values of bf16, exactly.
+    ///
+    /// # Safety
+    /// `LANES` values at `p` must be readable.
+    unsafe fn load_bf16(self, p: *const bf16) -> Self::F32;
+    /// Rounds to bf16, nearest even with subnormals kept, and stores `LANES` values.
+    ///
+    /// # Safety
+    /// `LANES` values at `p` must be writable.
+    unsafe fn store_bf16(self, p: *mut bf16, v: Self::F32);
+    /// [`load_bf16`](Isa::load_bf16) of the lanes of `tail`, zero elsewhere.
+    ///
+    /// # Safety
+    /// The values of the tail at `p` must be readable.
+    unsafe fn load_tail_bf16(self, p: *const bf16, tail: Self::Tail) -> Self::F32;
+    /// [`store_bf16`](Isa::store_bf16) of the lanes of `tail`.
+    ///
+    /// # Safety
+    /// The values of the tail at `p` must be writable.
+    unsafe fn store_tail_bf16(self, p: *mut bf16, v: Self::F32, tail: Self::Tail);
+
+    /// Writes the transpose of a `LANES` by `LANES` block: `dst[c * dst_stride + r] = src[r * src_stride + c]`.
+    ///
+    /// # Safety
+    /// `LANES` values must be readable at each `src + r * src_stride` and writable at each `dst + c * dst_stride`,
+    /// for `r, c < LANES`, without overlap.
+    unsafe fn transpose(self, src: *const f32, src_stride: isize, dst: *mut f32, dst_stride: usize);
+
+    /// Asks for the cache line at `p` to be brought into every cache level. Any address is allowed.
+    fn prefetch<T>(self, p: *const T);
+
+    /// `a + b`.
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a - b`.
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b`.
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a / b`, correctly rounded.
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Square root, correctly rounded.
+    fn sqrt(self, a: Self::F32) -> Self::F32;
+    /// `a * b + c`, rounded once iff [`FUSED`](Isa::FUSED).
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `if a > b { a } else { b }`: `b` where either is NaN, and `b` for zeros of either sign.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `if a < b { a } else { b }`: `b` where either is NaN, and `b` for zeros of either sign.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Clears the sign bit.
+    fn abs(self, a: Self::F32) -> Self::F32;
+    /// Flips the sign bit.
+    fn neg(self, a: Self::F32) -> Self::F32;
+    /// The magnitude of `a` with the sign bit of `sign`.
+    fn copysign(self, a: Self::F32, sign: Self::F32) -> Self::F32;
+    /// `y * 2^n` for an integral `n` in [-150, 129], computed as `(y * 2^(n >> 1)) * 2^(n - (n >> 1))`, or anything
+    /// that gives those bits for `y` in [0.5, 2]. A NaN `y` gives NaN whatever `n` is.
+    fn scale_pow2(self, y: Self::F32, n: Self::F32) -> Self::F32;
+
+    /// `a < b`, false for NaN.
+    fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// `a <= b`, false for NaN.
+    fn le(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// `a == b`, false for NaN; zeros of both signs are equal.
+    fn eq(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// True where `a` is NaN.
+    fn is_nan(self, a: Self::F32) -> Self::Mask;
+    /// `if mask { a } else { b }`.
+    fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Both.
+    fn mask_and(self, a: Self::Mask, b: Self::Mask) -> Self::Mask;
+    /// Either.
+    fn mask_or(self, a: Self::Mask, b: Self::Mask) -> Self::Mask;
+    /// One bit per lane, lane 0 lowest.
+    fn mask_bits(self, mask: Self::Mask) -> u32;
+    /// Lane `i` is bit `i`; higher bits are ignored.
+    fn mask_from_bits(self, bits: u32) -> Self::Mask;
+
+    /// `x` in every lane.
+    fn splat_i32(self, x: i32) -> Self::I32;
+    /// `a + b`, wrapping.
+    fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// `a - b`, wrapping.
+    fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Bitwise and.
+    fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Bitwise or.
+    fn or_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Shift left, zeros enter.
+    fn shl_i32<const N: u32>(self, a: Self::I32) -> Self::I32;
+    /// Arithmetic shift right, sign bits enter.
+    fn shr_i32<const N: u32>(self, a: Self::I32) -> Self::I32;
+    /// The nearest f32.
+    fn to_f32(self, a: Self::I32) -> Self::F32;
+    /// The same bits as integers.
+    fn to_bits(self, a: Self::F32) -> Self::I32;
+    /// The same bits as floats.
+    fn from_bits(self, a: Self::I32) -> Self::F32;
+
+    /// The sum of the lanes by halving: lane `l` with `l + LANES / 2`, then `+ LANES / 4`, down to `+ 1`.
+    fn reduce_add(self, a: Self::F32) -> f32;
+    /// The largest lane that is not NaN, -inf if there is none. The sign of a zero result is not specified.
+    fn reduce_max(self, a: Self::F32) -> f32;
+}

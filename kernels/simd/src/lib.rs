@@ -1,0 +1,27 @@
+//! SIMD registers, levels and vector maths behind the Gristmill kernels.
+//!
+//! This is the only crate that names `core::arch`. It allocates nothing and starts no threads.
+//!
+//! - [`Level`] names an instruction set, [`Simd`] is a level that was found on this CPU.
+//! - [`Kernel`] is a computation written once; [`Simd::run`] compiles it for every level and picks one.
+//! - [`Isa`] has the register operations, [`Element`] the storage types f32, f16 and bf16.
+//! - [`math`] has exp, erf, GELU and their kind on registers; [`naive`] the same in scalar code, bit for bit.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dispatch;
+mod element;
+mod isa;
+pub mod math;
+pub mod naive;
+mod portable;
+pub mod slices;
+pub mod sums;
+mod token;
+
+pub use dispatch::{LEVEL_VARIABLE, Level, LevelError, Simd};
+pub use element::Element;
+pub use half::{bf16, f16};
+pub use isa::{Isa, Kernel};

@@ -1,0 +1,1 @@
+//! Fills, comparisons, guard pages and fuzz bodies for the tests of Gristmill.

@@ -1,1 +1,124 @@
-//! Placeholder.
+//! The elementwise functions on registers, equal in bits to [`naive`](crate::naive).
+//!
+//! No branch on a value, no table, no approximate reciprocal: the order of operations is that of `naive` at every
+//! level. The coefficients are stated there.
+
+use crate::naive::{ERF_LARGE, ERF_SMALL, EXP, GELU_TANH, LN, LN2, MAGIC, SQRT_HALF_BITS, TANH};
+use crate::Isa;
+use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+
+/// Horner's rule, as in `naive`.
+#[inline(always)]
+fn polynomial<I: Isa, const N: usize>(isa: I, x: I::F32, c: &[f32; N]) -> I::F32 {
+    let mut y = isa.splat(c[N - 1]);
+    for i in (0..N - 1).rev() {
+        y = isa.fma(y, x, isa.splat(c[i]));
+    }
+    y
+}
+
+/// [`naive::exp`](crate::naive::exp).
+#[inline(always)]
+pub fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let x = isa.min(isa.splat(89.0), x);
+    let x = isa.max(isa.splat(-104.0), x);
+    let (t, p) = exp_parts(isa, x);
+    isa.scale_pow2(isa.add(p, isa.splat(1.0)), isa.sub(t, isa.splat(MAGIC)))
+}
+
+/// [`naive::exp_nonpositive`](crate::naive::exp_nonpositive).
+#[inline(always)]
+pub fn exp_nonpositive<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let (t, p) = exp_parts(isa, x);
+    // The low bits of t are n, the rest leaves at the top.
+    let pow2 = isa.from_bits(isa.add_i32(isa.shl_i32::<23>(isa.to_bits(t)), isa.splat_i32(127 << 23)));
+    let y = if I::FUSED {
+        // The same bits as (p + 1) * 2^n in one operation, because the result is never subnormal.
+        isa.fma(p, pow2, pow2)
+    } else {
+        isa.mul(isa.add(p, isa.splat(1.0)), pow2)
+    };
+    isa.select(isa.lt(x, isa.splat(-87.0)), isa.splat(0.0), y)
+}
+
+/// `e^x = (p + 1) * 2^n` and `t = n + MAGIC`.
+#[inline(always)]
+fn exp_parts<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
+    let t = isa.fma(x, isa.splat(LOG2_E), isa.splat(MAGIC));
+    let n = isa.sub(t, isa.splat(MAGIC));
+    let r = isa.fma(n, isa.splat(-LN2[0]), x);
+    let r = isa.fma(n, isa.splat(-LN2[1]), r);
+    let q = polynomial(isa, r, &EXP);
+    (t, isa.fma(q, isa.mul(r, r), r))
+}
+
+/// [`naive::ln`](crate::naive::ln).
+#[inline(always)]
+pub fn ln<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let subnormal = isa.lt(x, isa.splat(f32::MIN_POSITIVE));
+    let normal = isa.select(subnormal, isa.mul(x, isa.splat(16777216.0)), x);
+    let e0 = isa.select(subnormal, isa.splat(-24.0), isa.splat(0.0));
+    let shifted = isa.sub_i32(isa.to_bits(normal), isa.splat_i32(SQRT_HALF_BITS));
+    let e = isa.add(isa.to_f32(isa.shr_i32::<23>(shifted)), e0);
+    let m = isa.add_i32(isa.and_i32(shifted, isa.splat_i32(0x007f_ffff)), isa.splat_i32(SQRT_HALF_BITS));
+    let f = isa.sub(isa.from_bits(m), isa.splat(1.0));
+    let q = polynomial(isa, f, &LN);
+    let s = isa.mul(f, f);
+    let y = isa.fma(isa.mul(q, f), s, isa.mul(e, isa.splat(LN2[1])));
+    let y = isa.fma(isa.splat(-0.5), s, y);
+    let y = isa.fma(e, isa.splat(LN2[0]), isa.add(f, y));
+    let y = isa.select(isa.eq(x, isa.splat(0.0)), isa.splat(f32::NEG_INFINITY), y);
+    let y = isa.select(isa.eq(x, isa.splat(f32::INFINITY)), x, y);
+    let invalid = isa.mask_or(isa.lt(x, isa.splat(0.0)), isa.is_nan(x));
+    isa.select(invalid, isa.splat(f32::NAN), y)
+}
+
+/// [`naive::tanh`](crate::naive::tanh).
+#[inline(always)]
+pub fn tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let one = isa.splat(1.0);
+    let a = isa.abs(x);
+    let s = isa.mul(a, a);
+    let small = isa.fma(isa.mul(polynomial(isa, s, &TANH), s), a, a);
+    let large = isa.sub(one, isa.div(isa.splat(2.0), isa.add(exp(isa, isa.add(a, a)), one)));
+    isa.copysign(isa.select(isa.lt(a, isa.splat(0.625)), small, large), x)
+}
+
+/// [`naive::erf`](crate::naive::erf).
+#[inline(always)]
+pub fn erf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let a = isa.min(isa.splat(4.0), isa.abs(x));
+    let small = isa.mul(polynomial(isa, isa.mul(a, a), &ERF_SMALL), a);
+    let tail = exp_nonpositive(isa, isa.neg(polynomial(isa, a, &ERF_LARGE)));
+    let large = isa.sub(isa.splat(1.0), tail);
+    isa.copysign(isa.select(isa.lt(a, isa.splat(0.93)), small, large), x)
+}
+
+/// [`naive::relu`](crate::naive::relu).
+#[inline(always)]
+pub fn relu<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    isa.max(isa.splat(0.0), x)
+}
+
+/// [`naive::gelu`](crate::naive::gelu).
+#[inline(always)]
+pub fn gelu<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let x = isa.max(isa.splat(-16.0), x);
+    let h = isa.mul(isa.splat(0.5), x);
+    isa.fma(h, erf(isa, isa.mul(x, isa.splat(FRAC_1_SQRT_2))), h)
+}
+
+/// [`naive::gelu_tanh`](crate::naive::gelu_tanh).
+#[inline(always)]
+pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let x = isa.max(isa.splat(-16.0), x);
+    let u = isa.mul(x, isa.fma(isa.mul(x, x), isa.splat(GELU_TANH[1]), isa.splat(GELU_TANH[0])));
+    isa.div(x, isa.add(exp(isa, u), isa.splat(1.0)))
+}
+
+/// [`naive::silu`](crate::naive::silu).
+#[inline(always)]
+pub fn silu<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let x = isa.max(isa.splat(-128.0), x);
+    isa.div(x, isa.add(exp(isa, isa.neg(x)), isa.splat(1.0)))
+}

@@ -1,1 +1,134 @@
-//! Placeholder.
+//! Maps and folds over slices, whole registers first and a masked tail last.
+//!
+//! Everything here is generic over the token and must be inlined into a [`Kernel`](crate::Kernel). Slices of
+//! unequal length are processed over their common prefix.
+
+use crate::sums::{SUM_LANES, reduce64, sum_registers};
+use crate::{Element, Isa};
+
+/// `y[i] = f(x[i])`, computed in f32 and rounded once to `D`.
+#[inline(always)]
+pub fn map<I: Isa, S: Element, D: Element>(isa: I, x: &[S], y: &mut [D], f: impl Fn(I::F32) -> I::F32) {
+    let n = x.len().min(y.len());
+    // SAFETY: both slices hold at least n values, and a shared and an exclusive slice do not overlap.
+    unsafe { map_raw(isa, n, x.as_ptr(), y.as_mut_ptr(), f) }
+}
+
+/// `x[i] = f(x[i])`.
+#[inline(always)]
+pub fn map_in_place<I: Isa, T: Element>(isa: I, x: &mut [T], f: impl Fn(I::F32) -> I::F32) {
+    let p = x.as_mut_ptr();
+    // SAFETY: p comes from an exclusive slice of x.len() values, and each one is read before it is written.
+    unsafe { map_raw(isa, x.len(), p, p, f) }
+}
+
+/// `y[i] = f(a[i], b[i])`, computed in f32 and rounded once to `D`.
+#[inline(always)]
+pub fn map2<I: Isa, A: Element, B: Element, D: Element>(
+    isa: I,
+    a: &[A],
+    b: &[B],
+    y: &mut [D],
+    f: impl Fn(I::F32, I::F32) -> I::F32,
+) {
+    let n = a.len().min(b.len()).min(y.len());
+    // SAFETY: the three slices hold at least n values, and y overlaps neither input.
+    unsafe { map2_raw(isa, n, a.as_ptr(), b.as_ptr(), y.as_mut_ptr(), f) }
+}
+
+/// `a[i] = f(a[i], b[i])`.
+#[inline(always)]
+pub fn map2_in_place<I: Isa, A: Element, B: Element>(
+    isa: I,
+    a: &mut [A],
+    b: &[B],
+    f: impl Fn(I::F32, I::F32) -> I::F32,
+) {
+    let n = a.len().min(b.len());
+    let p = a.as_mut_ptr();
+    // SAFETY: both slices hold at least n values; p is exclusive, and each value is read before it is written.
+    unsafe { map2_raw(isa, n, p, b.as_ptr(), p, f) }
+}
+
+/// Folds element `i` into lane `i % 64`, in order: `lane = f(lane, x[i])` from `init`.
+///
+/// A lane sees only elements that exist, so `f` needs no neutral element.
+#[inline(always)]
+pub fn fold<I: Isa, T: Element>(
+    isa: I,
+    x: &[T],
+    init: f32,
+    f: impl Fn(I::F32, I::F32) -> I::F32,
+) -> I::Lanes64 {
+    let mut lanes = isa.splat_lanes64(init);
+    let acc = &mut lanes.as_mut()[..sum_registers::<I>()];
+    let mut blocks = x.chunks_exact(SUM_LANES);
+    for block in &mut blocks {
+        for (j, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: register j of a block of 64 values ends at (j + 1) * LANES <= 64.
+            let v = unsafe { T::load(isa, block.as_ptr().add(j * I::LANES)) };
+            *acc = f(*acc, v);
+        }
+    }
+    for (rest, acc) in blocks.remainder().chunks(I::LANES).zip(acc) {
+        let tail = isa.tail(rest.len());
+        // SAFETY: the tail has as many lanes as `rest` has values.
+        let v = unsafe { T::load_tail(isa, rest.as_ptr(), tail) };
+        *acc = isa.select(isa.tail_mask(tail), f(*acc, v), *acc);
+    }
+    lanes
+}
+
+/// The sum of `x` in the order of [`sums`](crate::sums).
+#[inline(always)]
+pub fn sum<I: Isa, T: Element>(isa: I, x: &[T]) -> f32 {
+    reduce64(isa, fold(isa, x, 0.0, |acc, v| isa.add(acc, v)))
+}
+
+/// # Safety
+/// `n` values must be readable at `x` and writable at `y`; the two are equal or do not overlap.
+#[inline(always)]
+unsafe fn map_raw<I: Isa, S: Element, D: Element>(
+    isa: I,
+    n: usize,
+    x: *const S,
+    y: *mut D,
+    f: impl Fn(I::F32) -> I::F32,
+) {
+    let whole = n - n % I::LANES;
+    for i in (0..whole).step_by(I::LANES) {
+        // SAFETY: i + LANES <= n.
+        unsafe { D::store(isa, y.add(i), f(S::load(isa, x.add(i)))) }
+    }
+    if whole < n {
+        let tail = isa.tail(n - whole);
+        // SAFETY: whole + (n - whole) = n.
+        unsafe { D::store_tail(isa, y.add(whole), f(S::load_tail(isa, x.add(whole), tail)), tail) }
+    }
+}
+
+/// # Safety
+/// `n` values must be readable at `a` and `b` and writable at `y`; `y` equals an input or overlaps it nowhere.
+#[inline(always)]
+unsafe fn map2_raw<I: Isa, A: Element, B: Element, D: Element>(
+    isa: I,
+    n: usize,
+    a: *const A,
+    b: *const B,
+    y: *mut D,
+    f: impl Fn(I::F32, I::F32) -> I::F32,
+) {
+    let whole = n - n % I::LANES;
+    for i in (0..whole).step_by(I::LANES) {
+        // SAFETY: i + LANES <= n.
+        unsafe { D::store(isa, y.add(i), f(A::load(isa, a.add(i)), B::load(isa, b.add(i)))) }
+    }
+    if whole < n {
+        let tail = isa.tail(n - whole);
+        // SAFETY: whole + (n - whole) = n.
+        unsafe {
+            let v = f(A::load_tail(isa, a.add(whole), tail), B::load_tail(isa, b.add(whole), tail));
+            D::store_tail(isa, y.add(whole), v, tail);
+        }
+    }
+}

@@ -1,1 +1,33 @@
 //! Views, masks, errors, threads and scratch memory shared by the Gristmill kernels.
+//!
+//! - [`MatRef`], [`MatMut`]: matrices over slices with any strides; [`HeadsRef`], [`HeadsMut`]: queries, keys and
+//!   values as `[B, S, H, D]`; [`ScoresRef`]: a broadcast `[B, H, S_q, S_k]`. All are checked when built.
+//! - [`Mask`]: which keys a query attends to.
+//! - [`Threads`]: where parallel work runs; [`Workspace`]: scratch memory that is allocated once.
+//! - [`Activation`]: the functions that fused kernels apply.
+//! - [`Error`]: every mistake a caller can make, with its numbers.
+//! - [`cache`]: the sizes that blocking is derived from.
+//!
+//! Sizes and strides count elements, never bytes.
+
+mod activation;
+pub mod cache;
+mod error;
+mod heads;
+mod layout;
+mod mask;
+mod scores;
+mod share;
+mod threads;
+mod view;
+mod workspace;
+
+pub use activation::Activation;
+pub use error::Error;
+pub use heads::{HeadsMut, HeadsRef};
+pub use mask::{Causal, Mask};
+pub use scores::ScoresRef;
+pub use share::{SendPtr, SharedHeads, SharedMat};
+pub use threads::Threads;
+pub use view::{MatMut, MatRef};
+pub use workspace::Workspace;

@@ -1,0 +1,131 @@
+//! Where parallel work runs.
+
+use rayon::ThreadPool;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The threads that a call may use. Results do not depend on it, to the bit.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Threads<'a> {
+    /// The calling thread alone.
+    Serial,
+    /// The rayon pool that the caller runs in, the global one outside any pool.
+    #[default]
+    Global,
+    /// This pool. A caller that is not in the pool waits for it; entering once around many calls, with
+    /// [`Threads::enter`], is cheaper than once per call.
+    Pool(&'a ThreadPool),
+}
+
+impl Threads<'_> {
+    /// How many threads there are.
+    pub fn count(&self) -> usize {
+        match self {
+            Threads::Serial => 1,
+            Threads::Global => rayon::current_num_threads(),
+            Threads::Pool(pool) => pool.current_num_threads(),
+        }
+    }
+
+    /// How many workers [`for_each_worker`](Threads::for_each_worker) uses for `jobs` jobs; at least 1.
+    pub fn workers(&self, jobs: usize) -> usize {
+        if jobs <= 1 { 1 } else { self.count().clamp(1, jobs) }
+    }
+
+    /// Calls `f` once for each of `0..jobs`. Idle threads pull the next job, so jobs may differ in length; the
+    /// calling thread works too, and does everything itself while the others are busy elsewhere.
+    pub fn for_each(&self, jobs: usize, f: impl Fn(usize) + Sync) {
+        self.for_each_worker(jobs, |_, job| f(job));
+    }
+
+    /// As [`for_each`](Threads::for_each), calling `f(worker, job)` with a `worker` below
+    /// [`workers(jobs)`](Threads::workers). No two calls with the same worker run at the same time, so each worker
+    /// can own a part of the scratch memory.
+    pub fn for_each_worker(&self, jobs: usize, f: impl Fn(usize, usize) + Sync) {
+        let workers = self.workers(jobs);
+        if workers == 1 {
+            return (0..jobs).for_each(|job| f(0, job));
+        }
+        let next = AtomicUsize::new(0);
+        let work = |worker| {
+            loop {
+                // Only the numbers are shared; the join orders everything else.
+                let job = next.fetch_add(1, Ordering::Relaxed);
+                if job >= jobs {
+                    return;
+                }
+                f(worker, job);
+            }
+        };
+        self.enter(|| fork(0, workers, &work));
+    }
+
+    /// Calls `f` inside the pool, unless the caller is there already. What `f` starts with the same `Threads` then
+    /// finds the pool's threads awake.
+    pub fn enter<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        match self {
+            Threads::Serial => f(),
+            Threads::Global if rayon::current_thread_index().is_some() => f(),
+            Threads::Global => rayon::scope(|_| f()),
+            Threads::Pool(pool) if pool.current_thread_index().is_some() => f(),
+            Threads::Pool(pool) => pool.install(f),
+        }
+    }
+}
+
+/// Runs workers `first .. first + count`, the first of them here.
+fn fork(first: usize, count: usize, work: &(impl Fn(usize) + Sync)) {
+    if count == 1 {
+        return work(first);
+    }
+    let near = count.div_ceil(2);
+    rayon::join(|| fork(first, near, work), || fork(first + near, count - near, work));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    fn pool(threads: usize) -> ThreadPool {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+    }
+
+    #[test]
+    fn every_job_runs_once() {
+        let (one, three) = (pool(1), pool(3));
+        for threads in [Threads::Serial, Threads::Global, Threads::Pool(&one), Threads::Pool(&three)] {
+            for jobs in [0, 1, 2, 3, 4, 100] {
+                let done: Vec<_> = (0..jobs).map(|_| AtomicUsize::new(0)).collect();
+                threads.for_each(jobs, |job| _ = done[job].fetch_add(1, Ordering::Relaxed));
+                assert!(done.into_iter().all(|n| n.into_inner() == 1), "{threads:?} {jobs}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_is_never_in_two_places() {
+        let three = pool(3);
+        let threads = Threads::Pool(&three);
+        let busy: Vec<_> = (0..threads.workers(200)).map(|_| AtomicBool::new(false)).collect();
+        assert_eq!(busy.len(), 3);
+        threads.for_each_worker(200, |worker, job| {
+            assert!(!busy[worker].swap(true, Ordering::SeqCst));
+            // Nested regions make rayon run other workers of this region on this thread.
+            threads.for_each(job % 4, |_| std::thread::yield_now());
+            busy[worker].store(false, Ordering::SeqCst);
+        });
+    }
+
+    #[test]
+    fn work_stays_in_the_pool() {
+        let three = pool(3);
+        assert_eq!(Threads::Pool(&three).count(), 3);
+        assert_eq!(three.install(|| Threads::Global.count()), 3);
+        Threads::Pool(&three).for_each(9, |_| assert!(three.current_thread_index().is_some()));
+        three.install(|| Threads::Global.for_each(9, |_| assert!(three.current_thread_index().is_some())));
+        Threads::Pool(&three).enter(|| assert!(three.current_thread_index().is_some()));
+        let caller = std::thread::current().id();
+        Threads::Serial.for_each(9, |_| assert_eq!(std::thread::current().id(), caller));
+        Threads::Pool(&three).for_each(1, |_| assert_eq!(std::thread::current().id(), caller));
+    }
+}

@@ -47,3 +47,39 @@ impl Activation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gristmill_simd::{Kernel, Level, Simd};
+
+    /// Applies an activation to a register that holds `x` in every lane.
+    struct Apply(Activation, f32);
+
+    impl Kernel for Apply {
+        type Output = f32;
+
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) -> f32 {
+            let mut lanes = [0.0; 16];
+            // SAFETY: no register has more than 16 lanes.
+            unsafe { isa.store(lanes.as_mut_ptr(), self.0.apply(isa, isa.splat(self.1))) };
+            lanes[0]
+        }
+    }
+
+    #[test]
+    fn every_level_gives_the_naive_bits() {
+        for level in Level::available() {
+            let simd = Simd::choose(Some(level)).unwrap();
+            for activation in Activation::ALL {
+                for x in [-3.5, -0.25, -0.0, 0.0, 1e-3, 0.7, 12.0, f32::INFINITY, f32::NAN] {
+                    let got = simd.run(Apply(activation, x));
+                    let want = if level.fused() { activation.naive::<true>(x) } else { activation.naive::<false>(x) };
+                    let equal = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
+                    assert!(equal, "{level} {activation:?}({x}): {got} is not {want}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Text to ids and back, for configurations that list their tokens.
+
+use crate::{Config, Error};
+use std::collections::HashMap;
+
+/// Turns source text into ids and target ids into text.
+///
+/// Text becomes ids by the longest token first from the left; a character that no token starts with becomes `unk`.
+/// `bos` and `eos` are added where the configuration names them. Ids become text by concatenation, the special ids
+/// `bos`, `eos`, `pad` and `unk` left out.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    ids: HashMap<String, u32>,
+    /// The lengths in bytes that source tokens have, longest first.
+    lengths: Vec<usize>,
+    texts: Vec<String>,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    pad: Option<u32>,
+    unk: Option<u32>,
+}
+
+impl Tokenizer {
+    /// The tokenizer of a configuration.
+    ///
+    /// # Errors
+    /// [`Error::NoTokens`] when either list is missing, [`Error::ConfigDuplicate`] when two source ids share a text,
+    /// and whatever [`Config::validate`] finds.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        config.validate()?;
+        let sources = config.src_tokens.as_ref().ok_or(Error::NoTokens { field: "src_tokens" })?;
+        let texts = config.tgt_tokens.clone().ok_or(Error::NoTokens { field: "tgt_tokens" })?;
+        let mut ids = HashMap::with_capacity(sources.len());
+        // An empty token matches nothing: it may stand for unused ids, as often as it likes.
+        for (id, token) in sources.iter().enumerate().filter(|(_, token)| !token.is_empty()) {
+            if let Some(first) = ids.insert(token.clone(), id as u32) {
+                return Err(Error::ConfigDuplicate { token: token.clone(), first: first as usize, second: id });
+            }
+        }
+        let mut lengths: Vec<usize> = ids.keys().map(String::len).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        lengths.dedup();
+        Ok(Self { ids, lengths, texts, bos: config.bos, eos: config.eos, pad: config.pad, unk: config.unk })
+    }
+
+    /// The ids of a source text, `bos` and `eos` included.
+    ///
+    /// # Errors
+    /// [`Error::UnknownText`] where no token matches and there is no `unk`.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let mut ids = Vec::from_iter(self.bos);
+        let mut rest = text;
+        while let Some(piece) = rest.chars().next() {
+            let token = self.lengths.iter().find_map(|&length| self.ids.get_key_value(rest.get(..length)?));
+            let (length, id) = match token {
+                Some((token, &id)) => (token.len(), id),
+                None => {
+                    let unknown = Error::UnknownText { piece, offset: text.len() - rest.len() };
+                    (piece.len_utf8(), self.unk.ok_or(unknown)?)
+                }
+            };
+            ids.push(id);
+            rest = &rest[length..];
+        }
+        ids.extend(self.eos);
+        Ok(ids)
+    }
+
+    /// The text of target ids.
+    ///
+    /// # Errors
+    /// [`Error::IdOutOfRange`] for an id that the vocabulary does not have.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
+        let specials = [self.bos, self.eos, self.pad, self.unk];
+        let mut text = String::new();
+        for (position, &id) in ids.iter().enumerate() {
+            let outside = Error::IdOutOfRange { position, id, vocabulary: self.texts.len() };
+            let token = self.texts.get(id as usize).ok_or(outside)?;
+            if !specials.contains(&Some(id)) {
+                text.push_str(token);
+            }
+        }
+        Ok(text)
+    }
+}

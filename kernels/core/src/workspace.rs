@@ -104,7 +104,7 @@ mod tests {
         let mut workspace = Workspace::new();
         let buffers = workspace.buffers([5, 0, 16, 17])?;
         assert_eq!(buffers.each_ref().map(|buffer| buffer.len()), [5, 0, 16, 17]);
-        assert!(buffers.iter().all(|buffer| address(buffer) % ALIGN == 0));
+        assert!(buffers.iter().all(|buffer| address(buffer).is_multiple_of(ALIGN)));
         let starts = buffers.each_ref().map(|buffer| address(buffer));
         assert_eq!([starts[2] - starts[0], starts[3] - starts[2]], [64, 64]);
         Ok(())

@@ -6,6 +6,9 @@ use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::path::{Path, PathBuf};
 
+/// A value of a JSON file.
+pub use serde_json::Value;
+
 /// A tensor, row-major.
 #[derive(Clone, Debug)]
 pub struct Tensor<T> {
@@ -36,7 +39,7 @@ pub fn models() -> Vec<PathBuf> {
 /// # Panics
 /// When it cannot be read.
 #[track_caller]
-pub fn json(path: &Path) -> serde_json::Value {
+pub fn json(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

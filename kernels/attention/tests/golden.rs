@@ -1,0 +1,131 @@
+//! Attention against results in f64 of an independent implementation.
+
+use gristmill_attention::{AttentionOptions, attention};
+use gristmill_core::{Causal, HeadsMut, HeadsRef, Mask, ScoresRef, Workspace};
+use gristmill_testkit::{
+    assert_bits_eq,
+    compare::assert_within,
+    golden::{self, Tensor, Tensors, Value},
+    sweep,
+};
+
+/// A case: heads lie apart, `[B, H, S, D]`.
+struct Case {
+    id: String,
+    /// `[B, H, S_q, S_k, D]`.
+    sizes: [usize; 5],
+    scale: f64,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    out: Vec<f64>,
+    keep: Option<Tensor<bool>>,
+    bias: Option<Tensor<f32>>,
+    kind: String,
+}
+
+impl Case {
+    fn read(case: &Value, tensors: &Tensors) -> Self {
+        let id = case["id"].as_str().unwrap();
+        let kind = case["mask"].as_str().unwrap();
+        let name = |part| format!("{id}.{part}");
+        Self {
+            id: id.to_owned(),
+            sizes: ["B", "H", "Lq", "Lk", "d"].map(|size| case[size].as_u64().unwrap() as usize),
+            scale: case["scale"].as_f64().unwrap(),
+            q: tensors.f32(&name("q")).data,
+            k: tensors.f32(&name("k")).data,
+            v: tensors.f32(&name("v")).data,
+            out: tensors.f64(&name("out")).data,
+            keep: matches!(kind, "causal" | "causal_rect" | "keypad" | "fullymasked")
+                .then(|| tensors.bool(&name("mask"))),
+            bias: (kind == "add").then(|| tensors.f32(&name("mask"))),
+            kind: kind.to_owned(),
+        }
+    }
+
+    /// The mask as it is given, and again as what it means.
+    fn masks(&self) -> Vec<Mask<'_>> {
+        let mut masks = vec![Mask {
+            keep: self.keep.as_ref().map(scores),
+            bias: self.bias.as_ref().map(scores),
+            ..Mask::default()
+        }];
+        if self.kind.starts_with("causal") {
+            masks.push(Mask { causal: Some(Causal::BottomRight), ..Mask::default() });
+        }
+        masks
+    }
+
+    /// `[B, S]` lengths that a key padding mask stands for.
+    fn key_lengths(&self) -> Option<Vec<usize>> {
+        let [_, _, queries, keys, _] = self.sizes;
+        let keep = self.keep.as_ref().filter(|_| self.kind == "keypad")?;
+        let lengths = keep.data.chunks(queries * keys).map(|batch| batch[..keys].iter().filter(|&&keep| keep).count());
+        Some(lengths.collect())
+    }
+
+    /// `4 * 2^-24 * (D * scale * max_j sum |q| |k_j| + S_k + 8) * max |v|` for every output element.
+    fn bounds(&self) -> Vec<f64> {
+        let [batch, heads, queries, keys, dim] = self.sizes;
+        let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x).abs()).collect::<Vec<_>>();
+        let (q, k, v) = (wide(&self.q), wide(&self.k), wide(&self.v));
+        let mut bounds = Vec::new();
+        for head in 0..batch * heads {
+            let max_v = v[head * keys * dim..][..keys * dim].iter().copied().fold(0.0, f64::max);
+            for q in q[head * queries * dim..][..queries * dim].chunks(dim) {
+                let products = k[head * keys * dim..][..keys * dim].chunks(dim);
+                let products = products.map(|k| q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>());
+                let largest = products.fold(0.0, f64::max);
+                let bound = 4.0 * (-24f64).exp2() * (dim as f64 * self.scale * largest + keys as f64 + 8.0) * max_v;
+                bounds.extend(std::iter::repeat_n(bound, dim));
+            }
+        }
+        bounds
+    }
+}
+
+/// A mask whose leading dimensions may be missing; they broadcast.
+fn scores<T>(tensor: &Tensor<T>) -> ScoresRef<'_, T> {
+    let mut sizes = [1; 4];
+    sizes[4 - tensor.shape.len()..].copy_from_slice(&tensor.shape);
+    ScoresRef::new(&tensor.data, sizes).unwrap()
+}
+
+#[test]
+fn every_case_is_within_its_bound_at_every_level() {
+    let cases = golden::json(&golden::folder().join("kernels.json"));
+    let tensors = Tensors::open(&golden::folder().join("kernels.safetensors"));
+    let mut workspace = Workspace::new();
+    for case in cases["sdpa"].as_array().unwrap() {
+        let case = Case::read(case, &tensors);
+        let [batch, heads, queries, keys, dim] = case.sizes;
+        let bounds = case.bounds();
+        let lengths = case.key_lengths();
+        let mut masks = case.masks();
+        masks.extend(lengths.as_ref().map(|lengths| Mask { key_lengths: Some(lengths), ..Mask::default() }));
+        let mut first: Option<Vec<f32>> = None;
+        sweep::levels_and_threads(|level, threads| {
+            for (m, &mask) in masks.iter().enumerate() {
+                let context = format!("{} mask {m} {level} {threads:?}", case.id);
+                let scale = Some(case.scale as f32);
+                let options = AttentionOptions { scale, mask, threads, level: Some(level), softcap: None };
+                let mut out = vec![f32::NAN; batch * heads * queries * dim];
+                attention(
+                    HeadsRef::bhsd(&case.q, [batch, queries, heads, dim]).unwrap(),
+                    HeadsRef::bhsd(&case.k, [batch, keys, heads, dim]).unwrap(),
+                    HeadsRef::bhsd(&case.v, [batch, keys, heads, dim]).unwrap(),
+                    HeadsMut::bhsd(&mut out, [batch, queries, heads, dim]).unwrap(),
+                    &options,
+                    &mut workspace,
+                )
+                .unwrap();
+                assert_within(&out, &case.out, |i| bounds[i], &context);
+                // Masks that mean the same, levels of the same arithmetic and any threads give the same bits.
+                if level.fused() {
+                    assert_bits_eq(&out, first.get_or_insert_with(|| out.clone()), &context);
+                }
+            }
+        });
+    }
+}

@@ -1,1 +1,151 @@
 //! Tiled matrix products with prepacked weights and fused epilogues.
+//!
+//! [`gemm`] computes `C = epilogue(A B)` for f32 matrices of any strides. The right-hand side is a plain matrix or a
+//! [`PackedRhs`], made once per weight. The result has the bits of [`naive::gemm`], whatever the level, the threads,
+//! the strides and the packing.
+//!
+//! ```
+//! use gristmill_core::{Activation, MatMut, MatRef, Workspace};
+//! use gristmill_gemm::{GemmOptions, PackedRhs, gemm};
+//!
+//! # fn main() -> Result<(), gristmill_core::Error> {
+//! let (x, w, bias) = ([1.0, 2.0], [3.0, 4.0, -5.0, 6.0, 7.0, 8.0], [0.5, 0.0, -20.0]);
+//! let weight = PackedRhs::from_out_in(MatRef::new(&w, 3, 2)?)?; // 3 outputs, 2 inputs
+//! let mut y = [0.0; 3];
+//! let options = GemmOptions { bias: Some(&bias), activation: Activation::Relu, ..Default::default() };
+//! gemm(MatRef::new(&x, 1, 2)?, &weight, MatMut::new(&mut y, 1, 3)?, &options, &mut Workspace::new())?;
+//! assert_eq!(y, [11.5, 7.0, 3.0]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod driver;
+pub mod epilogue;
+pub mod naive;
+pub mod pack;
+mod packed;
+mod plan;
+pub mod tile;
+
+pub use packed::PackedRhs;
+
+use gristmill_core::{Activation, Error, MatMut, MatRef, Threads, Workspace};
+use gristmill_simd::{Level, Simd};
+
+/// The right-hand side B, `[k, n]`.
+#[derive(Clone, Copy, Debug)]
+pub enum Rhs<'a> {
+    /// A matrix of any strides; for a weight `[n, k]` of a linear layer pass its transpose.
+    Plain(MatRef<'a, f32>),
+    /// A matrix packed beforehand.
+    Packed(&'a PackedRhs),
+}
+
+impl Rhs<'_> {
+    /// Rows of B.
+    pub fn k(&self) -> usize {
+        match self {
+            Rhs::Plain(b) => b.rows(),
+            Rhs::Packed(b) => b.k(),
+        }
+    }
+
+    /// Columns of B.
+    pub fn n(&self) -> usize {
+        match self {
+            Rhs::Plain(b) => b.cols(),
+            Rhs::Packed(b) => b.n(),
+        }
+    }
+}
+
+impl<'a> From<MatRef<'a, f32>> for Rhs<'a> {
+    fn from(b: MatRef<'a, f32>) -> Self {
+        Rhs::Plain(b)
+    }
+}
+
+impl<'a> From<&'a PackedRhs> for Rhs<'a> {
+    fn from(b: &'a PackedRhs) -> Self {
+        Rhs::Packed(b)
+    }
+}
+
+/// What a product computes besides `A B`, and where it runs.
+///
+/// The steps, each one rounded f32 operation, in this order: `y = alpha * acc` (absent when alpha is 1),
+/// `y = fma(beta, c, y)` (absent when beta is 0: C is not read), `y + bias`, activation, `y + residual`.
+#[derive(Clone, Copy, Debug)]
+pub struct GemmOptions<'a> {
+    /// Factor of the product; 0 is not special: 0 times an infinity is NaN.
+    pub alpha: f32,
+    /// Factor of what C holds before the call.
+    pub beta: f32,
+    /// `n` values, added to every row.
+    pub bias: Option<&'a [f32]>,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// `m x n` values, added last.
+    pub residual: Option<MatRef<'a, f32>>,
+    /// Where the work runs; small products stay on the calling thread.
+    pub threads: Threads<'a>,
+    /// The instruction set; by default the best one.
+    pub level: Option<Level>,
+}
+
+impl Default for GemmOptions<'_> {
+    fn default() -> Self {
+        Self {
+            alpha: 1.0,
+            beta: 0.0,
+            bias: None,
+            activation: Activation::Identity,
+            residual: None,
+            threads: Threads::Global,
+            level: None,
+        }
+    }
+}
+
+/// `C = epilogue(A B)` with A `[m, k]`, B `[k, n]` and C `[m, n]`.
+///
+/// Every element is one chain of multiply-adds over k from +0.0, then the steps of [`GemmOptions`]; see
+/// `kernels/NUMERICS.md`, "GEMM". With `k = 0` the product is +0.0. The error of the chain is within
+/// `gamma_k * |A| |B|`, element by element.
+///
+/// Fastest is a packed B with C of unit column stride. A may have any strides at the same speed; a column-major C
+/// is computed transposed where B is plain, and scattered where it is packed.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] when sizes disagree, [`Error::Level`] when the level cannot be used,
+/// [`Error::OutOfMemory`] when scratch memory cannot be had. C is untouched then.
+pub fn gemm<'b>(
+    a: MatRef<'_, f32>,
+    b: impl Into<Rhs<'b>>,
+    c: MatMut<'_, f32>,
+    options: &GemmOptions<'_>,
+    workspace: &mut Workspace,
+) -> Result<(), Error> {
+    let b = b.into();
+    check(&a, [b.k(), b.n()], &c, options)?;
+    let simd = Simd::choose(options.level)?;
+    driver::run(simd, a, b, c, options, workspace)
+}
+
+/// Checks that the sizes of all operands agree.
+fn check(a: &MatRef<'_, f32>, [k, n]: [usize; 2], c: &MatMut<'_, f32>, options: &GemmOptions<'_>) -> Result<(), Error> {
+    let expect = |what, expected, found| {
+        if expected == found { Ok(()) } else { Err(Error::ShapeMismatch { what, expected, found }) }
+    };
+    expect("rows of b against columns of a", a.cols(), k)?;
+    expect("rows of c against rows of a", a.rows(), c.rows())?;
+    expect("columns of c against columns of b", n, c.cols())?;
+    if let Some(bias) = options.bias {
+        expect("length of the bias against columns of b", n, bias.len())?;
+    }
+    if let Some(residual) = options.residual {
+        expect("rows of the residual against rows of c", c.rows(), residual.rows())?;
+        expect("columns of the residual against columns of c", c.cols(), residual.cols())?;
+    }
+    Ok(())
+}

@@ -138,6 +138,21 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// Asks for the cache line at `p` to be brought into every cache level. Any address is allowed.
     fn prefetch<T>(self, p: *const T);
 
+    /// The same pointer, of which the optimiser knows nothing. Loops that walk several rows keep one address register
+    /// per row with it, where the optimiser would rather chain additions.
+    #[inline(always)]
+    fn opaque<T>(self, p: *const T) -> *const T {
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        {
+            let mut p = p;
+            // SAFETY: no instruction is emitted.
+            unsafe { std::arch::asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags)) };
+            p
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        p
+    }
+
     /// `a + b`.
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a - b`.
@@ -202,6 +217,7 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// The same bits as integers.
     fn to_bits(self, a: Self::F32) -> Self::I32;
     /// The same bits as floats.
+    #[expect(clippy::wrong_self_convention, reason = "the token is not what is converted")]
     fn from_bits(self, a: Self::I32) -> Self::F32;
 
     /// The sum of the lanes by halving: lane `l` with `l + LANES / 2`, then `+ LANES / 4`, down to `+ 1`.

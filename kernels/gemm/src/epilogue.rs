@@ -1,0 +1,176 @@
+//! What happens to the accumulators of a tile: scaling, C, bias, activation, residual, in that order.
+
+use crate::tile::PANEL;
+use gristmill_core::Activation;
+use gristmill_simd::{Isa, Kernel};
+use std::marker::PhantomData;
+
+/// A vector that is added to every row or to every column of C.
+#[derive(Clone, Copy, Debug)]
+pub enum Bias<'e> {
+    /// None.
+    None,
+    /// One value per column, from the tile's first column on.
+    PerColumn(*const f32, PhantomData<&'e [f32]>),
+    /// One value per row, from the tile's first row on.
+    PerRow(*const f32, PhantomData<&'e [f32]>),
+}
+
+/// A matrix operand seen from a tile's first element. Strides are in elements.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    /// The first element.
+    pub ptr: *const f32,
+    /// From a row to the next.
+    pub row: isize,
+    /// From a column to the next.
+    pub col: isize,
+}
+
+/// The steps after the accumulation, for one tile.
+///
+/// In this order, each one rounded f32 operation: `y = alpha * acc` (absent when alpha is 1), `y = fma(beta, c, y)`
+/// (absent when beta is 0: C is not read), `y + bias`, activation, `y + residual`.
+#[derive(Clone, Copy, Debug)]
+pub struct Epilogue<'e> {
+    /// Factor of the product.
+    pub alpha: f32,
+    /// Factor of what C held.
+    pub beta: f32,
+    /// Added after the scaling.
+    pub bias: Bias<'e>,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// Added last.
+    pub residual: Option<Block>,
+    /// The tile's first element of C.
+    pub c: *mut f32,
+    /// From a row of C to the next.
+    pub c_row: isize,
+    /// From a column of C to the next.
+    pub c_col: isize,
+}
+
+impl Epilogue<'_> {
+    /// Stores the accumulators as they are at `c`, rows `c_row` apart.
+    pub fn store(c: *mut f32, c_row: isize) -> Self {
+        Self {
+            alpha: 1.0,
+            beta: 0.0,
+            bias: Bias::None,
+            activation: Activation::Identity,
+            residual: None,
+            c,
+            c_row,
+            c_col: 1,
+        }
+    }
+
+    /// C and its row stride, if all there is to do is scale by alpha and store whole registers.
+    #[inline(always)]
+    pub(crate) fn plain_destination(&self) -> Option<(*mut f32, isize)> {
+        let plain = self.beta == 0.0
+            && self.c_col == 1
+            && self.residual.is_none()
+            && matches!(self.bias, Bias::None)
+            && matches!(self.activation, Activation::Identity);
+        plain.then_some((self.c, self.c_row))
+    }
+
+    /// Finishes a tile that was spilled to memory.
+    ///
+    /// # Safety
+    /// `acc` holds `rows` rows, `acc_row` apart, each padded to whole panels; bias, residual and C are valid for
+    /// `rows` rows and `cols` columns, and nobody else uses this part of C.
+    #[inline(always)]
+    pub(crate) unsafe fn finish<I: Isa>(&self, isa: I, acc: *const f32, [rows, cols]: [usize; 2], acc_row: usize) {
+        isa.vectorize(Finish { epilogue: self, acc, rows, cols, acc_row });
+    }
+}
+
+/// The rolled loop over a spilled tile: one copy per level, not one per tile shape.
+struct Finish<'t> {
+    epilogue: &'t Epilogue<'t>,
+    acc: *const f32,
+    rows: usize,
+    cols: usize,
+    acc_row: usize,
+}
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let e = self.epilogue;
+        let alpha = isa.splat(e.alpha);
+        let beta = isa.splat(e.beta);
+        for r in 0..self.rows {
+            for j in (0..self.cols).step_by(I::LANES) {
+                let n = (self.cols - j).min(I::LANES);
+                let tail = isa.tail(n);
+                // SAFETY: `finish` promises rows and columns of everything; `n` columns from `j` on exist.
+                unsafe {
+                    let (i, j) = (r as isize, j as isize);
+                    let mut y = isa.load(self.acc.add(r * self.acc_row).offset(j));
+                    if e.alpha != 1.0 {
+                        y = isa.mul(alpha, y);
+                    }
+                    let c = e.c.offset(i * e.c_row + j * e.c_col);
+                    if e.beta != 0.0 {
+                        y = isa.fma(beta, gather(isa, c, e.c_col, n), y);
+                    }
+                    y = match e.bias {
+                        Bias::None => y,
+                        Bias::PerColumn(bias, _) => isa.add(y, isa.load_tail(bias.offset(j), tail)),
+                        Bias::PerRow(bias, _) => isa.add(y, isa.splat(*bias.offset(i))),
+                    };
+                    y = e.activation.apply(isa, y);
+                    if let Some(residual) = e.residual {
+                        let p = residual.ptr.offset(i * residual.row + j * residual.col);
+                        y = isa.add(y, gather(isa, p, residual.col, n));
+                    }
+                    scatter(isa, c, e.c_col, n, y);
+                }
+            }
+        }
+    }
+}
+
+/// Loads `n` values that are `stride` apart.
+///
+/// # Safety
+/// They must be readable.
+#[inline(always)]
+unsafe fn gather<I: Isa>(isa: I, p: *const f32, stride: isize, n: usize) -> I::F32 {
+    // SAFETY: the caller's promise; `n <= LANES <= 16`.
+    unsafe {
+        if stride == 1 {
+            return isa.load_tail(p, isa.tail(n));
+        }
+        let mut lanes = [0.0; PANEL];
+        for (l, lane) in lanes.iter_mut().enumerate().take(n) {
+            *lane = *p.offset(l as isize * stride);
+        }
+        isa.load(lanes.as_ptr())
+    }
+}
+
+/// Stores the first `n` lanes `stride` apart.
+///
+/// # Safety
+/// The places must be writable.
+#[inline(always)]
+unsafe fn scatter<I: Isa>(isa: I, p: *mut f32, stride: isize, n: usize, y: I::F32) {
+    // SAFETY: the caller's promise; `n <= LANES <= 16`.
+    unsafe {
+        if stride == 1 {
+            return isa.store_tail(p, y, isa.tail(n));
+        }
+        let mut lanes = [0.0; PANEL];
+        isa.store(lanes.as_mut_ptr(), y);
+        for (l, lane) in lanes.into_iter().enumerate().take(n) {
+            *p.offset(l as isize * stride) = lane;
+        }
+    }
+}

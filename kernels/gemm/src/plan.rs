@@ -1,0 +1,153 @@
+//! How a product is cut into blocks and jobs: pure functions of sizes, caches and threads.
+
+use crate::tile::{PANEL, max_rows};
+use gristmill_core::cache::Caches;
+use gristmill_simd::Isa;
+use std::ops::Range;
+
+/// Where the tiles find B.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// In panels that the caller packed.
+    Panels,
+    /// In the matrix itself, whose rows are contiguous.
+    InPlace,
+    /// In panels that each job packs for itself, group by group.
+    Repack,
+}
+
+/// Sizes of the product.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+}
+
+impl Sizes {
+    /// Multiply-adds of the whole product.
+    fn work(self) -> usize {
+        self.m.saturating_mul(self.n).saturating_mul(self.k)
+    }
+}
+
+/// Multiply-adds below which another thread does not pay: some ten microseconds of one core.
+const MIN_JOB: usize = 1 << 20;
+
+/// Jobs per thread at most, so that a late thread does not hold up the others.
+const JOBS_PER_THREAD: usize = 4;
+
+/// What packing one panel costs, in rows of tiles computed on it.
+const REPACK_ROWS: usize = 16;
+
+/// The cuts of one product.
+///
+/// ```text
+///            group of panels: the same B stays in cache for all row blocks
+///          +------+------+------+---+
+///          |  :   |  :   |  :   | : |   row block: as tall as a tile
+///          +------+------+------+---+
+///          |  :   |  :   |  :   | : |
+///          +======+======+======+===+   row_jobs x col_jobs jobs
+///          |  :   |  :   |  :   | : |
+///          +------+------+------+---+
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub sizes: Sizes,
+    pub source: Source,
+    /// Panels that a tile spans.
+    pub group: usize,
+    /// Steps of k between two visits of the accumulators; k itself unless a group would leave the cache.
+    pub depth: usize,
+    /// Cuts of the rows.
+    pub row_jobs: usize,
+    /// Cuts of the columns, at panel boundaries.
+    pub col_jobs: usize,
+}
+
+impl Plan {
+    /// Chooses the cuts for a level, the caches and a number of threads.
+    pub(crate) fn new<I: Isa>(sizes: Sizes, source: Source, caches: Caches, threads: usize) -> Plan {
+        let (row_jobs, col_jobs) = job_grid::<I>(sizes, source, threads);
+        let rows = sizes.m.div_ceil(row_jobs);
+        let group = group_panels::<I>(rows);
+        // With one row block B is read once, and where it lies does not matter.
+        let reused = rows > max_rows::<I>(group);
+        let fits = caches.l2 / 2 / (group * PANEL * size_of::<f32>());
+        let depth = if reused || source == Source::Repack { sizes.k.min(fits.max(256)) } else { sizes.k };
+        Plan { sizes, source, group, depth: depth.max(1), row_jobs, col_jobs }
+    }
+
+    /// Number of jobs.
+    pub(crate) fn jobs(&self) -> usize {
+        self.row_jobs * self.col_jobs
+    }
+
+    /// Rows of a job.
+    pub(crate) fn rows(&self, job: usize) -> Range<usize> {
+        part(self.sizes.m, self.row_jobs, job % self.row_jobs)
+    }
+
+    /// Panels of a job.
+    pub(crate) fn panels(&self, job: usize) -> Range<usize> {
+        part(self.sizes.n.div_ceil(PANEL), self.col_jobs, job / self.row_jobs)
+    }
+
+    /// Scratch values that a worker needs for packed panels.
+    pub(crate) fn pack_len(&self) -> usize {
+        if self.source == Source::Repack { self.depth.min(self.sizes.k) * self.group * PANEL } else { 0 }
+    }
+
+    /// Scratch values that a worker needs for accumulators between depth blocks.
+    pub(crate) fn accumulators_len(&self) -> usize {
+        if self.depth < self.sizes.k { self.sizes.m.div_ceil(self.row_jobs) * self.group * PANEL } else { 0 }
+    }
+}
+
+/// Part `i` of `parts` of `0..len`, all nearly equal.
+pub(crate) fn part(len: usize, parts: usize, i: usize) -> Range<usize> {
+    let (size, longer) = (len / parts, len % parts);
+    let start = i * size + i.min(longer);
+    start..start + size + usize::from(i < longer)
+}
+
+/// The panels that a tile should span for this many rows: the cheapest by a count of issue slots.
+pub(crate) fn group_panels<I: Isa>(rows: usize) -> usize {
+    let candidates = [8, 4, 3, 2, 1].into_iter().filter(|&panels| max_rows::<I>(panels) > 0);
+    candidates.min_by(|&x, &y| panel_cost::<I>(rows, x).total_cmp(&panel_cost::<I>(rows, y))).unwrap_or(1)
+}
+
+/// Half cycles per step and panel for all `rows`, two multiply-adds and two loads per cycle.
+fn panel_cost<I: Isa>(rows: usize, panels: usize) -> f64 {
+    const LATENCY: usize = 8;
+    let registers = panels * PANEL / I::LANES;
+    let blocks = rows.div_ceil(max_rows::<I>(panels)).max(1);
+    let cost: usize = (0..blocks.min(2))
+        .map(|i| {
+            let rows = part(rows, blocks, if i == 0 { 0 } else { blocks - 1 }).len();
+            let step = (rows * registers).max(rows + registers).max(LATENCY);
+            // The first block stands for all but the last.
+            if i == 0 { step * (blocks - 1).max(1) } else { step }
+        })
+        .sum();
+    // Each block streams the panel once more.
+    (cost as f64 + 0.5 * blocks as f64) / panels as f64
+}
+
+/// Cuts of rows and of columns that let the slowest thread finish first.
+fn job_grid<I: Isa>(sizes: Sizes, source: Source, threads: usize) -> (usize, usize) {
+    let jobs = (sizes.work() / MIN_JOB).min(threads * JOBS_PER_THREAD);
+    if threads <= 1 || jobs <= 1 {
+        return (1, 1);
+    }
+    let groups = sizes.n.div_ceil(PANEL * group_panels::<I>(sizes.m));
+    let blocks = sizes.m.div_ceil(max_rows::<I>(2).max(max_rows::<I>(1)));
+    let cost = |(row_jobs, col_jobs): (usize, usize)| {
+        let rows = sizes.m.div_ceil(row_jobs) + if source == Source::Repack { REPACK_ROWS } else { 0 };
+        let rounds = (row_jobs * col_jobs).div_ceil(threads);
+        rounds * rows * groups.div_ceil(col_jobs)
+    };
+    let grids = (1..=jobs.min(blocks)).map(|row_jobs| (row_jobs, (jobs / row_jobs).clamp(1, groups)));
+    grids.min_by_key(|&grid| cost(grid)).unwrap_or((1, 1))
+}

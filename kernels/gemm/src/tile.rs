@@ -1,0 +1,236 @@
+//! The microkernel: one tile of C, kept in registers over the whole of k.
+//!
+//! ```text
+//!              b_panel
+//!            |<------->|
+//!            +----16---+----16---+          one step of k, all panels: NP rows of 16 columns
+//!        B   |  panel  |  panel  |  NP      each step is b_step further on
+//!            +---------+---------+
+//!   +--+     +---------+---------+
+//!   |A |  MR |  accumulators     |  MR
+//!   +--+     +---------+---------+
+//!   a_row apart, one value per row and step, broadcast; each step is a_step further on
+//! ```
+//!
+//! A is read in place through its strides, never packed. B is either packed into panels of 16 columns
+//! ([`PANEL`], `b_step = 16`, `b_panel = k * 16`) or a row-major matrix read in place (`b_step` = its row stride,
+//! `b_panel = 16`). The same panels serve every level: a row of 16 columns is one, two or four registers.
+
+use crate::epilogue::Epilogue;
+use gristmill_simd::{Isa, Kernel};
+use std::mem::MaybeUninit;
+
+/// Columns of a panel.
+pub const PANEL: usize = 16;
+
+/// The most values that any tile has: 12 x 32, 8 x 48 and their kind.
+pub(crate) const MAX_TILE: usize = 24 * PANEL;
+
+/// How far ahead of its use a step of B is prefetched.
+const PREFETCH_STEPS: isize = 16;
+
+/// Operands and destination of one tile. All strides are in elements.
+///
+/// The safety of [`TileFn`] rests on these preconditions, for `MR` rows, `NP` panels and `cols` columns:
+///
+/// - **P1** `a + r * a_row + p * a_step` is readable for `r < MR`, `p < k`;
+/// - **P2** `b + q * b_panel + p * b_step + j` is readable for `q < NP`, `p < k`, `j < 16`, or, for a masked tile,
+///   for `16 q + j < cols`;
+/// - **P3** `(NP - 1) * 16 < cols <= NP * 16`;
+/// - **P4** `start` is null, or `start + r * start_row + j` is readable for `r < MR`, `j < cols`;
+/// - **P5** the destination of `epilogue` is valid for `MR` rows and `cols` columns, and nobody else uses it.
+#[derive(Clone, Copy, Debug)]
+pub struct Tile<'e> {
+    /// Row 0 of A at step 0.
+    pub a: *const f32,
+    /// From a row of A to the next.
+    pub a_row: isize,
+    /// From a step of A to the next.
+    pub a_step: isize,
+    /// Panel 0 of B at step 0.
+    pub b: *const f32,
+    /// From a step of B to the next.
+    pub b_step: isize,
+    /// From a panel of B to the next.
+    pub b_panel: isize,
+    /// Steps.
+    pub k: usize,
+    /// Columns of C; only the last panel may be partial.
+    pub cols: usize,
+    /// Accumulators to start from, stored by an earlier depth block; null for +0.0.
+    pub start: *const f32,
+    /// From a row of `start` to the next.
+    pub start_row: isize,
+    /// What happens to the accumulators, and where they go.
+    pub epilogue: Epilogue<'e>,
+}
+
+/// A tile function of fixed rows and panels.
+///
+/// # Safety
+/// P1 to P5 of [`Tile`] must hold for the function's rows and panels.
+pub type TileFn<I> = unsafe fn(I, &Tile<'_>);
+
+/// The microkernel of `MR` rows and `NP` panels; `MASKED` reads only the columns of B that exist.
+///
+/// # Safety
+/// P1 to P5 of [`Tile`].
+unsafe fn tile<I: Isa, const MR: usize, const NP: usize, const MASKED: bool>(isa: I, tile: &Tile<'_>) {
+    // SAFETY: passed on.
+    isa.vectorize(Micro::<MR, NP, MASKED>(unsafe { Promised::new(tile) }));
+}
+
+/// A tile whose preconditions P1 to P5 somebody promised.
+struct Promised<'t>(&'t Tile<'t>);
+
+impl<'t> Promised<'t> {
+    /// # Safety
+    /// P1 to P5 of [`Tile`].
+    unsafe fn new(tile: &'t Tile<'_>) -> Self {
+        Self(tile)
+    }
+}
+
+struct Micro<'t, const MR: usize, const NP: usize, const MASKED: bool>(Promised<'t>);
+
+impl<const MR: usize, const NP: usize, const MASKED: bool> Kernel for Micro<'_, MR, NP, MASKED> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let t = (self.0).0;
+        let registers = PANEL / I::LANES;
+        debug_assert!((NP - 1) * PANEL < t.cols && t.cols <= NP * PANEL, "P3: {} columns, {NP} panels", t.cols);
+        // Which columns of the last panel exist, register by register.
+        let last_cols = t.cols - (NP - 1) * PANEL;
+        let tail = |v: usize| isa.tail(last_cols.saturating_sub(v * I::LANES));
+
+        let mut acc = [[isa.splat_row(0.0); NP]; MR];
+        if !t.start.is_null() {
+            for (r, row) in acc.iter_mut().enumerate() {
+                for (q, panel) in row.iter_mut().enumerate() {
+                    for (v, register) in panel.as_mut().iter_mut().enumerate() {
+                        // SAFETY: P4; `wrapping_add` because a register wholly beyond `cols` is not read.
+                        unsafe {
+                            let p = t.start.offset(r as isize * t.start_row).wrapping_add(q * PANEL + v * I::LANES);
+                            *register = if q + 1 < NP { isa.load(p) } else { isa.load_tail(p, tail(v)) };
+                        }
+                    }
+                }
+            }
+        }
+
+        // Three rows share a pointer: x86 adds one or two strides to a base register at no cost.
+        let mut a: [_; 4] = std::array::from_fn(|g| t.a.wrapping_offset(3 * g as isize * t.a_row));
+        let mut b = t.b;
+        for _ in 0..t.k {
+            let mut b_row = [isa.splat_row(0.0); NP];
+            for (q, panel) in b_row.iter_mut().enumerate() {
+                let p = b.wrapping_offset(q as isize * t.b_panel);
+                isa.prefetch(p.wrapping_offset(PREFETCH_STEPS * t.b_step));
+                for (v, register) in panel.as_mut().iter_mut().enumerate() {
+                    let p = p.wrapping_add(v * I::LANES);
+                    // SAFETY: P2.
+                    *register = unsafe { if MASKED && q + 1 == NP { isa.load_tail(p, tail(v)) } else { isa.load(p) } };
+                }
+            }
+            for (r, row) in acc.iter_mut().enumerate() {
+                // SAFETY: P1.
+                let value = isa.splat(unsafe { *a[r / 3].offset((r % 3) as isize * t.a_row) });
+                for (panel, b_panel) in row.iter_mut().zip(b_row) {
+                    for (register, &b) in panel.as_mut().iter_mut().zip(b_panel.as_ref()) {
+                        *register = isa.fma(value, b, *register);
+                    }
+                }
+            }
+            for a in &mut a {
+                *a = isa.opaque(a.wrapping_offset(t.a_step));
+            }
+            b = b.wrapping_offset(t.b_step);
+        }
+
+        if let Some((c, c_row)) = t.epilogue.plain_destination() {
+            let alpha = isa.splat(t.epilogue.alpha);
+            for (r, row) in acc.iter().enumerate() {
+                for (q, panel) in row.iter().enumerate() {
+                    for (v, &register) in panel.as_ref().iter().enumerate() {
+                        let y = if t.epilogue.alpha == 1.0 { register } else { isa.mul(alpha, register) };
+                        // SAFETY: P5; a register wholly beyond `cols` is not written.
+                        unsafe {
+                            let p = c.offset(r as isize * c_row).wrapping_add(q * PANEL + v * I::LANES);
+                            if q + 1 < NP { isa.store(p, y) } else { isa.store_tail(p, y, tail(v)) }
+                        }
+                    }
+                }
+            }
+        } else {
+            let mut spilled = MaybeUninit::<[f32; MAX_TILE]>::uninit();
+            let spilled = spilled.as_mut_ptr().cast::<f32>();
+            for (i, panel) in acc.as_flattened().iter().enumerate() {
+                for (v, &register) in panel.as_ref().iter().enumerate() {
+                    // SAFETY: `i < MR * NP <= 24` panels of 16 values fit into the array.
+                    unsafe { isa.store(spilled.add(i * PANEL + v * I::LANES), register) };
+                }
+            }
+            debug_assert!(MR * NP * PANEL <= MAX_TILE && registers * I::LANES == PANEL);
+            // SAFETY: the array holds MR rows of NP panels; the destination is P5.
+            unsafe { t.epilogue.finish(isa, spilled, [MR, t.cols], NP * PANEL) };
+        }
+    }
+}
+
+/// Lists the row counts of a family as match arms.
+macro_rules! rows {
+    ($isa:ident, $rows:expr, $np:literal, $masked:literal: $($mr:literal)+) => {
+        match $rows {
+            $($mr => tile::<$isa, $mr, $np, $masked>,)+
+            _ => unreachable!("no tile of {} rows and {} panels", $rows, $np),
+        }
+    };
+}
+
+/// The tallest tile of `panels` panels: as many accumulators as the level's registers allow.
+pub const fn max_rows<I: Isa>(panels: usize) -> usize {
+    match (I::LANES, panels) {
+        (16, 1 | 2) => 12,
+        (16, 3) => 8,
+        (16, 4) => 6,
+        (16, 8) => 2,
+        (8, 1) => 6,
+        (8, 2) => 3,
+        (8, 4) => 1,
+        (4, 1) => 3,
+        (4, 2) => 1,
+        _ => 0,
+    }
+}
+
+/// The tile of `rows` rows and `panels` panels; `masked` (one panel only) when B is read in place and the panel is
+/// partial.
+///
+/// `rows` must be from 1 to [`max_rows`].
+pub fn tile_fn<I: Isa>(rows: usize, panels: usize, masked: bool) -> TileFn<I> {
+    debug_assert!(rows >= 1 && rows <= max_rows::<I>(panels) && (!masked || panels == 1));
+    // Matched on the constant, so that a level is compiled for its own shapes only.
+    match I::LANES {
+        16 => match (panels, masked) {
+            (1, true) => rows!(I, rows, 1, true: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (1, false) => rows!(I, rows, 1, false: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (2, _) => rows!(I, rows, 2, false: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (3, _) => rows!(I, rows, 3, false: 1 2 3 4 5 6 7 8),
+            (4, _) => rows!(I, rows, 4, false: 1 2 3 4 5 6),
+            _ => rows!(I, rows, 8, false: 1 2),
+        },
+        8 => match (panels, masked) {
+            (1, true) => rows!(I, rows, 1, true: 1 2 3 4 5 6),
+            (1, false) => rows!(I, rows, 1, false: 1 2 3 4 5 6),
+            (2, _) => rows!(I, rows, 2, false: 1 2 3),
+            _ => rows!(I, rows, 4, false: 1),
+        },
+        _ => match (panels, masked) {
+            (1, true) => rows!(I, rows, 1, true: 1 2 3),
+            (1, false) => rows!(I, rows, 1, false: 1 2 3),
+            _ => rows!(I, rows, 2, false: 1),
+        },
+    }
+}

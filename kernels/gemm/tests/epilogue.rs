@@ -1,0 +1,90 @@
+//! Fused steps equal the same steps done one after the other; factors of one and zero drop their step.
+
+mod common;
+
+use common::{Product, mat};
+use gristmill_core::{Activation, MatMut, Threads, Workspace};
+use gristmill_gemm::{GemmOptions, gemm};
+use gristmill_simd::{Level, Simd, naive};
+use gristmill_testkit::{Fill, Layout, Matrix, assert_bits_eq, fill, sweep};
+
+const M: usize = 29;
+const N: usize = 53;
+const K: usize = 31;
+
+fn matrix(rows: usize, cols: usize, seed: u64) -> Matrix {
+    Matrix::filled([rows, cols], &Layout::default(), Fill::Normal, seed)
+}
+
+#[test]
+fn fused_equals_plain_and_then_map() {
+    let bias = fill::normal(4, N);
+    let residual = matrix(M, N, 5);
+    for activation in Activation::ALL {
+        let plain = Product::plain(matrix(M, K, 1), matrix(K, N, 2), matrix(M, N, 3));
+        let fused = Product { bias: Some(bias.clone()), activation, residual: Some(residual.clone()), ..plain.clone() };
+        sweep::levels_and_threads(|level, threads| {
+            let mut want = plain.tuned(plain.b.mat(), level, threads);
+            for (i, y) in want.data.iter_mut().enumerate() {
+                let biased = *y + bias[i % N];
+                let active =
+                    if level.fused() { activation.naive::<true>(biased) } else { activation.naive::<false>(biased) };
+                *y = active + residual.data[i];
+            }
+            let got = fused.tuned(fused.b.mat(), level, threads);
+            assert_bits_eq(&got.data, &want.data, format!("{level} {activation:?}"));
+        });
+    }
+}
+
+#[test]
+fn c_is_not_read_when_beta_is_zero() {
+    let mut product = Product::plain(matrix(M, K, 1), matrix(K, N, 2), matrix(M, N, 3));
+    let want = product.naive(Level::Portable);
+    product.c.data.fill(f32::NAN);
+    sweep::levels(|level| {
+        let got = product.tuned(product.b.mat(), level, Threads::Serial);
+        assert!(got.data.iter().all(|y| !y.is_nan()), "{level}");
+        if level.fused() == Level::Portable.fused() {
+            assert_bits_eq(&got.data, &want.data, level);
+        }
+    });
+}
+
+#[test]
+fn zero_is_an_ordinary_factor() {
+    let (a, b) = ([f32::INFINITY, 1.0], [1.0, 1.0]);
+    sweep::levels(|level| {
+        let mut c = [7.0];
+        let options = GemmOptions { alpha: 0.0, level: Some(level), ..Default::default() };
+        let c_mat = MatMut::new(&mut c, 1, 1).unwrap();
+        gemm(mat(&a, 1, 2), mat(&b, 2, 1), c_mat, &options, &mut Workspace::new()).unwrap();
+        assert!(c[0].is_nan(), "{level}: 0 * inf is NaN, found {}", c[0]);
+    });
+}
+
+#[test]
+fn without_depth_the_product_is_plus_zero() {
+    sweep::levels_and_threads(|level, threads| {
+        let mut c = [7.0, -3.0];
+        let options = GemmOptions { bias: Some(&[-0.0, 2.0]), level: Some(level), threads, ..Default::default() };
+        let c_mat = MatMut::new(&mut c, 1, 2).unwrap();
+        gemm(mat(&[], 1, 0), mat(&[], 0, 2), c_mat, &options, &mut Workspace::new()).unwrap();
+        assert_bits_eq(&c, &[0.0, 2.0], level);
+    });
+}
+
+#[test]
+fn relu_passes_minus_zero_and_nan() {
+    let x = [-0.0, f32::NAN, -1.0, 3.0];
+    for level in Level::available() {
+        Simd::choose(Some(level)).unwrap();
+        let mut c = x;
+        let options = GemmOptions { beta: 1.0, activation: Activation::Relu, level: Some(level), ..Default::default() };
+        let c_mat = MatMut::new(&mut c, 1, 4).unwrap();
+        gemm(mat(&[], 1, 0), mat(&[], 0, 4), c_mat, &options, &mut Workspace::new()).unwrap();
+        // fma(1, -0, +0) is +0 before the activation sees it.
+        let want = x.map(|x| naive::relu::<true>(naive::fma::<true>(1.0, x, 0.0)));
+        assert_bits_eq(&c, &want, level);
+    }
+}

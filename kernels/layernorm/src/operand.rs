@@ -1,0 +1,243 @@
+//! Rows as the register loops see them: something to load from, something to store to.
+//!
+//! Every `unsafe fn` here has the one precondition
+//!
+//! - **(In)** the elements named, `i .. i + LANES` or `i .. i + count`, exist in the row, and the row in the matrix.
+//!
+//! Two operands of one call are the same memory, element for element, or do not overlap; an element is always
+//! loaded before it is stored.
+
+use gristmill_simd::{Element, Isa};
+
+/// Where the values of a row come from.
+pub(crate) trait Source<I: Isa>: Copy {
+    /// The source that starts at row `r` of this one.
+    fn row(self, r: usize) -> Self;
+    /// Element 0.
+    ///
+    /// # Safety
+    /// (In).
+    unsafe fn first(self) -> f32;
+    /// Elements `i .. i + LANES`.
+    ///
+    /// # Safety
+    /// (In).
+    unsafe fn load(self, isa: I, i: usize) -> I::F32;
+    /// Elements `i .. i + count`, for `count <= LANES`, then zeros.
+    ///
+    /// # Safety
+    /// (In).
+    unsafe fn load_tail(self, isa: I, i: usize, count: usize) -> I::F32;
+    /// Whether loading an element more than once costs more than keeping it.
+    fn is_costly(self) -> bool;
+    /// Asks for the cache line of element `i`, which need not exist.
+    fn prefetch(self, isa: I, i: usize);
+}
+
+/// Where the values of a row go.
+pub(crate) trait Sink<I: Isa>: Copy {
+    /// The sink that starts at row `r` of this one.
+    fn row(self, r: usize) -> Self;
+    /// Elements `i .. i + LANES`.
+    ///
+    /// # Safety
+    /// (In).
+    unsafe fn store(self, isa: I, i: usize, v: I::F32);
+    /// Elements `i .. i + count`, for `count <= LANES`.
+    ///
+    /// # Safety
+    /// (In).
+    unsafe fn store_tail(self, isa: I, i: usize, count: usize, v: I::F32);
+    /// Elements before the first one at which a register is aligned; below `LANES`.
+    fn misalignment(self) -> usize;
+}
+
+/// Rows whose elements lie side by side.
+#[derive(Clone, Copy)]
+pub(crate) struct Contiguous<P> {
+    pub(crate) start: P,
+    pub(crate) row_stride: isize,
+}
+
+/// Rows whose elements lie `col_stride` apart: correct, not fast.
+#[derive(Clone, Copy)]
+pub(crate) struct Strided<P> {
+    pub(crate) start: P,
+    pub(crate) row_stride: isize,
+    pub(crate) col_stride: isize,
+}
+
+/// The sum of two sources, one rounded addition.
+#[derive(Clone, Copy)]
+pub(crate) struct Sum<A, B>(pub(crate) A, pub(crate) B);
+
+/// A sink for what nobody asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Nowhere;
+
+impl<I: Isa, T: Element> Source<I> for Contiguous<*const T> {
+    #[inline(always)]
+    fn row(self, r: usize) -> Self {
+        Self { start: self.start.wrapping_offset((r as isize).wrapping_mul(self.row_stride)), ..self }
+    }
+    #[inline(always)]
+    unsafe fn first(self) -> f32 {
+        // SAFETY: (In).
+        unsafe { *self.start }.to_f32()
+    }
+    #[inline(always)]
+    unsafe fn load(self, isa: I, i: usize) -> I::F32 {
+        // SAFETY: (In).
+        unsafe { T::load(isa, self.start.add(i)) }
+    }
+    #[inline(always)]
+    unsafe fn load_tail(self, isa: I, i: usize, count: usize) -> I::F32 {
+        // SAFETY: (In).
+        unsafe { T::load_tail(isa, self.start.add(i), isa.tail(count)) }
+    }
+    #[inline(always)]
+    fn is_costly(self) -> bool {
+        false
+    }
+    #[inline(always)]
+    fn prefetch(self, isa: I, i: usize) {
+        isa.prefetch(self.start.wrapping_add(i));
+    }
+}
+
+impl<I: Isa, T: Element> Sink<I> for Contiguous<*mut T> {
+    #[inline(always)]
+    fn row(self, r: usize) -> Self {
+        Self { start: self.start.wrapping_offset((r as isize).wrapping_mul(self.row_stride)), ..self }
+    }
+    #[inline(always)]
+    unsafe fn store(self, isa: I, i: usize, v: I::F32) {
+        // SAFETY: (In).
+        unsafe { T::store(isa, self.start.add(i), v) }
+    }
+    #[inline(always)]
+    unsafe fn store_tail(self, isa: I, i: usize, count: usize, v: I::F32) {
+        // SAFETY: (In).
+        unsafe { T::store_tail(isa, self.start.add(i), v, isa.tail(count)) }
+    }
+    #[inline(always)]
+    fn misalignment(self) -> usize {
+        self.start.addr().wrapping_neg() % (I::LANES * size_of::<T>()) / size_of::<T>()
+    }
+}
+
+impl<P> Strided<P> {
+    /// Elements from the start of the matrix to element `i` of row `r`.
+    #[inline(always)]
+    fn offset(&self, r: usize, i: usize) -> isize {
+        (r as isize).wrapping_mul(self.row_stride).wrapping_add((i as isize).wrapping_mul(self.col_stride))
+    }
+}
+
+impl<I: Isa, T: Element> Source<I> for Strided<*const T> {
+    #[inline(always)]
+    fn row(self, r: usize) -> Self {
+        Self { start: self.start.wrapping_offset(self.offset(r, 0)), ..self }
+    }
+    #[inline(always)]
+    unsafe fn first(self) -> f32 {
+        // SAFETY: (In).
+        unsafe { *self.start }.to_f32()
+    }
+    #[inline(always)]
+    unsafe fn load(self, isa: I, i: usize) -> I::F32 {
+        // SAFETY: (In).
+        unsafe { self.load_tail(isa, i, I::LANES) }
+    }
+    #[inline(always)]
+    unsafe fn load_tail(self, isa: I, i: usize, count: usize) -> I::F32 {
+        let mut lanes = [0.0f32; MAX_LANES];
+        for (k, lane) in lanes[..count].iter_mut().enumerate() {
+            // SAFETY: (In).
+            *lane = unsafe { *self.start.wrapping_offset(self.offset(0, i + k)) }.to_f32();
+        }
+        // SAFETY: the array has MAX_LANES values, and no register more lanes.
+        unsafe { isa.load(lanes.as_ptr()) }
+    }
+    #[inline(always)]
+    fn is_costly(self) -> bool {
+        true
+    }
+    #[inline(always)]
+    fn prefetch(self, _: I, _: usize) {}
+}
+
+impl<I: Isa, T: Element> Sink<I> for Strided<*mut T> {
+    #[inline(always)]
+    fn row(self, r: usize) -> Self {
+        Self { start: self.start.wrapping_offset(self.offset(r, 0)), ..self }
+    }
+    #[inline(always)]
+    unsafe fn store(self, isa: I, i: usize, v: I::F32) {
+        // SAFETY: (In).
+        unsafe { self.store_tail(isa, i, I::LANES, v) }
+    }
+    #[inline(always)]
+    unsafe fn store_tail(self, isa: I, i: usize, count: usize, v: I::F32) {
+        let mut lanes = [0.0f32; MAX_LANES];
+        // SAFETY: the array has MAX_LANES values, and no register more lanes.
+        unsafe { isa.store(lanes.as_mut_ptr(), v) }
+        for (k, lane) in lanes[..count].iter().enumerate() {
+            // SAFETY: (In).
+            unsafe { *self.start.wrapping_offset(self.offset(0, i + k)) = T::from_f32(*lane) }
+        }
+    }
+    #[inline(always)]
+    fn misalignment(self) -> usize {
+        0
+    }
+}
+
+/// No register has more lanes than this.
+const MAX_LANES: usize = 16;
+
+impl<I: Isa, A: Source<I>, B: Source<I>> Source<I> for Sum<A, B> {
+    #[inline(always)]
+    fn row(self, r: usize) -> Self {
+        Self(self.0.row(r), self.1.row(r))
+    }
+    #[inline(always)]
+    unsafe fn first(self) -> f32 {
+        // SAFETY: (In) holds for both.
+        unsafe { self.0.first() + self.1.first() }
+    }
+    #[inline(always)]
+    unsafe fn load(self, isa: I, i: usize) -> I::F32 {
+        // SAFETY: (In) holds for both.
+        unsafe { isa.add(self.0.load(isa, i), self.1.load(isa, i)) }
+    }
+    #[inline(always)]
+    unsafe fn load_tail(self, isa: I, i: usize, count: usize) -> I::F32 {
+        // SAFETY: (In) holds for both.
+        unsafe { isa.add(self.0.load_tail(isa, i, count), self.1.load_tail(isa, i, count)) }
+    }
+    #[inline(always)]
+    fn is_costly(self) -> bool {
+        true
+    }
+    #[inline(always)]
+    fn prefetch(self, isa: I, i: usize) {
+        self.0.prefetch(isa, i);
+        self.1.prefetch(isa, i);
+    }
+}
+
+impl<I: Isa> Sink<I> for Nowhere {
+    #[inline(always)]
+    fn row(self, _: usize) -> Self {
+        self
+    }
+    #[inline(always)]
+    unsafe fn store(self, _: I, _: usize, _: I::F32) {}
+    #[inline(always)]
+    unsafe fn store_tail(self, _: I, _: usize, _: usize, _: I::F32) {}
+    #[inline(always)]
+    fn misalignment(self) -> usize {
+        0
+    }
+}

@@ -1,0 +1,214 @@
+//! The three passes over a row: a first mean, both moments, the result.
+//!
+//! `n` is at least 1 everywhere, and every source and sink has `n` elements: that is the one precondition, **(Row)**,
+//! of the `unsafe fn`s here.
+
+use crate::operand::{Sink, Source};
+use crate::sums::{self, Terms};
+use gristmill_simd::{Isa, sums::reduce64};
+
+/// Division by the length of a row.
+#[derive(Clone, Copy)]
+pub(crate) struct Length {
+    pub(crate) n: usize,
+    /// Multiplying by the inverse of a power of two gives the bits of the division in a third of the time.
+    inverse: Option<f32>,
+}
+
+impl Length {
+    pub(crate) fn new(n: usize) -> Self {
+        Self { n, inverse: n.is_power_of_two().then(|| 1.0 / n as f32) }
+    }
+
+    #[inline(always)]
+    fn divide(self, x: f32) -> f32 {
+        match self.inverse {
+            Some(inverse) => x * inverse,
+            None => x / self.n as f32,
+        }
+    }
+}
+
+/// Gamma and beta, one of each per column.
+///
+/// A missing gamma is a row of 1 and a missing beta one of -0: a product with 1 and a sum with -0 are exact, so
+/// that the one loop gives the bits of the operations that are there.
+#[derive(Clone, Copy)]
+pub(crate) struct Affine {
+    gamma: *const f32,
+    beta: *const f32,
+    /// All ones where the values advance with the column, zero where the first `BLOCK` serve all.
+    gamma_mask: usize,
+    beta_mask: usize,
+}
+
+/// Registers that the last pass handles per turn.
+const UNROLL: usize = 4;
+/// Elements of a turn at the widest level.
+const BLOCK: usize = UNROLL * 16;
+
+impl Affine {
+    pub(crate) fn new(gamma: Option<&[f32]>, beta: Option<&[f32]>) -> Self {
+        static ONES: [f32; BLOCK] = [1.0; BLOCK];
+        static NEGATIVE_ZEROS: [f32; BLOCK] = [-0.0; BLOCK];
+        let mask = |values: Option<&[f32]>| if values.is_some() { usize::MAX } else { 0 };
+        Self {
+            gamma: gamma.unwrap_or(&ONES).as_ptr(),
+            beta: beta.unwrap_or(&NEGATIVE_ZEROS).as_ptr(),
+            gamma_mask: mask(gamma),
+            beta_mask: mask(beta),
+        }
+    }
+}
+
+/// What the first two passes find out about a row.
+#[derive(Clone, Copy)]
+pub(crate) struct Moments {
+    /// The first mean.
+    m: f32,
+    /// What it misses.
+    d: f32,
+    /// One over the standard deviation.
+    r: f32,
+}
+
+struct Shifted<I: Isa, S, K> {
+    x: S,
+    c: I::F32,
+    keep: K,
+}
+
+impl<I: Isa, S: Source<I>, K: Sink<I>> Terms<I, 1> for Shifted<I, S, K> {
+    #[inline(always)]
+    unsafe fn add(&self, isa: I, [s]: [I::F32; 1], i: usize) -> [I::F32; 1] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = self.x.load(isa, i);
+            self.keep.store(isa, i, x);
+            [isa.add(s, isa.sub(x, self.c))]
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_tail(&self, isa: I, [s]: [I::F32; 1], i: usize, count: usize) -> [I::F32; 1] {
+        // SAFETY: the caller's promise.
+        let x = unsafe { self.x.load_tail(isa, i, count) };
+        // SAFETY: as above.
+        unsafe { self.keep.store_tail(isa, i, count, x) };
+        [isa.add(s, first(isa, count, isa.sub(x, self.c)))]
+    }
+}
+
+struct Centred<I: Isa, S> {
+    x: S,
+    m: I::F32,
+}
+
+impl<I: Isa, S: Source<I>> Terms<I, 2> for Centred<I, S> {
+    #[inline(always)]
+    unsafe fn add(&self, isa: I, [s1, s2]: [I::F32; 2], i: usize) -> [I::F32; 2] {
+        // SAFETY: the caller's promise.
+        let u = isa.sub(unsafe { self.x.load(isa, i) }, self.m);
+        [isa.add(s1, u), isa.fma(u, u, s2)]
+    }
+    #[inline(always)]
+    unsafe fn add_tail(&self, isa: I, [s1, s2]: [I::F32; 2], i: usize, count: usize) -> [I::F32; 2] {
+        // SAFETY: the caller's promise.
+        let u = first(isa, count, isa.sub(unsafe { self.x.load_tail(isa, i, count) }, self.m));
+        [isa.add(s1, u), isa.fma(u, u, s2)]
+    }
+}
+
+/// The first `count` lanes, +0 elsewhere.
+#[inline(always)]
+fn first<I: Isa>(isa: I, count: usize, v: I::F32) -> I::F32 {
+    isa.select(isa.tail_mask(isa.tail(count)), v, isa.splat(0.0))
+}
+
+/// First pass: the mean of `x`, shifted by its first element. What was loaded is also stored to `keep`.
+///
+/// # Safety
+/// (Row).
+#[inline(always)]
+pub(crate) unsafe fn mean<I: Isa>(isa: I, n: Length, x: impl Source<I>, keep: impl Sink<I>) -> f32 {
+    // SAFETY: (Row), and n is at least 1.
+    let (c, [lanes]) = unsafe {
+        let c = x.first();
+        (c, sums::lanes(isa, n.n, Shifted { x, c: isa.splat(c), keep }))
+    };
+    c + n.divide(reduce64(isa, lanes))
+}
+
+/// Second pass: the moments about `m`.
+///
+/// # Safety
+/// (Row).
+#[inline(always)]
+pub(crate) unsafe fn moments<I: Isa>(isa: I, n: Length, x: impl Source<I>, m: f32, eps: f32) -> Moments {
+    // SAFETY: (Row).
+    let [s1, s2] = unsafe { sums::lanes(isa, n.n, Centred { x, m: isa.splat(m) }) };
+    let (s1, s2) = (reduce64(isa, s1), reduce64(isa, s2));
+    let d = n.divide(s1);
+    let variance = n.divide(if I::FUSED { (-d).mul_add(s1, s2) } else { -d * s1 + s2 });
+    let variance = if variance < 0.0 { 0.0 } else { variance };
+    Moments { m, d, r: 1.0 / (variance + eps).sqrt() }
+}
+
+/// Last pass: normalises `x` into `y`, and copies it to `sum`. `ahead` is what the next rows will load.
+///
+/// # Safety
+/// (Row), for all but `ahead`; gamma and beta, where present, have `n` elements too.
+#[inline(always)]
+pub(crate) unsafe fn normalise<I: Isa, X: Source<I>, Y: Sink<I>, Z: Sink<I>>(
+    isa: I,
+    n: usize,
+    (x, y, sum): (X, Y, Z),
+    row: Moments,
+    affine: Affine,
+    ahead: Option<impl Source<I>>,
+) {
+    let (m, r, e) = (isa.splat(row.m), isa.splat(row.r), isa.splat(-(row.d * row.r)));
+    let value = |x, gamma, beta| isa.fma(isa.fma(isa.sub(x, m), r, e), gamma, beta);
+    let part = |i: usize, count: usize| {
+        let tail = isa.tail(count);
+        // SAFETY: (Row): i + count <= n; a masked index is 0, where BLOCK >= count values are.
+        unsafe {
+            let x = x.load_tail(isa, i, count);
+            let gamma = isa.load_tail(affine.gamma.add(i & affine.gamma_mask), tail);
+            let beta = isa.load_tail(affine.beta.add(i & affine.beta_mask), tail);
+            sum.store_tail(isa, i, count, x);
+            y.store_tail(isa, i, count, value(x, gamma, beta));
+        }
+    };
+    let turn = UNROLL * I::LANES;
+    let mut i = 0;
+    // A store that straddles cache lines costs double: worth one partial register where the row is long.
+    let head = y.misalignment();
+    if head > 0 && n >= 4 * turn {
+        part(0, head);
+        i = head;
+    }
+    while i + turn <= n {
+        if let Some(ahead) = ahead {
+            for g in 0..UNROLL {
+                ahead.prefetch(isa, i + g * I::LANES);
+            }
+        }
+        for g in 0..UNROLL {
+            let k = i + g * I::LANES;
+            // SAFETY: (Row): k + LANES <= n; a masked index stays below BLOCK.
+            unsafe {
+                let x = x.load(isa, k);
+                let gamma = isa.load(affine.gamma.add(i & affine.gamma_mask).add(g * I::LANES));
+                let beta = isa.load(affine.beta.add(i & affine.beta_mask).add(g * I::LANES));
+                sum.store(isa, k, x);
+                y.store(isa, k, value(x, gamma, beta));
+            }
+        }
+        i += turn;
+    }
+    while i < n {
+        let count = I::LANES.min(n - i);
+        part(i, count);
+        i += count;
+    }
+}

@@ -1,0 +1,62 @@
+//! The 64 lane chains of a row sum, walked register by register.
+
+use gristmill_simd::Isa;
+use gristmill_simd::sums::{SUM_LANES, sum_registers};
+
+/// The terms of `K` row sums over the same elements.
+pub(crate) trait Terms<I: Isa, const K: usize> {
+    /// Adds the terms of elements `i .. i + LANES`.
+    ///
+    /// # Safety
+    /// The row has these elements.
+    unsafe fn add(&self, isa: I, lanes: [I::F32; K], i: usize) -> [I::F32; K];
+    /// Adds the terms of elements `i .. i + count`, for `count <= LANES`, and +0.0 beyond.
+    ///
+    /// # Safety
+    /// The row has these elements.
+    unsafe fn add_tail(&self, isa: I, lanes: [I::F32; K], i: usize, count: usize) -> [I::F32; K];
+}
+
+/// Registers whose chains run side by side: enough to hide the latency of an addition, few enough for two sums to
+/// stay in the 16 registers of the lesser levels.
+const GROUP: usize = 4;
+
+/// The lanes of `K` sums over a row of `n` elements.
+///
+/// # Safety
+/// The row that `terms` was made for has `n` elements.
+#[inline(always)]
+pub(crate) unsafe fn lanes<I: Isa, const K: usize>(isa: I, n: usize, terms: impl Terms<I, K>) -> [I::Lanes64; K] {
+    let mut sums = [isa.splat_lanes64(0.0); K];
+    let whole = n - n % SUM_LANES;
+    for first in (0..sum_registers::<I>()).step_by(GROUP) {
+        let mut group = [[isa.splat(0.0); K]; GROUP];
+        let mut i = first * I::LANES;
+        while i < whole {
+            for (g, lanes) in group.iter_mut().enumerate() {
+                // SAFETY: i + g * LANES lies in the first half of a block of 64 that ends at or before `whole`: the
+                // register ends at i + GROUP * LANES, and i is `first * LANES` modulo 64.
+                *lanes = unsafe { terms.add(isa, *lanes, i + g * I::LANES) };
+            }
+            i += SUM_LANES;
+        }
+        if i < n {
+            for (g, lanes) in group.iter_mut().enumerate() {
+                let i = i + g * I::LANES;
+                if i + I::LANES <= n {
+                    // SAFETY: the register ends within the row.
+                    *lanes = unsafe { terms.add(isa, *lanes, i) };
+                } else if i < n {
+                    // SAFETY: the elements up to n.
+                    *lanes = unsafe { terms.add_tail(isa, *lanes, i, n - i) };
+                }
+            }
+        }
+        for (g, lanes) in group.into_iter().enumerate() {
+            for (sum, lane) in sums.iter_mut().zip(lanes) {
+                sum.as_mut()[first + g] = lane;
+            }
+        }
+    }
+    sums
+}

@@ -1,1 +1,98 @@
-//! Fused scaled-dot-product attention.
+//! Fused scaled-dot-product attention, in f32.
+//!
+//! [`attention`] computes `softmax(scale * q k^T + bias) v` per head without ever holding more than a few rows of
+//! scores, over views with any strides, with grouped key/value heads and every combination of masks ([`Mask`]). It
+//! returns exactly the bits of [`naive::attention`], whatever the level, the threads, the other rows and sequences
+//! of the batch, and however the values lie in memory.
+//!
+//! ```
+//! use gristmill_attention::{AttentionOptions, attention};
+//! use gristmill_core::{Causal, HeadsMut, HeadsRef, Mask, Workspace};
+//!
+//! // One sequence of 4 positions, 2 heads of 8 values; a query sees the keys up to its own position.
+//! let [q, k, v] = [1.0, 2.0, 3.0].map(|x| vec![x; 4 * 2 * 8]);
+//! let mut out = vec![0.0; 4 * 2 * 8];
+//! let sizes = [1, 4, 2, 8];
+//! let options = AttentionOptions {
+//!     mask: Mask { causal: Some(Causal::BottomRight), ..Mask::default() },
+//!     ..AttentionOptions::default()
+//! };
+//! attention(
+//!     HeadsRef::bshd(&q, sizes)?,
+//!     HeadsRef::bshd(&k, sizes)?,
+//!     HeadsRef::bshd(&v, sizes)?,
+//!     HeadsMut::bshd(&mut out, sizes)?,
+//!     &options,
+//!     &mut Workspace::new(),
+//! )?;
+//! assert!(out.iter().all(|&x| x == 3.0));
+//! # Ok::<(), gristmill_core::Error>(())
+//! ```
+
+mod block;
+mod check;
+mod driver;
+mod mask;
+pub mod naive;
+mod plan;
+mod product;
+mod skip;
+mod softmax;
+
+use gristmill_core::{Error, HeadsMut, HeadsRef, Mask, Threads, Workspace};
+use gristmill_simd::{Level, Simd};
+
+/// What [`attention`] computes and where.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AttentionOptions<'a> {
+    /// Multiplies `q . k`; `None` is `1 / sqrt(D)`, computed in f32.
+    pub scale: Option<f32>,
+    /// `s = cap * tanh(s / cap)` after scaling and before the bias; finite and positive.
+    pub softcap: Option<f32>,
+    /// Which keys a query sees, and what is added to their scores.
+    pub mask: Mask<'a>,
+    /// Where to run. The result does not depend on it.
+    pub threads: Threads<'a>,
+    /// The instruction set to use; `None` is the best there is.
+    pub level: Option<Level>,
+}
+
+impl AttentionOptions<'_> {
+    /// The factor for heads of `dim` values. Without any values every product is zero and so is every score.
+    pub(crate) fn scale_for(&self, dim: usize) -> f32 {
+        self.scale.unwrap_or_else(|| 1.0 / (dim.max(1) as f32).sqrt())
+    }
+}
+
+/// `out = softmax(scale * q k^T + bias) v`, for every sequence and head.
+///
+/// `q` is `[B, S_q, H, D]`, `k` is `[B, S_k, H_kv, D]`, `v` is `[B, S_k, H_kv, D_v]` and `out` is
+/// `[B, S_q, H, D_v]`; `H_kv` divides `H`, and query head `h` reads key/value head `h / (H / H_kv)`. Any size may be
+/// zero.
+///
+/// Bits equal [`naive::attention`] with the level's [`fused`](Level::fused). A hidden key changes nothing, whatever
+/// its key and value hold; keys that no query of the sequence can see are not even read. A query without visible
+/// keys, or whose visible scores are all minus infinity, gives a row of zeros. A visible score of NaN or plus
+/// infinity makes the row NaN; a NaN in a visible value makes its column of the row NaN.
+///
+/// Scratch memory does not grow with `S_q`: per thread at most `S_k * (D + D_v + 64) + 16 * D_v` values and some
+/// padding; `D_v` enters the first term only if the values of `v` do not lie side by side.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] and [`Error::HeadGroups`] when the views disagree, the errors of [`Mask::validate`],
+/// [`Error::InvalidOption`] for a soft cap that is not finite and positive, [`Error::Level`] when the level cannot
+/// be used, [`Error::OutOfMemory`] and [`Error::SizeOverflow`] when the scratch memory cannot be had. `out` is then
+/// untouched.
+pub fn attention(
+    q: HeadsRef<f32>,
+    k: HeadsRef<f32>,
+    v: HeadsRef<f32>,
+    mut out: HeadsMut<f32>,
+    options: &AttentionOptions,
+    workspace: &mut Workspace,
+) -> Result<(), Error> {
+    check::call(&q, &k, &v, &out, options)?;
+    let simd = Simd::choose(options.level)?;
+    let call = driver::Call { q, k, v, out: out.share(), options, scale: options.scale_for(q.dim()) };
+    driver::run(simd, &call, workspace)
+}

@@ -1,0 +1,145 @@
+//! One call: the plan, the threads, and each thread's units of work.
+
+use crate::AttentionOptions;
+use crate::block::Worker;
+use crate::plan::Plan;
+use crate::product::block_rows;
+use gristmill_core::{Error, HeadsRef, SendPtr, SharedHeads, Workspace};
+use gristmill_simd::{Isa, Kernel, Simd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The checked arguments of a call.
+pub(crate) struct Call<'a> {
+    pub(crate) q: HeadsRef<'a, f32>,
+    pub(crate) k: HeadsRef<'a, f32>,
+    pub(crate) v: HeadsRef<'a, f32>,
+    pub(crate) out: SharedHeads<'a, f32>,
+    pub(crate) options: &'a AttentionOptions<'a>,
+    pub(crate) scale: f32,
+}
+
+impl Call<'_> {
+    /// Where the keys end that lengths and causality leave to the query at `position` of sequence `b`.
+    #[inline]
+    pub(crate) fn key_end(&self, b: usize, position: usize) -> usize {
+        self.options.mask.key_range(b, position, self.q.seq(), self.k.seq()).end
+    }
+}
+
+/// Computes a checked call at the level of `simd`.
+pub(crate) fn run(simd: Simd, call: &Call, workspace: &mut Workspace) -> Result<(), Error> {
+    let [batch, positions, heads, _] = call.q.sizes();
+    if [batch, positions, heads, call.v.dim()].contains(&0) {
+        return Ok(());
+    }
+    simd.run(Run { call, workspace })
+}
+
+struct Run<'r, 'a> {
+    call: &'r Call<'a>,
+    workspace: &'r mut Workspace,
+}
+
+impl Kernel for Run<'_, '_> {
+    type Output = Result<(), Error>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
+        let plan = Plan::new(self.call, block_rows::<I>())?;
+        // Whole cache lines for each worker.
+        let per_worker = plan.scratch.total().and_then(|n| n.checked_next_multiple_of(16));
+        let total = per_worker.and_then(|n| n.checked_mul(plan.workers));
+        let (Some(per_worker), Some(total)) = (per_worker, total) else {
+            return Err(Error::SizeOverflow { what: "elements of scratch memory" });
+        };
+        let scratch = SendPtr::new(self.workspace.f32s(total)?.as_mut_ptr());
+        let queue = Queue::new(plan.units, plan.workers);
+        self.call.options.threads.for_each(plan.workers, |slot| {
+            let start = scratch.get().wrapping_add(slot * per_worker);
+            // SAFETY: the scratch memory holds `workers` parts of this size, and each slot is run once.
+            let scratch = unsafe { std::slice::from_raw_parts_mut(start, per_worker) };
+            isa.vectorize(Work { worker: Worker::new(self.call, &plan, scratch), queue: &queue, slot });
+        });
+        Ok(())
+    }
+}
+
+struct Work<'w, 'a> {
+    worker: Worker<'w, 'a>,
+    queue: &'w Queue,
+    slot: usize,
+}
+
+impl Kernel for Work<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(mut self, isa: I) {
+        while let Some(unit) = self.queue.next(self.slot) {
+            self.worker.run(isa, unit);
+        }
+    }
+}
+
+/// Segments of a queue, at most.
+const SEGMENTS: usize = 64;
+
+/// The units of a call, in one segment per worker. A worker empties its own, where neighbours share their keys, and
+/// then helps with the others.
+struct Queue {
+    next: [Cursor; SEGMENTS],
+    units: usize,
+    segments: usize,
+}
+
+/// The next unit of a segment, on a cache line of its own.
+#[repr(align(64))]
+struct Cursor(AtomicUsize);
+
+impl Queue {
+    fn new(units: usize, workers: usize) -> Self {
+        let segments = workers.min(SEGMENTS);
+        let next = std::array::from_fn(|s| Cursor(AtomicUsize::new(Self::start(units, segments, s))));
+        Self { next, units, segments }
+    }
+
+    /// Where segment `s` starts, and the one before it ends.
+    fn start(units: usize, segments: usize, s: usize) -> usize {
+        (units as u128 * s as u128 / segments as u128) as usize
+    }
+
+    fn next(&self, slot: usize) -> Option<usize> {
+        (0..self.segments).find_map(|step| {
+            let s = (slot + step) % self.segments;
+            let end = Self::start(self.units, self.segments, s + 1);
+            let cursor = &self.next[s].0;
+            // Only the numbers are shared. The look before the step keeps a finished cursor from running on.
+            if cursor.load(Ordering::Relaxed) >= end {
+                return None;
+            }
+            Some(cursor.fetch_add(1, Ordering::Relaxed)).filter(|&unit| unit < end)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_is_handed_out_once() {
+        for (units, workers) in [(0, 1), (1, 1), (5, 2), (7, 3), (100, 64), (200, 90)] {
+            let queue = Queue::new(units, workers);
+            let mut seen = vec![0; units];
+            let mut idle = 0;
+            for turn in 0.. {
+                match queue.next(turn % workers) {
+                    Some(unit) => seen[unit] += 1,
+                    None if idle == workers => break,
+                    None => idle += 1,
+                }
+            }
+            assert!(seen.iter().all(|&n| n == 1), "{units} units, {workers} workers: {seen:?}");
+        }
+    }
+}

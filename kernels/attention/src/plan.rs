@@ -1,0 +1,190 @@
+//! How a call is cut into blocks of query rows, blocks into units of work, and what scratch memory that takes.
+
+use crate::driver::Call;
+use gristmill_core::{Error, HeadsRef};
+use gristmill_gemm::tile::PANEL;
+
+/// Blocks whose scores are held at the same time when each key is needed once only.
+pub(crate) const WAVE: usize = 4;
+
+/// Keys that a wave packs, and uses, at a time.
+pub(crate) const CHUNK: usize = 64;
+
+/// Keys whose weighted values are summed in one chain.
+pub(crate) const VALUE_BLOCK: usize = 512;
+
+/// Multiply-adds below which another thread is not worth waking.
+const THREAD_WORK: usize = 1 << 19;
+
+/// Units per thread, so that threads that finish early find something to take over.
+const UNITS_PER_THREAD: usize = 8;
+
+/// Blocks that a unit should have at least, if it shares its keys with other units: each packs them for itself.
+const MIN_BLOCKS: usize = 4;
+
+/// Consecutive query rows, a uniform distance apart, of one key/value head.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rows {
+    /// The first row's query head.
+    head: usize,
+    /// The first row's position.
+    position: usize,
+    /// Number of rows.
+    pub(crate) count: usize,
+    /// Whether rows follow each other along the heads, not along the positions.
+    along_heads: bool,
+}
+
+impl Rows {
+    /// The query head and position of row `r`.
+    #[inline]
+    pub(crate) fn at(&self, r: usize) -> (usize, usize) {
+        if self.along_heads { (self.head + r, self.position) } else { (self.head, self.position + r) }
+    }
+
+    /// Where the first row lies, and how far it is from a row to the next.
+    #[inline]
+    pub(crate) fn locate(&self, q: &HeadsRef<f32>, b: usize) -> (*const f32, isize) {
+        let strides = q.strides();
+        let start = q.head(b, self.head).ptr_at(self.position, 0);
+        (start, if self.along_heads { strides[2] } else { strides[1] })
+    }
+}
+
+/// Some blocks of one key/value head of one sequence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unit {
+    pub(crate) batch: usize,
+    pub(crate) kv_head: usize,
+    pub(crate) first_block: usize,
+    pub(crate) end_block: usize,
+}
+
+/// The cutting of one call. A pure function of sizes, options and the rows of a block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    positions: usize,
+    /// Query heads per key/value head.
+    group: usize,
+    kv_heads: usize,
+    /// Rows of a block, at most.
+    pub(crate) block_rows: usize,
+    /// Blocks of a query head; or of a whole group, when there is one position only and rows run along heads.
+    blocks_per_line: usize,
+    blocks_per_unit: usize,
+    blocks_per_group: usize,
+    /// Units of the call.
+    pub(crate) units: usize,
+    /// Threads that work.
+    pub(crate) workers: usize,
+    /// Blocks whose scores are held at the same time.
+    pub(crate) wave: usize,
+    /// Whether packed keys are kept for the next wave of the same unit.
+    pub(crate) keep_keys: bool,
+    /// Values from a row of scores to the next: an odd number of cache lines, so that the rows of a block do not
+    /// compete for the same sets.
+    pub(crate) score_stride: usize,
+    /// The head size of the values, in whole panels.
+    pub(crate) out_stride: usize,
+    /// Whether values are copied, because those of a key do not lie side by side.
+    pub(crate) copy_values: bool,
+    /// Scratch memory of one worker.
+    pub(crate) scratch: Scratch,
+}
+
+/// Values in each part of a worker's scratch memory, whole cache lines all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scratch {
+    pub(crate) keys: usize,
+    pub(crate) values: usize,
+    pub(crate) scores: usize,
+    pub(crate) out: usize,
+}
+
+impl Plan {
+    /// Cuts a call that has at least one query row and at least one value to compute.
+    pub(crate) fn new(call: &Call, block_rows: usize) -> Result<Self, Error> {
+        let [batch, positions, heads, dim] = call.q.sizes();
+        let (kv_heads, out_dim) = (call.k.heads(), call.v.dim());
+        let group = heads / kv_heads;
+        let keys = (0..batch).map(|b| call.key_end(b, positions - 1)).max().unwrap_or(0);
+
+        let along_heads = positions == 1;
+        let (lines, rows) = if along_heads { (1, group) } else { (group, positions) };
+        let blocks_per_line = rows.div_ceil(block_rows);
+        let blocks_per_group = lines * blocks_per_line;
+        let groups = batch * kv_heads;
+
+        let work = [batch, heads, positions, keys, dim + out_dim].into_iter().fold(1, usize::saturating_mul);
+        let threads = call.options.threads.workers(groups.saturating_mul(blocks_per_group));
+        let workers = threads.min(1 + work / THREAD_WORK);
+        let split = if workers == 1 { 1 } else { (UNITS_PER_THREAD * workers).div_ceil(groups) };
+        let blocks_per_unit = blocks_per_group.div_ceil(split).max(MIN_BLOCKS).min(blocks_per_group);
+        let units = groups * blocks_per_group.div_ceil(blocks_per_unit);
+
+        let keep_keys = blocks_per_unit > WAVE;
+        let wave = if keep_keys { 1 } else { blocks_per_unit };
+        let copy_values = call.v.strides()[3] != 1;
+
+        let too_large = Error::SizeOverflow { what: "elements of scratch memory" };
+        let product = |a: usize, b: usize| a.checked_mul(b).ok_or(too_large.clone());
+        let padded = keys.checked_next_multiple_of(CHUNK).and_then(|keys| keys.checked_add(PANEL));
+        let score_stride = padded.ok_or(too_large.clone())?;
+        let out_stride = out_dim.checked_next_multiple_of(PANEL).ok_or(too_large.clone())?;
+        let packed = if keep_keys { keys.next_multiple_of(PANEL) } else { CHUNK.min(keys.next_multiple_of(PANEL)) };
+        let scratch = Scratch {
+            keys: product(packed, dim)?,
+            values: if copy_values { product(keys, out_stride)? } else { 0 },
+            scores: product(wave * block_rows, score_stride)?,
+            out: product(block_rows, out_stride)?,
+        };
+        let plan = Self {
+            positions,
+            group,
+            kv_heads,
+            block_rows,
+            blocks_per_line,
+            blocks_per_unit,
+            blocks_per_group,
+            units,
+            workers: workers.min(units),
+            wave,
+            keep_keys,
+            score_stride,
+            out_stride,
+            copy_values,
+            scratch,
+        };
+        Ok(plan)
+    }
+
+    /// Unit `index` of `0 .. units`; those of one key/value head are neighbours.
+    pub(crate) fn unit(&self, index: usize) -> Unit {
+        let per_group = self.blocks_per_group.div_ceil(self.blocks_per_unit);
+        let (group, part) = (index / per_group, index % per_group);
+        let first_block = part * self.blocks_per_unit;
+        Unit {
+            batch: group / self.kv_heads,
+            kv_head: group % self.kv_heads,
+            first_block,
+            end_block: (first_block + self.blocks_per_unit).min(self.blocks_per_group),
+        }
+    }
+
+    /// Block `index` of a key/value head.
+    pub(crate) fn rows(&self, kv_head: usize, index: usize) -> Rows {
+        let first_head = kv_head * self.group;
+        let (line, first) = (index / self.blocks_per_line, index % self.blocks_per_line * self.block_rows);
+        let along_heads = self.positions == 1;
+        let (head, position, end) =
+            if along_heads { (first_head + first, 0, self.group) } else { (first_head + line, first, self.positions) };
+        Rows { head, position, count: (end - first).min(self.block_rows), along_heads }
+    }
+}
+
+impl Scratch {
+    /// Values of all parts.
+    pub(crate) fn total(&self) -> Option<usize> {
+        [self.values, self.scores, self.out].into_iter().try_fold(self.keys, usize::checked_add)
+    }
+}

@@ -1,0 +1,52 @@
+//! The weighted sum of values over the visible keys alone.
+
+use crate::driver::Call;
+use crate::plan::VALUE_BLOCK;
+use gristmill_core::MatRef;
+use gristmill_gemm::tile::PANEL;
+use gristmill_simd::{Isa, Kernel};
+
+/// Sums the values of one query row again, key by key, without those that the row does not see.
+///
+/// The tiles give a hidden key a weight of zero, which is exact unless its value is not finite.
+pub(crate) struct Skip<'s, 'a> {
+    pub(crate) call: &'s Call<'a>,
+    /// Values of the row's key/value head.
+    pub(crate) v: MatRef<'s, f32>,
+    /// Sequence, query head, position.
+    pub(crate) row: [usize; 3],
+    /// Weights of the keys, hidden or not.
+    pub(crate) weights: &'s [f32],
+    /// The sums, D_v of them.
+    pub(crate) sums: &'s mut [f32],
+}
+
+impl Kernel for Skip<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (q, k) = (&self.call.q, &self.call.k);
+        let [b, h, i] = self.row;
+        let visible = |j| self.call.options.mask.visible([b, h, i, j], q.seq(), k.seq());
+        for (part, sums) in self.sums.chunks_mut(I::LANES).enumerate() {
+            let mut total = isa.splat(0.0);
+            for (block, weights) in self.weights.chunks(VALUE_BLOCK).enumerate() {
+                let mut chain = isa.splat(0.0);
+                for (j, &weight) in weights.iter().enumerate().map(|(l, w)| (block * VALUE_BLOCK + l, w)) {
+                    if visible(j) {
+                        let mut values = [0.0; PANEL];
+                        for (l, value) in values.iter_mut().enumerate().take(sums.len()) {
+                            *value = self.v.at(j, part * I::LANES + l);
+                        }
+                        // SAFETY: a register has at most as many lanes as the array has values.
+                        chain = isa.fma(isa.splat(weight), unsafe { isa.load(values.as_ptr()) }, chain);
+                    }
+                }
+                total = isa.add(total, chain);
+            }
+            // SAFETY: the tail has as many lanes as `sums` has values.
+            unsafe { isa.store_tail(sums.as_mut_ptr(), total, isa.tail(sums.len())) };
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! One attention call with everything that it needs, and its comparison with `naive`.
+#![allow(dead_code)]
+
+use gristmill_attention::{AttentionOptions, attention, naive};
+use gristmill_core::{Error, Threads, Workspace};
+use gristmill_simd::Level;
+use gristmill_testkit::{Fill, Heads, Layout, assert_bits_eq, mask::OwnedMask, naive, sweep};
+
+/// Sizes of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) batch: usize,
+    pub(crate) kv_heads: usize,
+    /// Query heads per key/value head.
+    pub(crate) group: usize,
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    pub(crate) dim: usize,
+    pub(crate) value_dim: usize,
+}
+
+impl Sizes {
+    /// One sequence with one head.
+    pub(crate) fn single(queries: usize, keys: usize, dim: usize) -> Self {
+        Self { batch: 1, kv_heads: 1, group: 1, queries, keys, dim, value_dim: dim }
+    }
+
+    pub(crate) fn heads(&self) -> usize {
+        self.kv_heads * self.group
+    }
+    pub(crate) fn q(&self) -> [usize; 4] {
+        [self.batch, self.queries, self.heads(), self.dim]
+    }
+    pub(crate) fn k(&self) -> [usize; 4] {
+        [self.batch, self.keys, self.kv_heads, self.dim]
+    }
+    pub(crate) fn v(&self) -> [usize; 4] {
+        [self.batch, self.keys, self.kv_heads, self.value_dim]
+    }
+    pub(crate) fn out(&self) -> [usize; 4] {
+        [self.batch, self.queries, self.heads(), self.value_dim]
+    }
+    /// `[B, H, S_q, S_k]`.
+    pub(crate) fn scores(&self) -> [usize; 4] {
+        [self.batch, self.heads(), self.queries, self.keys]
+    }
+}
+
+/// A call.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) q: Heads,
+    pub(crate) k: Heads,
+    pub(crate) v: Heads,
+    pub(crate) out: Heads,
+    pub(crate) mask: OwnedMask,
+    pub(crate) scale: Option<f32>,
+    pub(crate) softcap: Option<f32>,
+}
+
+impl Case {
+    /// Normal values without gaps and without a mask.
+    pub(crate) fn normal(sizes: Sizes, seed: u64) -> Self {
+        let dense = |sizes, seed| Heads::filled(sizes, &Layout::default(), Fill::Normal, seed);
+        Self {
+            q: dense(sizes.q(), 4 * seed),
+            k: dense(sizes.k(), 4 * seed + 1),
+            v: dense(sizes.v(), 4 * seed + 2),
+            out: dense(sizes.out(), 4 * seed + 3),
+            mask: OwnedMask::default(),
+            scale: None,
+            softcap: None,
+        }
+    }
+
+    pub(crate) fn options<'a>(&'a self, level: Level, threads: Threads<'a>) -> AttentionOptions<'a> {
+        let (scale, softcap) = (self.scale, self.softcap);
+        AttentionOptions { scale, softcap, mask: self.mask.mask(), threads, level: Some(level) }
+    }
+
+    /// What the tuned kernel gives; also checks that it writes nothing between the elements.
+    #[track_caller]
+    pub(crate) fn run(&self, level: Level, threads: Threads) -> Vec<f32> {
+        let mut out = self.out.clone();
+        self.call(&mut out, level, threads, &mut Workspace::new()).unwrap();
+        out.assert_gaps("out");
+        out.values()
+    }
+
+    /// Calls the tuned kernel.
+    pub(crate) fn call(
+        &self,
+        out: &mut Heads,
+        level: Level,
+        threads: Threads,
+        scratch: &mut Workspace,
+    ) -> Result<(), Error> {
+        let options = self.options(level, threads);
+        attention(self.q.heads(), self.k.heads(), self.v.heads(), out.heads_mut(), &options, scratch)
+    }
+
+    /// What `naive` gives with the arithmetic of a level.
+    #[track_caller]
+    pub(crate) fn naive(&self, level: Level) -> Vec<f32> {
+        let mut out = self.out.clone();
+        let options = self.options(level, Threads::Serial);
+        let (q, k, v) = (self.q.heads(), self.k.heads(), self.v.heads());
+        naive!(level, naive::attention(q, k, v, out.heads_mut(), &options)).unwrap();
+        out.values()
+    }
+
+    /// Asserts the bits of `naive` at every level, with one thread and with three.
+    #[track_caller]
+    pub(crate) fn assert_exact(&self) {
+        let want: Vec<_> = sweep::arithmetics().into_iter().map(|level| (level.fused(), self.naive(level))).collect();
+        sweep::levels_and_threads(|level, threads| {
+            let want = &want.iter().find(|(fused, _)| *fused == level.fused()).unwrap().1;
+            assert_bits_eq(
+                &self.run(level, threads),
+                want,
+                format_args!("{level}, {} threads: {self:?}", threads.count()),
+            );
+        });
+    }
+}

@@ -1,0 +1,181 @@
+//! Mistakes are typed errors that leave the output untouched, and nothing outside the views is read or written.
+
+mod common;
+
+use common::{Case, Sizes};
+use gristmill_attention::{AttentionOptions, attention, naive};
+use gristmill_core::{Causal, Error, HeadsMut, HeadsRef, Mask, ScoresRef, Threads, Workspace};
+use gristmill_simd::Level;
+use gristmill_testkit::guard::Guarded;
+use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
+use gristmill_testkit::{assert_bits_eq, sweep};
+
+/// Sizes `[B, S, H, D]` of the four views.
+#[derive(Clone, Copy)]
+struct Views {
+    q: [usize; 4],
+    k: [usize; 4],
+    v: [usize; 4],
+    out: [usize; 4],
+}
+
+const GOOD: Views = Views { q: [2, 3, 4, 5], k: [2, 6, 2, 5], v: [2, 6, 2, 7], out: [2, 3, 4, 7] };
+
+/// Calls both kernels with views of these sizes; the output must stay as it is.
+#[track_caller]
+fn refused(views: Views, options: &AttentionOptions) -> Error {
+    let data = vec![1.0; 1000];
+    let mut out = vec![7.0; 1000];
+    let view = |sizes| HeadsRef::bshd(&data, sizes).unwrap();
+    let (q, k, v) = (view(views.q), view(views.k), view(views.v));
+    let tuned = attention(q, k, v, HeadsMut::bshd(&mut out, views.out).unwrap(), options, &mut Workspace::new());
+    let plain = naive::attention::<true>(q, k, v, HeadsMut::bshd(&mut out, views.out).unwrap(), options);
+    assert!(out.iter().all(|&x| x == 7.0), "the output was touched");
+    let (tuned, plain) = (tuned.unwrap_err(), plain.unwrap_err());
+    assert_eq!(tuned.to_string(), plain.to_string());
+    tuned
+}
+
+#[test]
+fn views_that_disagree() {
+    let mismatch = |what, expected, found| Error::ShapeMismatch { what, expected, found };
+    let none = AttentionOptions::default();
+    let cases = [
+        (Views { k: [1, 6, 2, 5], ..GOOD }, mismatch("batch of k", 2, 1)),
+        (Views { v: [3, 6, 2, 7], ..GOOD }, mismatch("batch of v", 2, 3)),
+        (Views { out: [1, 3, 4, 7], ..GOOD }, mismatch("batch of out", 2, 1)),
+        (Views { v: [2, 5, 2, 7], ..GOOD }, mismatch("positions of v", 6, 5)),
+        (Views { out: [2, 6, 4, 7], ..GOOD }, mismatch("positions of out", 3, 6)),
+        (Views { v: [2, 6, 1, 7], ..GOOD }, mismatch("heads of v", 2, 1)),
+        (Views { out: [2, 3, 2, 7], ..GOOD }, mismatch("heads of out", 4, 2)),
+        (Views { k: [2, 6, 2, 4], ..GOOD }, mismatch("head size of k", 5, 4)),
+        (Views { out: [2, 3, 4, 5], ..GOOD }, mismatch("head size of out", 7, 5)),
+        (Views { k: [2, 6, 3, 5], v: [2, 6, 3, 7], ..GOOD }, Error::HeadGroups { query: 4, key_value: 3 }),
+        (Views { k: [2, 6, 0, 5], v: [2, 6, 0, 7], ..GOOD }, Error::HeadGroups { query: 4, key_value: 0 }),
+    ];
+    for (views, error) in cases {
+        assert_eq!(refused(views, &none), error);
+    }
+}
+
+#[test]
+fn masks_that_do_not_fit() {
+    let mismatch = |what, expected, found| Error::ShapeMismatch { what, expected, found };
+    let (keep, bias) = ([true; 64], [0.0; 64]);
+    let keep = |sizes| Mask { keep: Some(ScoresRef::new(&keep, sizes).unwrap()), ..Mask::default() };
+    let bias = |sizes| Mask { bias: Some(ScoresRef::new(&bias, sizes).unwrap()), ..Mask::default() };
+    let causal = Mask { causal: Some(Causal::PerBatch(&[1])), ..Mask::default() };
+    let lengths = |lengths| Mask { key_lengths: Some(lengths), ..Mask::default() };
+    let cases = [
+        (causal, mismatch("causal offsets", 2, 1)),
+        (lengths(&[1, 2, 3]), mismatch("key lengths", 2, 3)),
+        (lengths(&[6, 7]), Error::KeyLength { batch: 1, length: 7, keys: 6 }),
+        (keep([1, 1, 3, 5]), mismatch("keys of keep", 6, 5)),
+        (keep([2, 2, 1, 6]), mismatch("heads of keep", 4, 2)),
+        (bias([1, 1, 4, 6]), mismatch("queries of bias", 3, 4)),
+        (bias([3, 1, 1, 6]), mismatch("batch of bias", 2, 3)),
+    ];
+    for (mask, error) in cases {
+        assert_eq!(refused(GOOD, &AttentionOptions { mask, ..AttentionOptions::default() }), error);
+    }
+}
+
+#[test]
+fn soft_caps_that_mean_nothing() {
+    for cap in [0.0, -1.0, f32::INFINITY, f32::NAN] {
+        let error = refused(GOOD, &AttentionOptions { softcap: Some(cap), ..AttentionOptions::default() });
+        let Error::InvalidOption { what, value } = error else { panic!("{error}") };
+        assert_eq!((what, value.to_bits()), ("softcap must be finite and positive", cap.to_bits()));
+    }
+}
+
+#[test]
+fn scratch_memory_that_cannot_be_had() {
+    // A view of one value, repeated more often than there is memory for scores.
+    let (data, mut out) = ([1.0], [7.0; 4]);
+    let huge = HeadsRef::strided(&data, 0, [1, 1 << 50, 1, 1], [0; 4]).unwrap();
+    let q = HeadsRef::strided(&data, 0, [1, 4, 1, 1], [0; 4]).unwrap();
+    let output = HeadsMut::bshd(&mut out, [1, 4, 1, 1]).unwrap();
+    let error = attention(q, huge, huge, output, &AttentionOptions::default(), &mut Workspace::new()).unwrap_err();
+    assert!(matches!(error, Error::OutOfMemory { .. } | Error::SizeOverflow { .. }), "{error}");
+    assert_eq!(out, [7.0; 4]);
+}
+
+#[test]
+fn levels_that_are_missing() {
+    for level in Level::ALL.into_iter().filter(|level| !level.is_available()) {
+        let data = [1.0; 4];
+        let mut out = [7.0; 4];
+        let view = HeadsRef::bshd(&data, [1, 2, 1, 2]).unwrap();
+        let options = AttentionOptions { level: Some(level), ..AttentionOptions::default() };
+        let output = HeadsMut::bshd(&mut out, [1, 2, 1, 2]).unwrap();
+        let error = attention(view, view, view, output, &options, &mut Workspace::new()).unwrap_err();
+        assert!(matches!(error, Error::Level(_)), "{error}");
+        assert_eq!(out, [7.0; 4]);
+    }
+    sweep::levels(|_| {});
+}
+
+/// Runs a case on copies of its data that end, or begin, at inaccessible pages.
+fn run_guarded(case: &Case, level: Level, at_end: bool) -> Vec<f32> {
+    let guard = |values: &[f32]| if at_end { Guarded::flush_end(values) } else { Guarded::flush_start(values) };
+    let (q, k, v) = (guard(&case.q.data), guard(&case.k.data), guard(&case.v.data));
+    let mut out = guard(&case.out.data);
+    let view = |data, sizes| HeadsRef::bshd(data, sizes).unwrap();
+    attention(
+        view(&q[..], case.q.sizes),
+        view(&k[..], case.k.sizes),
+        view(&v[..], case.v.sizes),
+        HeadsMut::bshd(&mut out[..], case.out.sizes).unwrap(),
+        &case.options(level, Threads::Serial),
+        &mut Workspace::new(),
+    )
+    .unwrap();
+    out.to_vec()
+}
+
+#[test]
+fn nothing_outside_the_views_is_touched() {
+    for (queries, keys, dim) in [(1, 1, 1), (1, 17, 33), (2, 65, 7), (13, 31, 64), (12, 48, 16), (25, 100, 20)] {
+        let sizes = Sizes { batch: 2, kv_heads: 1, group: 2, ..Sizes::single(queries, keys, dim) };
+        let mut case = Case::normal(sizes, 1);
+        for causal in [None, Some(OwnedCausal::BottomRight)] {
+            case.mask.causal = causal;
+            sweep::levels(|level| {
+                for at_end in [true, false] {
+                    let got = run_guarded(&case, level, at_end);
+                    assert_bits_eq(&got, &case.naive(level), format_args!("{level}, {at_end}: {case:?}"));
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn padded_keys_are_not_read() {
+    // Views of 64 keys, of which those after the key length lie on an inaccessible page.
+    for (queries, length) in [(1, 5), (1, 33), (13, 16), (30, 47)] {
+        let (dim, keys) = (24, 64);
+        let sizes = Sizes::single(queries, length, dim);
+        let case = Case::normal(sizes, 2);
+        sweep::levels(|level| {
+            let want = case.naive(level);
+            let (k, v) = (Guarded::flush_end(&case.k.data), Guarded::flush_end(&case.v.data));
+            // SAFETY: nothing may read the keys that are claimed but not there; a read faults, and that is the test.
+            let claim = |data: &Guarded<f32>| unsafe { std::slice::from_raw_parts(data.as_ptr(), keys * dim) };
+            let view = |data| HeadsRef::bshd(data, [1, keys, 1, dim]).unwrap();
+            let mask = OwnedMask { key_lengths: Some(vec![length]), ..OwnedMask::default() };
+            let mut out = vec![0.0; queries * dim];
+            attention(
+                HeadsRef::bshd(&case.q.data, case.q.sizes).unwrap(),
+                view(claim(&k)),
+                view(claim(&v)),
+                HeadsMut::bshd(&mut out, case.out.sizes).unwrap(),
+                &AttentionOptions { mask: mask.mask(), level: Some(level), ..AttentionOptions::default() },
+                &mut Workspace::new(),
+            )
+            .unwrap();
+            assert_bits_eq(&out, &want, format_args!("{level}: {queries} queries, {length} keys"));
+        });
+    }
+}

@@ -1,1 +1,47 @@
 //! CPU kernels for Transformer inference that return the bits of their naive versions.
+//!
+//! One dependency for all of the kernels. Matrix products, attention, layer normalisation and row-wise operations in
+//! f32, each tuned for every instruction set that it finds (AVX-512, AVX2, or what the target has), each equal, to
+//! the bit, to a plain function in its `naive` module: whatever the level, the threads, the batch, the strides or
+//! the packing.
+//!
+//! ```
+//! use gristmill::{Activation, GemmOptions, MatMut, MatRef, PackedRhs, Workspace, gemm};
+//!
+//! # fn main() -> Result<(), gristmill::Error> {
+//! // y = relu(x w^T + bias) for 2 tokens; w is the weight of a linear layer, [out, in] = [3, 4].
+//! let (x, w, bias) = ([1.0; 2 * 4], [0.5; 3 * 4], [0.0, -1.0, -3.0]);
+//! let weight = PackedRhs::from_out_in(MatRef::new(&w, 3, 4)?)?;
+//! let mut y = [0.0; 2 * 3];
+//! let options = GemmOptions { bias: Some(&bias), activation: Activation::Relu, ..Default::default() };
+//! let mut workspace = Workspace::new();
+//! gemm(MatRef::new(&x, 2, 4)?, &weight, MatMut::new(&mut y, 2, 3)?, &options, &mut workspace)?;
+//! assert_eq!(y, [2.0, 1.0, 0.0, 2.0, 1.0, 0.0]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Where to look:
+//! - [`gemm()`] with [`PackedRhs`] for weights; [`attention()`] with [`Mask`]; [`layer_norm`] and
+//!   [`add_layer_norm`]; [`softmax`], [`bias_activation`], [`argmax`] and [`embed`].
+//! - [`MatRef`], [`MatMut`], [`HeadsRef`] and [`HeadsMut`] describe memory; [`Workspace`] keeps scratch memory from
+//!   call to call; [`Threads`] says where to run, [`Level`] with which instructions.
+//! - The modules are the crates themselves, with what the names at the root leave out: the `naive` specifications
+//!   first of all.
+
+pub use gristmill_attention as attention;
+pub use gristmill_core as core;
+pub use gristmill_gemm as gemm;
+pub use gristmill_layernorm as layernorm;
+pub use gristmill_rowwise as rowwise;
+pub use gristmill_simd as simd;
+
+pub use gristmill_attention::{AttentionOptions, attention};
+pub use gristmill_core::{
+    Activation, Causal, Error, HeadsMut, HeadsRef, Mask, MatMut, MatRef, ScoresRef, Threads, Workspace, cache,
+};
+pub use gristmill_gemm::{GemmOptions, PackedRhs, Rhs, gemm};
+pub use gristmill_layernorm::{
+    LayerNormOptions, add_layer_norm, add_layer_norm_in_place, layer_norm, layer_norm_in_place,
+};
+pub use gristmill_simd::{LEVEL_VARIABLE, Level, LevelError, Simd, bf16, f16};

@@ -140,6 +140,7 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
 
     /// The same pointer, of which the optimiser knows nothing. Loops that walk several rows keep one address register
     /// per row with it, where the optimiser would rather chain additions.
+    #[expect(clippy::pointers_in_nomem_asm_block, reason = "the pointer passes through, nothing is read or written")]
     #[inline(always)]
     fn opaque<T>(self, p: *const T) -> *const T {
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

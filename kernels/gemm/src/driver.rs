@@ -236,7 +236,7 @@ impl Job<'_> {
                 b: b.ptr_at(steps.start, first),
                 b_step: b.row_stride(),
                 b_panel: PANEL as isize,
-                masked: cols % PANEL != 0,
+                masked: !cols.is_multiple_of(PANEL),
             },
         }
     }

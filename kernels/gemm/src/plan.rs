@@ -3,7 +3,7 @@
 use crate::tile::{PANEL, max_rows};
 use gristmill_core::cache::Caches;
 use gristmill_simd::Isa;
-use std::ops::Range;
+use std::{marker::PhantomData, ops::Range};
 
 /// Where the tiles find B.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,27 +112,48 @@ pub(crate) fn part(len: usize, parts: usize, i: usize) -> Range<usize> {
     start..start + size + usize::from(i < longer)
 }
 
-/// The panels that a tile should span for this many rows: the cheapest by a count of issue slots.
+/// The panels that a tile should span for this many rows.
 pub(crate) fn group_panels<I: Isa>(rows: usize) -> usize {
-    let candidates = [8, 4, 3, 2, 1].into_iter().filter(|&panels| max_rows::<I>(panels) > 0);
-    candidates.min_by(|&x, &y| panel_cost::<I>(rows, x).total_cmp(&panel_cost::<I>(rows, y))).unwrap_or(1)
+    Groups::<I>::BY_ROWS[rows.min(Groups::<I>::BY_ROWS.len() - 1)]
 }
 
-/// Half cycles per step and panel for all `rows`, two multiply-adds and two loads per cycle.
-fn panel_cost<I: Isa>(rows: usize, panels: usize) -> f64 {
-    const LATENCY: usize = 8;
+/// The cheapest number of panels by number of rows, counted once, when the level is compiled.
+struct Groups<I>(PhantomData<I>);
+
+impl<I: Isa> Groups<I> {
+    const BY_ROWS: [usize; 65] = {
+        let mut best = [1; 65];
+        let mut rows = 1;
+        while rows < best.len() {
+            let mut panels = 2;
+            while panels <= 8 {
+                if max_rows::<I>(panels) > 0 && panel_cost::<I>(rows, panels) < panel_cost::<I>(rows, best[rows]) {
+                    best[rows] = panels;
+                }
+                panels += 1;
+            }
+            rows += 1;
+        }
+        best
+    };
+}
+
+/// What a step over all rows costs per panel, in 48ths of a cycle: two multiply-adds and two loads are issued per
+/// cycle, a chain of multiply-adds takes four, and each row block streams the panels once more.
+const fn panel_cost<I: Isa>(rows: usize, panels: usize) -> usize {
+    const fn max(a: usize, b: usize) -> usize {
+        if a > b { a } else { b }
+    }
     let registers = panels * PANEL / I::LANES;
-    let blocks = rows.div_ceil(max_rows::<I>(panels)).max(1);
-    let cost: usize = (0..blocks.min(2))
-        .map(|i| {
-            let rows = part(rows, blocks, if i == 0 { 0 } else { blocks - 1 }).len();
-            let step = (rows * registers).max(rows + registers).max(LATENCY);
-            // The first block stands for all but the last.
-            if i == 0 { step * (blocks - 1).max(1) } else { step }
-        })
-        .sum();
-    // Each block streams the panel once more.
-    (cost as f64 + 0.5 * blocks as f64) / panels as f64
+    let blocks = rows.div_ceil(max_rows::<I>(panels));
+    let mut slots = 0;
+    let mut block = 0;
+    while block < blocks {
+        let rows = (rows + block) / blocks;
+        slots += max(max(rows * registers, rows + registers), 8);
+        block += 1;
+    }
+    (2 * slots + blocks) * 12 / panels
 }
 
 /// Cuts of rows and of columns that let the slowest thread finish first.

@@ -6,9 +6,25 @@
 use crate::sums::{SUM_LANES, reduce64, sum_registers};
 use crate::{Element, Isa};
 
+/// A function of one register.
+///
+/// A trait and not a closure, because a closure cannot be `#[inline(always)]`: one that is used twice may stay a
+/// function of its own, compiled without the level's instructions and a hundred times slower. Implementations must
+/// be `#[inline(always)]`.
+pub trait Map<I: Isa> {
+    /// The function, lane by lane.
+    fn map(&self, isa: I, x: I::F32) -> I::F32;
+}
+
+/// A function of two registers; see [`Map`].
+pub trait Map2<I: Isa> {
+    /// The function, lane by lane.
+    fn map(&self, isa: I, a: I::F32, b: I::F32) -> I::F32;
+}
+
 /// `y[i] = f(x[i])`, computed in f32 and rounded once to `D`.
 #[inline(always)]
-pub fn map<I: Isa, S: Element, D: Element>(isa: I, x: &[S], y: &mut [D], f: impl Fn(I::F32) -> I::F32) {
+pub fn map<I: Isa, S: Element, D: Element>(isa: I, x: &[S], y: &mut [D], f: &impl Map<I>) {
     let n = x.len().min(y.len());
     // SAFETY: both slices hold at least n values, and a shared and an exclusive slice do not overlap.
     unsafe { map_raw(isa, n, x.as_ptr(), y.as_mut_ptr(), f) }
@@ -16,7 +32,7 @@ pub fn map<I: Isa, S: Element, D: Element>(isa: I, x: &[S], y: &mut [D], f: impl
 
 /// `x[i] = f(x[i])`.
 #[inline(always)]
-pub fn map_in_place<I: Isa, T: Element>(isa: I, x: &mut [T], f: impl Fn(I::F32) -> I::F32) {
+pub fn map_in_place<I: Isa, T: Element>(isa: I, x: &mut [T], f: &impl Map<I>) {
     let p = x.as_mut_ptr();
     // SAFETY: p comes from an exclusive slice of x.len() values, and each one is read before it is written.
     unsafe { map_raw(isa, x.len(), p, p, f) }
@@ -24,13 +40,7 @@ pub fn map_in_place<I: Isa, T: Element>(isa: I, x: &mut [T], f: impl Fn(I::F32) 
 
 /// `y[i] = f(a[i], b[i])`, computed in f32 and rounded once to `D`.
 #[inline(always)]
-pub fn map2<I: Isa, A: Element, B: Element, D: Element>(
-    isa: I,
-    a: &[A],
-    b: &[B],
-    y: &mut [D],
-    f: impl Fn(I::F32, I::F32) -> I::F32,
-) {
+pub fn map2<I: Isa, A: Element, B: Element, D: Element>(isa: I, a: &[A], b: &[B], y: &mut [D], f: &impl Map2<I>) {
     let n = a.len().min(b.len()).min(y.len());
     // SAFETY: the three slices hold at least n values, and y overlaps neither input.
     unsafe { map2_raw(isa, n, a.as_ptr(), b.as_ptr(), y.as_mut_ptr(), f) }
@@ -38,28 +48,42 @@ pub fn map2<I: Isa, A: Element, B: Element, D: Element>(
 
 /// `a[i] = f(a[i], b[i])`.
 #[inline(always)]
-pub fn map2_in_place<I: Isa, A: Element, B: Element>(
-    isa: I,
-    a: &mut [A],
-    b: &[B],
-    f: impl Fn(I::F32, I::F32) -> I::F32,
-) {
+pub fn map2_in_place<I: Isa, A: Element, B: Element>(isa: I, a: &mut [A], b: &[B], f: &impl Map2<I>) {
     let n = a.len().min(b.len());
     let p = a.as_mut_ptr();
     // SAFETY: both slices hold at least n values; p is exclusive, and each value is read before it is written.
     unsafe { map2_raw(isa, n, p, b.as_ptr(), p, f) }
 }
 
+/// `y[i] = f(x[i])`, and the lanes of [`sums`](crate::sums) of these values before they are rounded to `D`. `lanes`
+/// are the sums so far, of a multiple of 64 elements.
+#[inline(always)]
+pub fn map_sum<I: Isa, S: Element, D: Element>(
+    isa: I,
+    x: &[S],
+    y: &mut [D],
+    lanes: I::Lanes64,
+    f: &impl Map<I>,
+) -> I::Lanes64 {
+    let n = x.len().min(y.len());
+    // SAFETY: both slices hold at least n values, and a shared and an exclusive slice do not overlap.
+    unsafe { map_sum_raw(isa, n, x.as_ptr(), y.as_mut_ptr(), lanes, f) }
+}
+
+/// [`map_sum`] with `x` for `y`.
+#[inline(always)]
+pub fn map_sum_in_place<I: Isa, T: Element>(isa: I, x: &mut [T], lanes: I::Lanes64, f: &impl Map<I>) -> I::Lanes64 {
+    let p = x.as_mut_ptr();
+    // SAFETY: p comes from an exclusive slice of x.len() values, and each one is read before it is written.
+    unsafe { map_sum_raw(isa, x.len(), p, p, lanes, f) }
+}
+
 /// Folds element `i` into lane `i % 64`, in order: `lane = f(lane, x[i])` from `init`.
 ///
-/// A lane sees only elements that exist, so `f` needs no neutral element.
+/// A lane sees only elements that exist, so `f` needs no neutral element. It must be an operation or two, which the
+/// compiler is sure to inline; see [`Map`].
 #[inline(always)]
-pub fn fold<I: Isa, T: Element>(
-    isa: I,
-    x: &[T],
-    init: f32,
-    f: impl Fn(I::F32, I::F32) -> I::F32,
-) -> I::Lanes64 {
+pub fn fold<I: Isa, T: Element>(isa: I, x: &[T], init: f32, f: impl Fn(I::F32, I::F32) -> I::F32) -> I::Lanes64 {
     let mut lanes = isa.splat_lanes64(init);
     let acc = &mut lanes.as_mut()[..sum_registers::<I>()];
     let mut blocks = x.chunks_exact(SUM_LANES);
@@ -88,22 +112,16 @@ pub fn sum<I: Isa, T: Element>(isa: I, x: &[T]) -> f32 {
 /// # Safety
 /// `n` values must be readable at `x` and writable at `y`; the two are equal or do not overlap.
 #[inline(always)]
-unsafe fn map_raw<I: Isa, S: Element, D: Element>(
-    isa: I,
-    n: usize,
-    x: *const S,
-    y: *mut D,
-    f: impl Fn(I::F32) -> I::F32,
-) {
+unsafe fn map_raw<I: Isa, S: Element, D: Element>(isa: I, n: usize, x: *const S, y: *mut D, f: &impl Map<I>) {
     let whole = n - n % I::LANES;
     for i in (0..whole).step_by(I::LANES) {
         // SAFETY: i + LANES <= n.
-        unsafe { D::store(isa, y.add(i), f(S::load(isa, x.add(i)))) }
+        unsafe { D::store(isa, y.add(i), f.map(isa, S::load(isa, x.add(i)))) }
     }
     if whole < n {
         let tail = isa.tail(n - whole);
         // SAFETY: whole + (n - whole) = n.
-        unsafe { D::store_tail(isa, y.add(whole), f(S::load_tail(isa, x.add(whole), tail)), tail) }
+        unsafe { D::store_tail(isa, y.add(whole), f.map(isa, S::load_tail(isa, x.add(whole), tail)), tail) }
     }
 }
 
@@ -116,19 +134,56 @@ unsafe fn map2_raw<I: Isa, A: Element, B: Element, D: Element>(
     a: *const A,
     b: *const B,
     y: *mut D,
-    f: impl Fn(I::F32, I::F32) -> I::F32,
+    f: &impl Map2<I>,
 ) {
     let whole = n - n % I::LANES;
     for i in (0..whole).step_by(I::LANES) {
         // SAFETY: i + LANES <= n.
-        unsafe { D::store(isa, y.add(i), f(A::load(isa, a.add(i)), B::load(isa, b.add(i)))) }
+        unsafe { D::store(isa, y.add(i), f.map(isa, A::load(isa, a.add(i)), B::load(isa, b.add(i)))) }
     }
     if whole < n {
         let tail = isa.tail(n - whole);
         // SAFETY: whole + (n - whole) = n.
         unsafe {
-            let v = f(A::load_tail(isa, a.add(whole), tail), B::load_tail(isa, b.add(whole), tail));
+            let v = f.map(isa, A::load_tail(isa, a.add(whole), tail), B::load_tail(isa, b.add(whole), tail));
             D::store_tail(isa, y.add(whole), v, tail);
         }
     }
+}
+
+/// # Safety
+/// `n` values must be readable at `x` and writable at `y`; the two are equal or do not overlap.
+#[inline(always)]
+unsafe fn map_sum_raw<I: Isa, S: Element, D: Element>(
+    isa: I,
+    n: usize,
+    x: *const S,
+    y: *mut D,
+    mut lanes: I::Lanes64,
+    f: &impl Map<I>,
+) -> I::Lanes64 {
+    let acc = &mut lanes.as_mut()[..sum_registers::<I>()];
+    let whole = n - n % SUM_LANES;
+    for start in (0..whole).step_by(SUM_LANES) {
+        for (j, acc) in acc.iter_mut().enumerate() {
+            let i = start + j * I::LANES;
+            // SAFETY: register j of a block of 64 values ends at start + (j + 1) * LANES <= start + 64 <= n.
+            unsafe {
+                let v = f.map(isa, S::load(isa, x.add(i)));
+                D::store(isa, y.add(i), v);
+                *acc = isa.add(*acc, v);
+            }
+        }
+    }
+    for (i, acc) in (whole..n).step_by(I::LANES).zip(acc) {
+        let tail = isa.tail(n - i);
+        // SAFETY: the tail ends at or before n.
+        unsafe {
+            let v = f.map(isa, S::load_tail(isa, x.add(i), tail));
+            D::store_tail(isa, y.add(i), v, tail);
+            // Adding +0 to a lane changes nothing.
+            *acc = isa.add(*acc, isa.select(isa.tail_mask(tail), v, isa.splat(0.0)));
+        }
+    }
+    lanes
 }

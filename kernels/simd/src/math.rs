@@ -3,9 +3,9 @@
 //! No branch on a value, no table, no approximate reciprocal: the order of operations is that of `naive` at every
 //! level. The coefficients are stated there.
 
-use crate::naive::{ERF_LARGE, ERF_SMALL, EXP, GELU_TANH, LN, LN2, MAGIC, SQRT_HALF_BITS, TANH};
 use crate::Isa;
-use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+use crate::naive::{ERF_LARGE, ERF_SMALL, EXP, GELU, GELU_END, GELU_TANH, LN, LN2, MAGIC, SQRT_HALF_BITS, TANH};
+use std::f32::consts::LOG2_E;
 
 /// Horner's rule, as in `naive`.
 #[inline(always)]
@@ -88,10 +88,12 @@ pub fn tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
 #[inline(always)]
 pub fn erf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let a = isa.min(isa.splat(4.0), isa.abs(x));
-    let small = isa.mul(polynomial(isa, isa.mul(a, a), &ERF_SMALL), a);
-    let tail = exp_nonpositive(isa, isa.neg(polynomial(isa, a, &ERF_LARGE)));
-    let large = isa.sub(isa.splat(1.0), tail);
-    isa.copysign(isa.select(isa.lt(a, isa.splat(0.93)), small, large), x)
+    let small = isa.fma(polynomial(isa, isa.mul(a, a), &ERF_SMALL), a, a);
+    let r = polynomial(isa, a, &ERF_LARGE);
+    let r2 = isa.mul(r, r);
+    let r4 = isa.mul(r2, r2);
+    let large = isa.fma(isa.neg(r4), r4, isa.splat(1.0));
+    isa.copysign(isa.select(isa.lt(a, isa.splat(1.2)), small, large), x)
 }
 
 /// [`naive::relu`](crate::naive::relu).
@@ -103,9 +105,12 @@ pub fn relu<I: Isa>(isa: I, x: I::F32) -> I::F32 {
 /// [`naive::gelu`](crate::naive::gelu).
 #[inline(always)]
 pub fn gelu<I: Isa>(isa: I, x: I::F32) -> I::F32 {
-    let x = isa.max(isa.splat(-16.0), x);
-    let h = isa.mul(isa.splat(0.5), x);
-    isa.fma(h, erf(isa, isa.mul(x, isa.splat(FRAC_1_SQRT_2))), h)
+    let a = isa.min(isa.splat(GELU_END), isa.abs(x));
+    let z = isa.mul(polynomial(isa, a, &GELU), a);
+    let y = isa.fma(z, z, isa.add(z, z));
+    let r4 = isa.fma(y, isa.add(y, isa.splat(2.0)), isa.splat(1.0));
+    let h = isa.mul(isa.splat(0.5), a);
+    isa.fma(isa.neg(isa.mul(h, r4)), r4, relu(isa, x))
 }
 
 /// [`naive::gelu_tanh`](crate::naive::gelu_tanh).

@@ -22,10 +22,9 @@ fn polynomial<const FUSED: bool>(x: f32, c: &[f32]) -> f32 {
 /// 1.5 * 2^23: adding it to a float of magnitude below 2^22 rounds that to an integer, nearest even.
 pub(crate) const MAGIC: f32 = 12582912.0;
 /// ln 2 in two parts; integers up to 2^11 times the first are exact.
-pub(crate) const LN2: [f32; 2] = [0.693359375, -2.12194440e-4];
+pub(crate) const LN2: [f32; 2] = [355.0 / 512.0, -0.00021219444];
 /// `(e^r - 1 - r) / r^2` for `|r| <= ln 2 / 2`.
-pub(crate) const EXP: [f32; 6] =
-    [0.5, 0.1666666716337204, 0.041666463017463684, 0.00833331048488617, 0.0013933901209384203, 0.00019891270494554192];
+pub(crate) const EXP: [f32; 6] = [0.5, 0.16666667, 0.041666463, 0.0083333105, 0.0013933901, 0.0001989127];
 
 /// `e^x`: NaN for NaN, 0 for -inf, 1 for zeros, inf above 88.72; subnormal results are rounded, not flushed.
 pub fn exp<const FUSED: bool>(x: f32) -> f32 {
@@ -65,15 +64,8 @@ fn pow2(n: i32) -> f32 {
 }
 
 /// `(ln(1 + f) - f + f^2 / 2) / f^3` for `1 + f` in [sqrt(1/2), sqrt(2)).
-pub(crate) const LN: [f32; 7] = [
-    0.33333829045295715,
-    -0.25000885128974915,
-    0.19966761767864227,
-    -0.16594518721103668,
-    0.14888504147529602,
-    -0.14116139709949493,
-    0.08584243059158325,
-];
+pub(crate) const LN: [f32; 8] =
+    [0.33333337, -0.250008, 0.20001051, -0.16623595, 0.14202341, -0.13160188, 0.12766403, -0.07638686];
 /// The bits of sqrt(1/2).
 pub(crate) const SQRT_HALF_BITS: i32 = 0x3f35_04f3;
 
@@ -102,8 +94,7 @@ pub fn ln<const FUSED: bool>(x: f32) -> f32 {
 }
 
 /// `(tanh x / x - 1) / x^2` over `x^2`, for `|x| < 0.625`.
-pub(crate) const TANH: [f32; 5] =
-    [-0.3333333134651184, 0.13332900404930115, -0.05387009680271149, 0.02108512818813324, -0.006220727227628231];
+pub(crate) const TANH: [f32; 5] = [-0.33333278, 0.13331331, -0.053730007, 0.020606177, -0.0056669856];
 
 /// Hyperbolic tangent: odd, ±1 in the limit, NaN for NaN.
 pub fn tanh<const FUSED: bool>(x: f32) -> f32 {
@@ -114,35 +105,23 @@ pub fn tanh<const FUSED: bool>(x: f32) -> f32 {
     (if a < 0.625 { small } else { large }).copysign(x)
 }
 
-/// `erf x / x` over `x^2`, for `|x| < 0.93`.
-pub(crate) const ERF_SMALL: [f32; 6] = [
-    1.1283791065216064,
-    -0.3761252462863922,
-    0.11282134056091309,
-    -0.026777558028697968,
-    0.005008444655686617,
-    -0.000606489076744765,
-];
-/// `-ln(1 - erf x)` for `x` in [0.93, 4].
-pub(crate) const ERF_LARGE: [f32; 9] = [
-    -0.00017050010501407087,
-    1.1294896602630615,
-    0.633412778377533,
-    0.108183853328228,
-    -0.02503327466547489,
-    0.0041227517649531364,
-    -0.0004179130482953042,
-    1.7931926777237095e-05,
-    2.580630393822503e-07,
-];
+/// `erf x / x - 1` over `x^2`, for `|x| < 1.2`.
+pub(crate) const ERF_SMALL: [f32; 7] =
+    [0.12837915, -0.3761254, 0.112826854, -0.026820133, 0.0051312647, -0.0007562374, 6.528172e-5];
+/// The eighth root of `1 - erf x`, for `x` in [1.2, 4].
+pub(crate) const ERF_LARGE: [f32; 7] =
+    [1.0013582, -0.14695239, -0.058627747, -0.013541033, 0.013852361, -0.0026769734, 0.00016880994];
 
 /// Error function: odd, ±1 from 4 on, NaN for NaN.
 pub fn erf<const FUSED: bool>(x: f32) -> f32 {
     let a = x.abs();
     let a = if 4.0 < a { 4.0 } else { a };
-    let small = polynomial::<FUSED>(a * a, &ERF_SMALL) * a;
-    let large = 1.0 - exp_nonpositive::<FUSED>(-polynomial::<FUSED>(a, &ERF_LARGE));
-    (if a < 0.93 { small } else { large }).copysign(x)
+    let small = fma::<FUSED>(polynomial::<FUSED>(a * a, &ERF_SMALL), a, a);
+    let r = polynomial::<FUSED>(a, &ERF_LARGE);
+    let r2 = r * r;
+    let r4 = r2 * r2;
+    let large = fma::<FUSED>(-r4, r4, 1.0);
+    (if a < 1.2 { small } else { large }).copysign(x)
 }
 
 /// `max(x, 0)`: +0 for negative numbers; -0 and NaN pass.
@@ -150,11 +129,22 @@ pub fn relu<const FUSED: bool>(x: f32) -> f32 {
     if 0.0 > x { 0.0 } else { x }
 }
 
-/// Exact GELU, `x Phi(x)`: `x / 2 * (1 + erf(x / sqrt 2))`.
+/// `(r - 1) / x` with `r` the eighth root of `2 Phi(-x)`, for `x` in [0, 8.4]; `r` is 0 at 8.4.
+pub(crate) const GELU: [f32; 8] =
+    [-0.0997355, -0.034816075, -0.00073576544, 0.0016433258, 3.5901077e-5, -6.526119e-5, 8.085892e-6, -3.1817825e-7];
+/// Where `x Phi(-x)` has ended.
+pub(crate) const GELU_END: f32 = 8.4;
+
+/// Exact GELU, `x Phi(x)`, as `max(x, 0) - |x| Phi(-|x|)`.
 pub fn gelu<const FUSED: bool>(x: f32) -> f32 {
-    let x = if -16.0 > x { -16.0 } else { x };
-    let h = 0.5 * x;
-    fma::<FUSED>(h, erf::<FUSED>(x * std::f32::consts::FRAC_1_SQRT_2), h)
+    let a = x.abs();
+    let a = if GELU_END < a { GELU_END } else { a };
+    // r = 1 + z; its powers minus 1 keep the precision that r itself would lose near 1.
+    let z = polynomial::<FUSED>(a, &GELU) * a;
+    let y = fma::<FUSED>(z, z, z + z);
+    let r4 = fma::<FUSED>(y, y + 2.0, 1.0);
+    let h = 0.5 * a;
+    fma::<FUSED>(-(h * r4), r4, relu::<FUSED>(x))
 }
 
 /// GELU by the tanh formula, `x / 2 * (1 + tanh(u))` with `u = sqrt(2 / pi) * (x + 0.044715 x^3)`, computed as
@@ -166,7 +156,7 @@ pub fn gelu_tanh<const FUSED: bool>(x: f32) -> f32 {
 }
 
 /// `-2 sqrt(2 / pi)` times 1 and 0.044715.
-pub(crate) const GELU_TANH: [f32; 2] = [-1.5957691216057308, -0.07135481627260025];
+pub(crate) const GELU_TANH: [f32; 2] = [-1.5957692, -0.071354814];
 
 /// SiLU, `x / (1 + exp(-x))`.
 pub fn silu<const FUSED: bool>(x: f32) -> f32 {

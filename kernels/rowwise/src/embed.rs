@@ -1,0 +1,98 @@
+//! Token embedding.
+
+use crate::rows::{self, Buffers, Job, Row};
+use crate::{Positions, RowOptions, check};
+use gristmill_core::{Error, MatMut, MatRef, Threads};
+use gristmill_simd::slices::Map2;
+use gristmill_simd::{Isa, Level};
+
+/// What becomes of the rows that are looked up. By default nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbedOptions<'a> {
+    /// Factor of the embedding, not of the position: `sqrt(d)` in the original Transformer.
+    pub scale: f32,
+    /// What is added.
+    pub positions: Option<Positions<'a>>,
+    /// Where parallel work runs. Few rows never leave the calling thread.
+    pub threads: Threads<'a>,
+    /// The instruction set; `None` is the best there is.
+    pub level: Option<Level>,
+}
+
+impl Default for EmbedOptions<'_> {
+    fn default() -> Self {
+        Self { scale: 1.0, positions: None, threads: Threads::default(), level: None }
+    }
+}
+
+/// Row `t` of `y` = `scale * table[ids[t]] + position`: a product and a sum, each rounded.
+///
+/// `table` is [vocabulary, d], `y` is [tokens, d].
+///
+/// ```
+/// use gristmill_core::{MatMut, MatRef};
+/// use gristmill_rowwise::{EmbedOptions, PositionRows, Positions, embed, sinusoidal_positions};
+///
+/// let (vocabulary, d) = ([0.5, 1.0, 0.25, 0.0], 2);
+/// let sinusoids = sinusoidal_positions(8, d)?;
+/// let positions = Positions { table: MatRef::new(&sinusoids, 8, d)?, rows: PositionRows::From(0) };
+/// let options = EmbedOptions { scale: 2.0, positions: Some(positions), ..Default::default() };
+/// let mut y = [0.0; 4];
+/// embed(MatRef::new(&vocabulary, 2, d)?, &[1, 0], MatMut::new(&mut y, 2, d)?, &options)?;
+/// assert_eq!(y[..2], [0.5, 1.0]);
+/// # Ok::<(), gristmill_core::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::IdOutOfRange`] for an id outside the table or a position outside its table, [`Error::RangeOutOfBounds`]
+/// for a range of positions that their table does not have, [`Error::ShapeMismatch`], [`Error::Level`]. Then `y` is
+/// untouched.
+pub fn embed(table: MatRef<'_, f32>, ids: &[u32], y: MatMut<'_, f32>, options: &EmbedOptions<'_>) -> Result<(), Error> {
+    check::embed(table, ids, &y, options)?;
+    run(y, options, Some((table, ids)))
+}
+
+/// [`embed`] for rows that were looked up elsewhere, as in a packed weight: `x = scale * x + position`.
+///
+/// # Errors
+/// As [`embed`]. Then `x` is untouched.
+pub fn embed_in_place(x: MatMut<'_, f32>, options: &EmbedOptions<'_>) -> Result<(), Error> {
+    check::positions(x.rows(), x.cols(), options)?;
+    run(x, options, None)
+}
+
+fn run(y: MatMut<'_, f32>, options: &EmbedOptions<'_>, lookup: Option<(MatRef<'_, f32>, &[u32])>) -> Result<(), Error> {
+    let &EmbedOptions { scale, positions, threads, level } = options;
+    let d = y.cols();
+    rows::divide(y, d, &RowOptions { threads, level }, &Embed { lookup, scale, positions })
+}
+
+struct Embed<'a> {
+    /// Without it, the rows are in the output.
+    lookup: Option<(MatRef<'a, f32>, &'a [u32])>,
+    scale: f32,
+    positions: Option<Positions<'a>>,
+}
+
+impl Job<f32> for Embed<'_> {
+    #[inline(always)]
+    fn run<I: Isa>(&self, isa: I, first: usize, mut y: MatMut<'_, f32>) {
+        let scale = Scaled(isa.splat(self.scale));
+        let mut buffers = Buffers::new();
+        for i in 0..y.rows() {
+            let x = self.lookup.map(|(matrix, ids)| Row { matrix, index: ids[first + i] as usize });
+            let position = self.positions.map(|p| Row { matrix: p.table, index: p.rows.of(first + i) });
+            rows::combine(isa, (x, position), &mut y, i, &mut buffers, &scale);
+        }
+    }
+}
+
+/// `scale * x + position`.
+struct Scaled<V>(V);
+
+impl<I: Isa> Map2<I> for Scaled<I::F32> {
+    #[inline(always)]
+    fn map(&self, isa: I, x: I::F32, position: I::F32) -> I::F32 {
+        isa.add(isa.mul(self.0, x), position)
+    }
+}

@@ -11,8 +11,8 @@ use gristmill_simd::{Isa, math};
 ///
 /// A value more than 87 below its row's largest gives exactly 0, and so does minus infinity; a row of nothing but
 /// minus infinities gives zeros. A NaN or a plus infinity makes its row NaN. The division is a product with the
-/// rounded inverse of the sum; given the differences from the largest value as rounded, the result is within 4 ULP on
-/// rows to 4096 elements, and 6 on rows of 37,000.
+/// rounded inverse of the sum; given the differences from the largest value as rounded, the result is within 6 ULP on
+/// rows of up to 37,000 elements.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`], [`Error::Level`]. Then `y` is untouched.

@@ -180,6 +180,8 @@ pub enum Error {
         /// Its byte offset in the text.
         offset: usize,
     },
+    /// A kernel refused its arguments: a level that cannot be used, or memory that cannot be had.
+    Kernel(gristmill::Error),
     /// Memory could not be had.
     OutOfMemory {
         /// Elements of 4 bytes asked for.
@@ -240,6 +242,7 @@ impl fmt::Display for Error {
             UnknownText { piece, offset } => {
                 write!(f, "no token matches {piece:?} at byte {offset}, and the configuration has no unk")
             }
+            Kernel(error) => error.fmt(f),
             OutOfMemory { elements } => write!(f, "no memory for {elements} values"),
         }
     }
@@ -250,7 +253,14 @@ impl std::error::Error for Error {
         match self {
             Error::Io { source, .. } => Some(source),
             Error::Sentence { cause, .. } => Some(cause),
+            Error::Kernel(error) => Some(error),
             _ => None,
         }
+    }
+}
+
+impl From<gristmill::Error> for Error {
+    fn from(error: gristmill::Error) -> Self {
+        Error::Kernel(error)
     }
 }

@@ -1,3 +1,73 @@
-//! The `gristmill` program.
+//! The `gristmill` program: what the machine offers, generation from a checkpoint, and timings.
+//!
+//! Bad input ends with exit code 2 and one line on stderr.
 
-fn main() {}
+mod failure;
+mod generate;
+mod info;
+mod progress;
+mod time;
+
+use clap::{Parser, Subcommand};
+use failure::Failure;
+use gristmill::Level;
+use gristmill_model::{Session, SessionOptions, Transformer};
+use std::process::ExitCode;
+
+/// Transformer inference on CPUs, the same bits everywhere.
+#[derive(Parser)]
+#[command(name = "gristmill", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print what this machine offers and what would be used.
+    Info,
+    /// Generate one sentence per line of stdin.
+    Generate(generate::Arguments),
+    /// Time encoder, decoder step and generation on seeded weights.
+    Time(time::Arguments),
+}
+
+/// Where to run.
+#[derive(clap::Args)]
+struct Machine {
+    /// Threads; by default one per CPU, or what RAYON_NUM_THREADS says.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Instruction set: portable, avx2 or avx512; by default the best, or what GRISTMILL_LEVEL says.
+    #[arg(long)]
+    level: Option<Level>,
+}
+
+impl Machine {
+    /// Calls `work` with a session on these threads at this level, inside their pool.
+    fn with_session<R: Send>(
+        &self,
+        model: &Transformer,
+        work: impl FnOnce(&mut Session) -> Result<R, Failure> + Send,
+    ) -> Result<R, Failure> {
+        let pool = match self.threads {
+            Some(threads) => Some(rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build()?),
+            None => None,
+        };
+        let threads = pool.as_ref().map_or(gristmill::Threads::Global, gristmill::Threads::Pool);
+        let mut session = model.session(SessionOptions { threads, level: self.level })?;
+        threads.enter(|| work(&mut session))
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = Cli::try_parse().map_err(Failure::from).and_then(|cli| match cli.command {
+        Command::Info => info::run(),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Time(arguments) => time::run(&arguments),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,104 @@
+//! How the rows of a pass attend: to whole sentences at once, or to what a cache has kept.
+
+use crate::batch::Spans;
+use crate::matrix::Matrix;
+use crate::run::{Epilogue, Run};
+use crate::weights::DecoderLayer;
+use crate::{Config, Error};
+use gristmill::{Causal, HeadsMut, HeadsRef, Mask};
+use std::ops::Range;
+
+/// What the queries of decoder layers attend to.
+pub(crate) trait Attend {
+    /// Attention within the targets in layer `layer`. `projected` holds queries, keys and values side by side.
+    fn to_targets(
+        &mut self,
+        run: &mut Run,
+        layer: usize,
+        projected: &Matrix,
+        context: &mut Matrix,
+    ) -> Result<(), Error>;
+
+    /// Attention to the sources in layer `layer`.
+    fn to_sources(&mut self, run: &mut Run, layer: usize, queries: &Matrix, context: &mut Matrix) -> Result<(), Error>;
+}
+
+/// Whole targets, all positions at once.
+pub(crate) struct Whole<'a> {
+    pub(crate) layers: &'a [DecoderLayer],
+    pub(crate) sources: &'a Spans,
+    pub(crate) targets: &'a Spans,
+    /// The encoder's output for the sources.
+    pub(crate) memory: &'a Matrix,
+    /// Room for the sources' keys and values, side by side.
+    pub(crate) keys_values: &'a mut Matrix,
+}
+
+impl Attend for Whole<'_> {
+    fn to_targets(
+        &mut self,
+        run: &mut Run,
+        _layer: usize,
+        projected: &Matrix,
+        context: &mut Matrix,
+    ) -> Result<(), Error> {
+        attend_within(run, projected, self.targets, Some(Causal::BottomRight), context)
+    }
+
+    fn to_sources(&mut self, run: &mut Run, layer: usize, queries: &Matrix, context: &mut Matrix) -> Result<(), Error> {
+        run.linear(&self.layers[layer].cross.kv, self.memory.view(), self.keys_values, Epilogue::default())?;
+        let q = Packed { matrix: queries, spans: self.targets, first: 0 };
+        let k = Packed { matrix: self.keys_values, spans: self.sources, first: 0 };
+        attend(run, [q, k, Packed { first: run.config.d_model, ..k }], None, context)
+    }
+}
+
+/// Attention of packed sentences to themselves: `projected` holds queries, keys and values side by side.
+pub(crate) fn attend_within(
+    run: &mut Run,
+    projected: &Matrix,
+    spans: &Spans,
+    causal: Option<Causal>,
+    context: &mut Matrix,
+) -> Result<(), Error> {
+    let d = run.config.d_model;
+    attend(run, [0, d, 2 * d].map(|first| Packed { matrix: projected, spans, first }), causal, context)
+}
+
+/// D columns of packed sentences.
+#[derive(Clone, Copy)]
+struct Packed<'a> {
+    matrix: &'a Matrix,
+    spans: &'a Spans,
+    first: usize,
+}
+
+impl<'a> Packed<'a> {
+    /// Neighbouring sentences of one length as `[B, S, H, D]`, where they lie.
+    fn heads(&self, config: &Config, sentences: Range<usize>) -> Result<HeadsRef<'a, f32>, Error> {
+        let rows = self.spans.rows(sentences.clone());
+        let (sizes, strides) = layout(config, sentences.len(), rows.len(), self.matrix.cols());
+        Ok(HeadsRef::strided(self.matrix.values(), rows.start * self.matrix.cols() + self.first, sizes, strides)?)
+    }
+}
+
+/// Queries, keys and values of the same sentences; one call for every run of sentences of equal lengths.
+fn attend(run: &mut Run, [q, k, v]: [Packed; 3], causal: Option<Causal>, context: &mut Matrix) -> Result<(), Error> {
+    let d = run.config.d_model;
+    context.reshape(q.matrix.rows(), d)?;
+    for sentences in q.spans.runs(k.spans) {
+        let parts = [q, k, v].map(|part| part.heads(run.config, sentences.clone()));
+        let rows = q.spans.rows(sentences.clone());
+        let (sizes, strides) = layout(run.config, sentences.len(), rows.len(), d);
+        let out = HeadsMut::strided(context.values_mut(), rows.start * d, sizes, strides)?;
+        let [queries, keys, values] = parts;
+        run.attention([queries?, keys?, values?], out, Mask { causal, ..Mask::default() })?;
+    }
+    Ok(())
+}
+
+/// Sizes and strides of `rows` rows, `cols` apart, that hold `batch` sentences of one length.
+fn layout(config: &Config, batch: usize, rows: usize, cols: usize) -> ([usize; 4], [isize; 4]) {
+    let (length, width) = (rows / batch, config.d_head());
+    ([batch, length, config.heads, width], [(length * cols) as isize, cols as isize, width as isize, 1])
+}

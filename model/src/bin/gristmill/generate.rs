@@ -1,0 +1,91 @@
+//! `gristmill generate`.
+
+use crate::progress::Progress;
+use crate::{Failure, Machine};
+use gristmill_model::{GenerateOptions, Session, Tokenizer, Transformer};
+use std::io::{Read, Write};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Folder with config.json and model.safetensors.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Lines are JSON arrays of ids, beginning and end tokens included, instead of text.
+    #[arg(long)]
+    ids: bool,
+    /// The most ids to generate after the beginning token.
+    #[arg(long, value_name = "N", default_value_t = GenerateOptions::default().max_new_tokens)]
+    max_new_tokens: usize,
+    /// Sentences that are generated together.
+    #[arg(long, value_name = "N", default_value = "32")]
+    batch: NonZeroUsize,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// All lines are read and checked before the first sentence is generated.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let model = {
+        let _progress = Progress::new("loading", 1);
+        Transformer::load(&arguments.model)?
+    };
+    let tokenizer = if arguments.ids { None } else { Some(Tokenizer::new(model.config())?) };
+    let sources = read_sources(&model, tokenizer.as_ref())?;
+    arguments.machine.with_session(&model, |session| write_targets(session, &sources, tokenizer.as_ref(), arguments))
+}
+
+/// The sentences on stdin, one per line.
+fn read_sources(model: &Transformer, tokenizer: Option<&Tokenizer>) -> Result<Vec<Vec<u32>>, Failure> {
+    let mut input = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut input)?;
+    let lines = input.split_inclusive(|&byte| byte == b'\n').enumerate();
+    lines
+        .map(|(index, line)| {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            read_source(line, model, tokenizer).map_err(|why| Failure::in_line(index + 1, why))
+        })
+        .collect()
+}
+
+fn read_source(line: &[u8], model: &Transformer, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>, String> {
+    if line.is_empty() {
+        return Err("empty".to_owned());
+    }
+    let ids = match tokenizer {
+        Some(tokenizer) => {
+            let text = std::str::from_utf8(line).map_err(|why| why.to_string())?;
+            tokenizer.encode(text).map_err(|why| why.to_string())?
+        }
+        None => serde_json::from_slice(line).map_err(|why| format!("not a JSON array of ids: {why}"))?,
+    };
+    if ids.is_empty() {
+        return Err("no ids".to_owned());
+    }
+    model.check_source(&ids).map_err(|why| why.to_string())?;
+    Ok(ids)
+}
+
+/// Generates batch by batch and writes a line per sentence, in order.
+fn write_targets(
+    session: &mut Session,
+    sources: &[Vec<u32>],
+    tokenizer: Option<&Tokenizer>,
+    arguments: &Arguments,
+) -> Result<(), Failure> {
+    let options = GenerateOptions { max_new_tokens: arguments.max_new_tokens };
+    let progress = Progress::new("sentences", sources.len());
+    let mut out = std::io::stdout().lock();
+    for batch in sources.chunks(arguments.batch.get()) {
+        for ids in session.generate(batch, &options)? {
+            match tokenizer {
+                Some(tokenizer) => writeln!(out, "{}", tokenizer.decode(&ids)?)?,
+                None => writeln!(out, "{}", serde_json::json!(ids))?,
+            }
+        }
+        out.flush()?;
+        progress.advance(batch.len());
+    }
+    Ok(())
+}

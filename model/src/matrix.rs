@@ -1,0 +1,87 @@
+//! Reusable row-major buffers.
+
+use crate::Error;
+use aligned_vec::{AVec, ConstAlign};
+use gristmill::{MatMut, MatRef};
+use std::ops::Range;
+
+/// A row-major matrix that keeps its memory when it changes its shape.
+#[derive(Clone, Debug)]
+pub(crate) struct Matrix {
+    /// At least `rows * cols` values, aligned to a cache line.
+    values: AVec<f32, ConstAlign<64>>,
+    rows: usize,
+    cols: usize,
+}
+
+impl Default for Matrix {
+    fn default() -> Self {
+        Self { values: AVec::new(64), rows: 0, cols: 0 }
+    }
+}
+
+impl Matrix {
+    /// A matrix with the values of a slice.
+    pub(crate) fn from_slice(values: &[f32], rows: usize, cols: usize) -> Result<Self, Error> {
+        let mut matrix = Self::default();
+        matrix.reshape(rows, cols)?;
+        matrix.values_mut().copy_from_slice(values);
+        Ok(matrix)
+    }
+
+    /// Takes a shape. The values keep their row-major order; what new ones are is unspecified.
+    pub(crate) fn reshape(&mut self, rows: usize, cols: usize) -> Result<(), Error> {
+        let elements = rows.checked_mul(cols).ok_or(Error::OutOfMemory { elements: usize::MAX })?;
+        if elements > self.values.len() {
+            let more = elements - self.values.len();
+            self.values.try_reserve(more).map_err(|_| Error::OutOfMemory { elements })?;
+            self.values.resize(elements, 0.0);
+        }
+        (self.rows, self.cols) = (rows, cols);
+        Ok(())
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.values[..self.rows * self.cols]
+    }
+
+    pub(crate) fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values[..self.rows * self.cols]
+    }
+
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
+        &self.values()[row * self.cols..][..self.cols]
+    }
+
+    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        let cols = self.cols;
+        &mut self.values_mut()[row * cols..][..cols]
+    }
+
+    pub(crate) fn view(&self) -> MatRef<'_, f32> {
+        self.rows_view(0..self.rows)
+    }
+
+    pub(crate) fn view_mut(&mut self) -> MatMut<'_, f32> {
+        self.rows_view_mut(0..self.rows)
+    }
+
+    pub(crate) fn rows_view(&self, rows: Range<usize>) -> MatRef<'_, f32> {
+        let values = &self.values()[rows.start * self.cols..rows.end * self.cols];
+        MatRef::new(values, rows.len(), self.cols).expect("the slice has the shape's length")
+    }
+
+    pub(crate) fn rows_view_mut(&mut self, rows: Range<usize>) -> MatMut<'_, f32> {
+        let cols = self.cols;
+        let values = &mut self.values_mut()[rows.start * cols..rows.end * cols];
+        MatMut::new(values, rows.len(), cols).expect("the slice has the shape's length")
+    }
+}

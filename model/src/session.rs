@@ -1,0 +1,296 @@
+//! Running a model: buffers that are reused from call to call.
+
+use crate::attend::Whole;
+use crate::batch::{Batch, Spans};
+use crate::cache::Cache;
+use crate::embed::Embedder;
+use crate::layer::Buffers;
+use crate::matrix::Matrix;
+use crate::run::{Epilogue, Run};
+use crate::{Error, Transformer};
+use gristmill::rowwise::{RowOptions, argmax};
+use gristmill::{Level, MatRef, Simd, Threads, Workspace};
+use std::fmt;
+
+/// Where a [`Session`] runs. Results do not depend on it, to the bit, among levels whose multiply-add is fused.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SessionOptions<'a> {
+    /// The threads of every call.
+    pub threads: Threads<'a>,
+    /// The instruction set; by default the best one.
+    pub level: Option<Level>,
+}
+
+/// A model at work. It owns what changes: buffers, which grow to the largest call's need, and the cache of a
+/// generation in progress.
+///
+/// Batches are sentences of any lengths, side by side without padding. A sentence's results have the same bits
+/// whatever the others are.
+pub struct Session<'a> {
+    model: &'a Transformer,
+    run: Run<'a>,
+    embedder: Embedder,
+    buffers: Buffers,
+    sources: Batch,
+    targets: Batch,
+    /// The encoder's output for the sources.
+    memory: Matrix,
+    keys_values: Matrix,
+    logits: Matrix,
+    cache: Cache,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(model: &'a Transformer, options: SessionOptions<'a>) -> Result<Self, Error> {
+        Simd::choose(options.level).map_err(gristmill::Error::from)?;
+        let SessionOptions { threads, level } = options;
+        Ok(Self {
+            model,
+            run: Run { config: model.config(), threads, level, workspace: Workspace::new() },
+            embedder: Embedder::default(),
+            buffers: Buffers::default(),
+            sources: Batch::default(),
+            targets: Batch::default(),
+            memory: Matrix::default(),
+            keys_values: Matrix::default(),
+            logits: Matrix::default(),
+            cache: Cache::default(),
+        })
+    }
+
+    /// The encoder's output, D values for every source token.
+    ///
+    /// # Errors
+    /// [`Error::Sentence`] for an id outside the vocabulary or a sentence too long for learned positions.
+    pub fn encode<S: AsRef<[u32]>>(&mut self, sources: &[S]) -> Result<Rows<'_>, Error> {
+        self.sources.pack(sources, |ids| self.model.check_source(ids))?;
+        self.entered(Self::encode_sources)?;
+        Ok(Rows { matrix: &self.memory, spans: &self.sources.spans })
+    }
+
+    /// The decoder's output, D values for every target token, each from the source and the target tokens up to its
+    /// own.
+    ///
+    /// # Errors
+    /// As [`forward`](Session::forward).
+    pub fn decode<S: AsRef<[u32]>, T: AsRef<[u32]>>(
+        &mut self,
+        sources: &[S],
+        targets: &[T],
+    ) -> Result<Rows<'_>, Error> {
+        self.pack_pairs(sources, targets)?;
+        self.entered(Self::decode_targets)?;
+        Ok(Rows { matrix: &self.buffers.stream.x, spans: &self.targets.spans })
+    }
+
+    /// The logits of what follows each target token (teacher forcing): a value per target id for every target
+    /// token, from the source and the target tokens up to its own.
+    ///
+    /// # Errors
+    /// [`Error::BatchSize`] unless there is a target for every source; [`Error::Sentence`] for an id outside the
+    /// vocabulary or a sentence too long for learned positions.
+    pub fn forward<S: AsRef<[u32]>, T: AsRef<[u32]>>(
+        &mut self,
+        sources: &[S],
+        targets: &[T],
+    ) -> Result<Rows<'_>, Error> {
+        self.pack_pairs(sources, targets)?;
+        self.entered(|session| {
+            session.decode_targets()?;
+            session.project_logits()
+        })?;
+        Ok(Rows { matrix: &self.logits, spans: &self.targets.spans })
+    }
+
+    /// Encodes the sources and makes ready to decode token by token.
+    ///
+    /// # Errors
+    /// As [`encode`](Session::encode).
+    pub fn start<S: AsRef<[u32]>>(&mut self, sources: &[S]) -> Result<Decoding<'_, 'a>, Error> {
+        self.sources.pack(sources, |ids| self.model.check_source(ids))?;
+        self.entered(|session| {
+            session.encode_sources()?;
+            let Session { model, run, cache, sources, memory, keys_values, .. } = session;
+            cache.start(run, &model.weights().decoder, &sources.spans, memory, keys_values)
+        })?;
+        Ok(Decoding { session: self })
+    }
+
+    /// Calls `work` inside the pool: what it calls then enters no more.
+    pub(crate) fn entered<R: Send>(&mut self, work: impl FnOnce(&mut Self) -> R + Send) -> R {
+        let threads = self.run.threads;
+        threads.enter(|| work(self))
+    }
+
+    fn pack_pairs<S: AsRef<[u32]>, T: AsRef<[u32]>>(&mut self, sources: &[S], targets: &[T]) -> Result<(), Error> {
+        if sources.len() != targets.len() {
+            return Err(Error::BatchSize { expected: sources.len(), found: targets.len() });
+        }
+        self.sources.pack(sources, |ids| self.model.check_source(ids))?;
+        self.targets.pack(targets, |ids| self.model.check_target(ids))
+    }
+
+    /// `memory` = the encoder's output for the packed sources.
+    fn encode_sources(&mut self) -> Result<(), Error> {
+        let (weights, run, buffers) = (self.model.weights(), &mut self.run, &mut self.buffers);
+        self.embedder.sentences(run, &weights.source, &self.sources, &mut buffers.stream.x)?;
+        for layer in &weights.encoder {
+            layer.apply(run, buffers, &self.sources.spans)?;
+        }
+        buffers.stream.finish(run, weights.encoder_norm.as_ref())?;
+        std::mem::swap(&mut self.memory, &mut buffers.stream.x);
+        Ok(())
+    }
+
+    /// The stream = the decoder's output for the packed targets.
+    fn decode_targets(&mut self) -> Result<(), Error> {
+        self.encode_sources()?;
+        let (weights, run, buffers) = (self.model.weights(), &mut self.run, &mut self.buffers);
+        self.embedder.sentences(run, &weights.target, &self.targets, &mut buffers.stream.x)?;
+        let mut keys = Whole {
+            layers: &weights.decoder,
+            sources: &self.sources.spans,
+            targets: &self.targets.spans,
+            memory: &self.memory,
+            keys_values: &mut self.keys_values,
+        };
+        for (index, layer) in weights.decoder.iter().enumerate() {
+            layer.apply(run, buffers, index, &mut keys)?;
+        }
+        buffers.stream.finish(run, weights.decoder_norm.as_ref())
+    }
+
+    /// The stream = the decoder's output for one more token of each sentence in progress.
+    fn decode_next(&mut self, ids: &[u32]) -> Result<(), Error> {
+        let (weights, run, buffers) = (self.model.weights(), &mut self.run, &mut self.buffers);
+        self.embedder.position(run, &weights.target, ids, self.cache.length(), &mut buffers.stream.x)?;
+        self.cache.reserve()?;
+        for (index, layer) in weights.decoder.iter().enumerate() {
+            layer.apply(run, buffers, index, &mut self.cache)?;
+        }
+        self.cache.advance();
+        buffers.stream.finish(run, weights.decoder_norm.as_ref())
+    }
+
+    /// `logits` = the generator's product with the stream.
+    fn project_logits(&mut self) -> Result<(), Error> {
+        let generator = &self.model.weights().generator;
+        self.run.linear(generator, self.buffers.stream.x.view(), &mut self.logits, Epilogue::default())
+    }
+
+    pub(crate) fn model(&self) -> &'a Transformer {
+        self.model
+    }
+}
+
+impl fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("level", &self.run.level).finish_non_exhaustive()
+    }
+}
+
+/// Results of a batch: a matrix per sentence with a row per token.
+#[derive(Clone, Copy)]
+pub struct Rows<'s> {
+    matrix: &'s Matrix,
+    spans: &'s Spans,
+}
+
+impl<'s> Rows<'s> {
+    /// Sentences.
+    pub fn sentences(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Columns: values per token.
+    pub fn width(&self) -> usize {
+        self.matrix.cols()
+    }
+
+    /// The rows of one sentence; None beyond the last.
+    pub fn sentence(&self, index: usize) -> Option<MatRef<'s, f32>> {
+        (index < self.sentences()).then(|| self.matrix.rows_view(self.spans.rows(index..index + 1)))
+    }
+
+    /// The rows of all sentences, one sentence after another, row-major.
+    pub fn values(&self) -> &'s [f32] {
+        self.matrix.values()
+    }
+}
+
+impl fmt::Debug for Rows<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lengths: Vec<_> = self.spans.lengths().collect();
+        f.debug_struct("Rows").field("lengths", &lengths).field("width", &self.width()).finish_non_exhaustive()
+    }
+}
+
+/// Sentences in progress, decoded one token at a time with the keys and values of earlier tokens kept.
+///
+/// Logits have the bits that [`Session::forward`] gives for the same tokens.
+pub struct Decoding<'s, 'a> {
+    session: &'s mut Session<'a>,
+}
+
+impl Decoding<'_, '_> {
+    /// Sentences in progress.
+    pub fn sentences(&self) -> usize {
+        self.session.cache.sentences()
+    }
+
+    /// Tokens that each of them has been given.
+    pub fn length(&self) -> usize {
+        self.session.cache.length()
+    }
+
+    /// Gives one more token to every sentence; the logits of what follows, `[sentences, target ids]`.
+    ///
+    /// # Errors
+    /// [`Error::BatchSize`] unless there is an id per sentence, [`Error::IdOutOfRange`] (its position is the
+    /// sentence's) for one outside the vocabulary, [`Error::TooLong`] when there are no more learned positions. The
+    /// sentences stay as they were.
+    pub fn step(&mut self, ids: &[u32]) -> Result<MatRef<'_, f32>, Error> {
+        let session = &mut *self.session;
+        if ids.len() != session.cache.sentences() {
+            return Err(Error::BatchSize { expected: session.cache.sentences(), found: ids.len() });
+        }
+        let vocabulary = session.model.config().tgt_vocab;
+        if let Some(position) = ids.iter().position(|&id| id as usize >= vocabulary) {
+            return Err(Error::IdOutOfRange { position, id: ids[position], vocabulary });
+        }
+        let length = session.cache.length() + 1;
+        if let Some(max_length) = session.model.config().max_length().filter(|&max_length| length > max_length) {
+            return Err(Error::TooLong { length, max_length });
+        }
+        session.entered(|session| {
+            session.decode_next(ids)?;
+            session.project_logits()
+        })?;
+        Ok(session.logits.view())
+    }
+
+    /// As [`step`](Decoding::step), but gives the likeliest next ids: of equal logits the first, of a row with a NaN
+    /// that of the NaN.
+    ///
+    /// # Errors
+    /// As [`step`](Decoding::step), and [`Error::Kernel`] unless `next` has room for an id per sentence.
+    pub fn step_greedy(&mut self, ids: &[u32], next: &mut [usize]) -> Result<(), Error> {
+        self.step(ids)?;
+        let options = RowOptions { threads: self.session.run.threads, level: self.session.run.level };
+        Ok(argmax(self.session.logits.view(), next, &options)?)
+    }
+
+    /// Takes a sentence out; the last one takes its place. Nothing happens if there is no such sentence.
+    pub fn swap_remove(&mut self, sentence: usize) {
+        if sentence < self.sentences() {
+            self.session.cache.swap_remove(sentence);
+        }
+    }
+}
+
+impl fmt::Debug for Decoding<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Decoding");
+        debug.field("sentences", &self.sentences()).field("length", &self.length()).finish()
+    }
+}

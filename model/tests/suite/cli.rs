@@ -1,0 +1,228 @@
+//! The program, run as its users run it.
+
+use crate::common::{self, Tensors, small};
+use gristmill_model::{Config, Positions};
+use gristmill_testkit::sweep;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A folder that vanishes.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("gristmill-cli-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    /// With a checkpoint in it.
+    fn with(name: &str, config: &Config) -> Self {
+        let folder = Self::new(name);
+        fs::write(folder.0.join("config.json"), serde_json::to_vec(config).unwrap()).unwrap();
+        fs::write(folder.0.join("model.safetensors"), Tensors::of(config).bytes()).unwrap();
+        folder
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn program(arguments: &[&str], stdin: &[u8]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
+    let pipes = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    // A program that refuses its arguments does not read.
+    let _ = child.stdin.take().unwrap().write_all(stdin);
+    child.wait_with_output().unwrap()
+}
+
+/// What a successful run writes.
+#[track_caller]
+fn good(arguments: &[&str], stdin: &[u8]) -> String {
+    let output = program(arguments, stdin);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &stderr[..]), (Some(0), ""), "{arguments:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The one line that a refused run writes to stderr.
+#[track_caller]
+fn refused(arguments: &[&str], stdin: &[u8]) -> String {
+    let output = program(arguments, stdin);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{arguments:?}");
+    assert!(stderr.ends_with('\n') && stderr.lines().count() == 1, "{arguments:?}: {stderr}");
+    stderr
+}
+
+fn generate<'a>(model: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    [&["generate", "--model", model.to_str().unwrap()], more].concat()
+}
+
+fn ids(lines: &str) -> Vec<Vec<u32>> {
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A small model with text.
+fn textual() -> Config {
+    let tokens = ["<unk>", "<s>", "</s>", "a", "b", "ab", "c"].map(String::from).to_vec();
+    let specials = Config { bos: Some(1), eos: Some(2), pad: None, unk: None, ..small() };
+    Config { src_vocab: 7, tgt_vocab: 7, src_tokens: Some(tokens.clone()), tgt_tokens: Some(tokens), ..specials }
+}
+
+#[test]
+fn ids_in_ids_out_in_order_whatever_the_batch() {
+    let folder = Folder::with("ids", &small());
+    let sources = common::sentences(&[5, 1, 9, 9, 3, 12, 4], 41, 5);
+    let stdin: String = sources.iter().map(|ids| format!("{ids:?}\n")).collect();
+    let model = common::seeded(small());
+    let options = gristmill_model::GenerateOptions { max_new_tokens: 12 };
+    let mut session = model.session(gristmill_model::SessionOptions::default()).unwrap();
+    let expected = session.generate(&sources, &options).unwrap();
+    for more in [&[][..], &["--batch", "1"], &["--batch", "3"], &["--batch", "100", "--threads", "3"], &["--threads=1"]]
+    {
+        let arguments = generate(&folder.0, &[&["--ids", "--max-new-tokens", "12"], more].concat());
+        assert_eq!(ids(&good(&arguments, stdin.as_bytes())), expected, "{more:?}");
+    }
+    sweep::levels(|level| {
+        let arguments = generate(&folder.0, &["--ids", "--max-new-tokens", "12", "--level", level.name()]);
+        assert_eq!(ids(&good(&arguments, stdin.as_bytes())).len(), expected.len());
+    });
+    // The last line needs no end.
+    let arguments = generate(&folder.0, &["--ids", "--max-new-tokens", "12"]);
+    assert_eq!(ids(&good(&arguments, stdin.trim_end().as_bytes())), expected);
+    assert_eq!(good(&arguments, b""), "");
+    assert_eq!(ids(&good(&generate(&folder.0, &["--ids", "--max-new-tokens", "0"]), b"[2,3]\n")), [[2]]);
+}
+
+#[test]
+fn text_in_text_out() {
+    let folder = Folder::with("text", &textual());
+    let arguments = generate(&folder.0, &["--max-new-tokens", "9"]);
+    let text = good(&arguments, b"abc\nb\n");
+    assert_eq!(text.lines().count(), 2);
+    let by_ids = good(&generate(&folder.0, &["--max-new-tokens", "9", "--ids"]), b"[1,5,6,2]\n[1,4,2]\n");
+    let tokens = textual().tgt_tokens.unwrap();
+    let plain =
+        |ids: &[u32]| ids.iter().filter(|&&id| id != 1 && id != 2).map(|&id| &tokens[id as usize][..]).collect();
+    assert_eq!(
+        text.lines().map(String::from).collect::<Vec<_>>(),
+        ids(&by_ids).iter().map(|i| plain(i)).collect::<Vec<String>>()
+    );
+}
+
+#[test]
+fn bad_lines_are_refused_by_their_number() {
+    let folder = Folder::with("lines", &Config { positions: Positions::Learned { max_length: 8 }, ..textual() });
+    let by_ids = generate(&folder.0, &["--ids"]);
+    for (line, says) in [
+        ("", "empty"),
+        ("[]", "no ids"),
+        ("[1,", "JSON"),
+        ("1 3 2", "JSON"),
+        ("[1,-3,2]", "JSON"),
+        ("[1,4294967296,2]", "JSON"),
+        ("[1,7,2]", "vocabulary of 7"),
+        ("[1,3,3,3,3,3,3,3,2]", "8 positions"),
+    ] {
+        let message = refused(&by_ids, format!("[1,3,2]\n{line}\n[1,2]\n").as_bytes());
+        assert!(message.contains("line 2") && message.contains(says), "{line}: {message}");
+    }
+    let by_text = generate(&folder.0, &[]);
+    for (line, says) in
+        [(&b""[..], "empty"), (b"ax", "'x'"), (b"a\r", "'\\r'"), (b"\xff", "utf-8"), (b"aaaaaaa", "8 positions")]
+    {
+        let message = refused(&by_text, &[b"a\n", line, b"\n"].concat());
+        assert!(message.contains("line 2") && message.contains(says), "{line:?}: {message}");
+    }
+}
+
+#[test]
+fn bad_models_are_refused() {
+    let missing = refused(&["generate", "--ids", "--model", "/no/such/folder"], b"");
+    assert!(missing.contains("/no/such/folder"), "{missing}");
+    let folder = Folder::with("model", &small());
+    assert!(refused(&generate(&folder.0, &[]), b"a\n").contains("src_tokens"));
+    let no_bos = Folder::with("bos", &Config { bos: None, ..small() });
+    assert!(refused(&generate(&no_bos.0, &["--ids"]), b"[3]\n").contains("bos"));
+    let tensors = folder.0.join("model.safetensors");
+    let bytes = fs::read(&tensors).unwrap();
+    fs::write(&tensors, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(refused(&generate(&folder.0, &["--ids"]), b"[3]\n").contains("safetensors"));
+    fs::write(folder.0.join("config.json"), "{\n\n\"d_model\":\n\"x\"}").unwrap();
+    assert!(refused(&generate(&folder.0, &["--ids"]), b"[3]\n").contains("config"));
+    // A name that could break the line.
+    let mut odd = Tensors::of(&small());
+    odd.put("one\ntwo", &[1], &[0.0]);
+    fs::write(&tensors, odd.bytes()).unwrap();
+    fs::write(folder.0.join("config.json"), serde_json::to_vec(&small()).unwrap()).unwrap();
+    refused(&generate(&folder.0, &["--ids"]), b"[3]\n");
+}
+
+#[test]
+fn bad_arguments_are_refused_on_one_line() {
+    for arguments in [
+        &[][..],
+        &["grind"],
+        &["generate"],
+        &["generate", "--model"],
+        &["generate", "--model", "x", "--threads", "0"],
+        &["generate", "--model", "x", "--batch", "0"],
+        &["generate", "--model", "x", "--max-new-tokens", "-1"],
+        &["generate", "--model", "x", "--level", "avx1024"],
+        &["time"],
+        &["time", "--config", "medium"],
+        &["info", "--all"],
+    ] {
+        refused(arguments, b"");
+    }
+}
+
+#[test]
+fn a_misspelt_level_is_refused() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
+    let output = command.arg("info").env("GRISTMILL_LEVEL", "avx3").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(2), 1), "{stderr}");
+    assert!(stderr.contains("avx3"), "{stderr}");
+}
+
+#[test]
+fn info_says_what_would_be_used() {
+    let info = good(&["info"], b"");
+    sweep::levels(|level| assert!(info.contains(level.name()), "{info}"));
+    assert!(info.contains("threads") && info.contains("KiB"), "{info}");
+    assert!(good(&["--help"], b"").contains("generate"));
+    assert!(good(&["--version"], b"").contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn time_times_three_things() {
+    let folder = Folder::new("time");
+    let config = Config { positions: Positions::Learned { max_length: 5 }, ..small() };
+    fs::write(folder.0.join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
+    let times = good(&["time", "--config", folder.0.to_str().unwrap(), "--threads", "2", "--batch", "2"], b"");
+    for what in ["encoder", "decoder step", "generation", "threads 2", "batch 2", "5 source tokens, 4 new"] {
+        assert!(times.contains(what), "{what}: {times}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_reason_to_complain() {
+    let folder = Folder::with("pipe", &small());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
+    let arguments = generate(&folder.0, &["--ids", "--max-new-tokens", "3", "--batch", "1"]);
+    let pipes = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    drop(child.stdout.take());
+    child.stdin.take().unwrap().write_all(&b"[1,2]\n".repeat(50)).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]));
+}

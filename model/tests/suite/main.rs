@@ -1,0 +1,9 @@
+//! The contract of the model crate, tested from outside.
+
+mod annalog;
+mod bits;
+mod checkpoints;
+mod cli;
+mod common;
+mod configs;
+mod golden;

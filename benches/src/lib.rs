@@ -1,1 +1,49 @@
 //! Criterion benches and the side-by-side referee for the Gristmill kernels.
+//!
+//! There are two instruments:
+//!
+//! - **criterion**, the suite for users: `cargo bench` runs a selection of cases per kernel and tells whether they
+//!   changed. Throughput is in floating-point operations ("elements") and bytes per second.
+//! - **versus**, the referee: it checks every contender of a case, times ours and the others in turns, and compares
+//!   with the limit of the machine, which it measures first.
+//!
+//! ```text
+//! cargo bench -p gristmill-bench --bench versus -- [--json FILE] [--seconds S] [--threads N] [FILTER]
+//! ```
+//!
+//! # How versus measures
+//!
+//! Per thread count, one process with one pool of that size; every call is made from inside the pool. Without
+//! `--threads`, the counts are one and the number of cores.
+//!
+//! 1. The limits: the multiply-add peak of every level ([`peak`]), that of the bf16 dot instruction, and, when a case
+//!    needs it, the read bandwidth for its footprint ([`bandwidth`]).
+//! 2. Each case: our output is compared with the naive version bit by bit (on a sample of rows where all of them would
+//!    take long), the rivals' outputs with ours within a tolerance. Who is wrong is named and not timed; if we are, the
+//!    run fails.
+//! 3. Turns go round: ours, first rival, second rival, ours, ... A turn is one untimed call and then calls for at least
+//!    two milliseconds; its result is their mean. The figure shown is the median over the turns of one contender.
+//! 4. `limit_pct` is the time at the machine's limit over our time. The limit is
+//!    `max(flops / peak, bytes / bandwidth)` with the costs of [`cost`]; the rates behind it are shown in the column
+//!    `machine` (GFLOP/s and GB/s) and are never below what a contender has just shown.
+//!
+//! All contenders read the same buffers and write the same one. A right-hand side that a contender can pack through its
+//! own public means is packed outside the timed part where the case says `packed`.
+//!
+//! [`shapes`] lists the cases, [`cases`] explains their ids.
+
+pub mod bandwidth;
+pub mod buffer;
+pub mod cases;
+pub mod clock;
+pub mod contest;
+mod contests;
+pub mod cost;
+pub mod limits;
+pub mod machine;
+pub mod paths;
+pub mod peak;
+pub mod referee;
+pub mod report;
+pub mod rivals;
+pub mod shapes;

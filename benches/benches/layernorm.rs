@@ -1,0 +1,2 @@
+//! Criterion benches of this kind of kernel.
+fn main() {}

@@ -1,0 +1,136 @@
+//! One case made ready: its data, our call, the rivals' calls, and what all of them must return.
+
+use crate::{
+    cases::{Case, Work},
+    contests,
+    cost::Cost,
+};
+use std::fmt;
+
+/// Somebody who computes a case.
+pub struct Contender<'a> {
+    /// The library, and the way it is used where there are several.
+    pub name: &'static str,
+    /// One call; the result goes to the slice, whose contents before are unspecified.
+    pub call: Call<'a>,
+}
+
+/// A call that writes its result to a slice.
+pub type Call<'a> = Box<dyn FnMut(&mut [f32]) + Send + 'a>;
+
+impl<'a> Contender<'a> {
+    /// A contender from its name and its call.
+    pub fn new(name: &'static str, call: impl FnMut(&mut [f32]) + Send + 'a) -> Self {
+        Contender { name, call: Box::new(call) }
+    }
+}
+
+/// A case with its data. The calls run inside a pool of the case's thread count.
+pub trait Contest: Sync {
+    /// Values that a call writes.
+    fn output_len(&self) -> usize;
+
+    /// Our call, prepared: packed weights and workspace are its own.
+    fn ours(&self) -> Contender<'_>;
+
+    /// The others' calls, prepared through their own public means.
+    fn rivals(&self) -> Vec<Contender<'_>>;
+
+    /// Compares our output with the naive version, bit by bit, on as many rows as are affordable.
+    ///
+    /// # Errors
+    /// The first difference.
+    fn exact(&self, output: &[f32]) -> Result<(), Difference>;
+
+    /// The largest absolute difference from our output that a rival may have.
+    fn tolerance(&self) -> f32;
+
+    /// The operations of one call, each with its cost.
+    fn operations(&self) -> Vec<Cost>;
+}
+
+/// Allocates and fills the data of a case.
+///
+/// # Errors
+/// [`Unsupported`] when there is no kernel for the case.
+pub fn prepare(case: &Case) -> Result<Box<dyn Contest>, Unsupported> {
+    let contest = match &case.work {
+        Work::Gemm(work) => contests::gemm(work, case.threads),
+        Work::Attention(work) => contests::attention(work),
+        Work::Rows(work) => contests::rows(work),
+        Work::Model(work) => contests::model(work),
+    };
+    contest.ok_or_else(|| Unsupported(case.clone()))
+}
+
+/// There is no kernel for this case.
+#[derive(Clone, Debug)]
+pub struct Unsupported(pub Case);
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no kernel computes {}", self.0)
+    }
+}
+
+impl std::error::Error for Unsupported {}
+
+/// Two outputs that should agree and do not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Difference {
+    /// Index into the output.
+    pub index: usize,
+    /// What is there.
+    pub found: f32,
+    /// What should be there.
+    pub expected: f32,
+}
+
+impl Difference {
+    /// The first place from `start` on where `found` has other bits than `expected`; all NaN are the same.
+    ///
+    /// # Errors
+    /// That place.
+    pub fn in_bits(found: &[f32], expected: &[f32], start: usize) -> Result<(), Difference> {
+        Self::first(found, expected, start, |x, y| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan()))
+    }
+
+    /// The first place where `found` is not within `tolerance` of `expected`; a NaN is within nothing.
+    ///
+    /// # Errors
+    /// That place.
+    pub fn beyond(found: &[f32], expected: &[f32], tolerance: f32) -> Result<(), Difference> {
+        Self::first(found, expected, 0, |x, y| (x - y).abs() <= tolerance)
+    }
+
+    fn first(found: &[f32], expected: &[f32], start: usize, same: impl Fn(f32, f32) -> bool) -> Result<(), Difference> {
+        assert_eq!(found.len(), expected.len(), "outputs of different lengths");
+        match found.iter().zip(expected).position(|(&x, &y)| !same(x, y)) {
+            Some(i) => Err(Difference { index: start + i, found: found[i], expected: expected[i] }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:e} instead of {:e} at {}", self.found, self.expected, self.index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_and_tolerances() {
+        let nan = f32::NAN;
+        assert_eq!(Difference::in_bits(&[1.0, nan], &[1.0, -nan], 0), Ok(()));
+        let difference = Difference { index: 11, found: -0.0, expected: 0.0 };
+        assert_eq!(Difference::in_bits(&[1.0, -0.0], &[1.0, 0.0], 10), Err(difference));
+        assert_eq!(Difference::beyond(&[1.0, 2.5], &[1.5, 2.0], 0.5), Ok(()));
+        assert_eq!(Difference::beyond(&[1.0, 2.5], &[1.5, 2.0], 0.25).map_err(|d| d.index), Err(0));
+        assert!(Difference::beyond(&[nan], &[0.0], 1.0).is_err());
+        assert!(Difference::beyond(&[0.0], &[nan], 1.0).is_err());
+    }
+}

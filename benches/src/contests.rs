@@ -1,0 +1,47 @@
+//! How each kind of work is set up: one file per kind.
+
+mod gemm;
+
+use crate::{
+    cases::{Attention, Dtype, Gemm, Model, Rows},
+    contest::Contest,
+};
+
+/// Multiply-adds that a comparison with a naive version may take; beyond it, rows are sampled.
+const NAIVE_BUDGET: usize = 1 << 24;
+
+pub(crate) fn gemm(work: &Gemm, threads: usize) -> Option<Box<dyn Contest>> {
+    (work.dtype == Dtype::F32).then(|| Box::new(gemm::Products::new(*work, threads)) as Box<dyn Contest>)
+}
+
+pub(crate) fn attention(_work: &Attention) -> Option<Box<dyn Contest>> {
+    None
+}
+
+pub(crate) fn rows(_work: &Rows) -> Option<Box<dyn Contest>> {
+    None
+}
+
+pub(crate) fn model(_work: &Model) -> Option<Box<dyn Contest>> {
+    None
+}
+
+/// Row numbers, spread from the first to the last, so many that `budget` suffices at `cost` each; at least two.
+fn sample(rows: usize, cost: usize) -> impl Iterator<Item = usize> {
+    let count = (NAIVE_BUDGET / cost.max(1)).max(2).min(rows);
+    (0..count).map(move |i| i * (rows - 1) / (count - 1).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_reach_both_ends() {
+        assert_eq!(sample(5, 1).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert_eq!(sample(9, NAIVE_BUDGET / 3).collect::<Vec<_>>(), [0, 4, 8]);
+        assert_eq!(sample(9, NAIVE_BUDGET * 10).collect::<Vec<_>>(), [0, 8]);
+        assert_eq!(sample(1, NAIVE_BUDGET * 10).collect::<Vec<_>>(), [0]);
+        assert_eq!(sample(0, 1).count(), 0);
+    }
+}

@@ -1,0 +1,109 @@
+//! What a case costs at least: arithmetic that its definition asks for, and bytes that must be moved once.
+//!
+//! A multiply-add counts as two operations. Bytes count every operand once, read or written, whatever a kernel really
+//! moves; keys that are hidden by a causal mask or by padding cost nothing.
+
+use crate::cases::{Attention, Gemm, MaskKind, RowOp, Rows};
+
+/// Arithmetic and traffic of one operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Floating-point operations.
+    pub flops: u64,
+    /// Bytes read and written.
+    pub bytes: u64,
+}
+
+impl Cost {
+    /// The time of this cost, in nanoseconds, on a machine that does `gflops` operations and moves `gbs` bytes per
+    /// nanosecond, both at the same time.
+    pub fn limit_ns(self, gflops: f64, gbs: f64) -> f64 {
+        (self.flops as f64 / gflops).max(self.bytes as f64 / gbs)
+    }
+}
+
+impl std::iter::Sum for Cost {
+    fn sum<I: Iterator<Item = Cost>>(costs: I) -> Cost {
+        costs.fold(Cost::default(), |a, b| Cost { flops: a.flops + b.flops, bytes: a.bytes + b.bytes })
+    }
+}
+
+impl Gemm {
+    /// `2 m n k` operations; A, B and C once.
+    pub fn cost(&self) -> Cost {
+        let (activation, weight) = (self.dtype.activation_bytes(), self.dtype.weight_bytes());
+        let bytes = activation * (self.m * self.k + self.m * self.n) + weight * self.k * self.n;
+        Cost { flops: 2 * (self.m * self.n * self.k) as u64, bytes: bytes as u64 }
+    }
+}
+
+impl Attention {
+    /// Pairs of a query and a key that it sees, over all heads and batches.
+    pub fn pairs(&self) -> usize {
+        let seen_by_one_batch = |length: usize| match self.mask {
+            MaskKind::Causal => {
+                let last = |i: usize| (i + 1 + self.keys).saturating_sub(self.queries);
+                (0..self.queries).map(|i| last(i).min(length)).sum::<usize>()
+            }
+            MaskKind::None | MaskKind::Keypad => self.queries * length,
+        };
+        self.heads * self.key_lengths().into_iter().map(seen_by_one_batch).sum::<usize>()
+    }
+
+    /// `4 D` operations for each visible pair; queries, true keys, true values and the output once.
+    pub fn cost(&self) -> Cost {
+        let keys: usize = self.key_lengths().iter().sum();
+        let elements = 2 * self.heads * self.dim * (self.batch * self.queries + keys);
+        Cost { flops: 4 * (self.dim * self.pairs()) as u64, bytes: (self.dtype.activation_bytes() * elements) as u64 }
+    }
+}
+
+impl Rows {
+    /// The operations of the defined arithmetic, a polynomial's included; every matrix and vector once.
+    pub fn cost(&self) -> Cost {
+        let elements = self.rows * self.cols;
+        let (flops, matrices, vectors) = match self.op {
+            RowOp::LayerNorm => (9, 2, 2),
+            RowOp::AddLayerNorm => (10, 3, 2),
+            RowOp::Softmax => (25, 2, 0),
+            RowOp::BiasRelu => (2, 2, 1),
+            RowOp::BiasGelu => (45, 2, 1),
+        };
+        let bytes =
+            self.dtype.activation_bytes() * matrices * elements + self.dtype.weight_bytes() * vectors * self.cols;
+        Cost { flops: (flops * elements) as u64, bytes: bytes as u64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases::{Dtype, Layout};
+
+    #[test]
+    fn the_slower_of_the_two_limits_counts() {
+        let cost = Cost { flops: 1000, bytes: 400 };
+        assert_eq!(cost.limit_ns(100.0, 100.0), 10.0);
+        assert_eq!(cost.limit_ns(1000.0, 100.0), 4.0);
+    }
+
+    #[test]
+    fn products_count_every_operand_once() {
+        let case = Gemm { odd: false, dtype: Dtype::F32, layout: Layout::Nt, m: 2, n: 3, k: 5 };
+        assert_eq!(case.cost(), Cost { flops: 60, bytes: 4 * (10 + 15 + 6) });
+        let case = Gemm { dtype: Dtype::F16w, ..case };
+        assert_eq!(case.cost(), Cost { flops: 60, bytes: 4 * (10 + 6) + 2 * 15 });
+    }
+
+    #[test]
+    fn hidden_keys_cost_nothing() {
+        let case =
+            Attention { dtype: Dtype::F32, batch: 2, heads: 3, queries: 4, keys: 8, dim: 16, mask: MaskKind::None };
+        assert_eq!(case.pairs(), 2 * 3 * 4 * 8);
+        assert_eq!(case.cost().flops, 4 * 16 * (2 * 3 * 4 * 8));
+        assert_eq!(Attention { mask: MaskKind::Causal, ..case }.pairs(), 2 * 3 * (5 + 6 + 7 + 8));
+        assert_eq!(Attention { mask: MaskKind::Keypad, ..case }.pairs(), 3 * 4 * (6 + 8));
+        // More queries than keys: the first ones see nothing.
+        assert_eq!(Attention { queries: 8, keys: 4, mask: MaskKind::Causal, ..case }.pairs(), 2 * 3 * (1 + 2 + 3 + 4));
+    }
+}

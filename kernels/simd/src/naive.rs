@@ -27,34 +27,25 @@ pub(crate) const LN2: [f32; 2] = [355.0 / 512.0, -0.00021219444];
 pub(crate) const EXP: [f32; 6] = [0.5, 0.16666667, 0.041666463, 0.0083333105, 0.0013933901, 0.0001989127];
 
 /// `e^x`: NaN for NaN, 0 for -inf, 1 for zeros, inf above 88.72; subnormal results are rounded, not flushed.
+#[inline]
 pub fn exp<const FUSED: bool>(x: f32) -> f32 {
     // Not f32::clamp: a NaN has to pass.
     let x = if 89.0 < x { 89.0 } else { x };
     let x = if -104.0 > x { -104.0 } else { x };
-    let (n, y) = exp_parts::<FUSED>(x);
-    // 2^n itself may leave the range of f32; its two halves do not.
-    let half = n >> 1;
-    y * pow2(half) * pow2(n - half)
-}
-
-/// `e^x` for `x <= 0` as softmax needs it: the bits of [`exp`] down to -87, +0 below, NaN for NaN.
-pub fn exp_nonpositive<const FUSED: bool>(x: f32) -> f32 {
-    if x < -87.0 {
-        return 0.0;
-    }
-    let (n, y) = exp_parts::<FUSED>(x);
-    y * pow2(n)
-}
-
-/// `e^x = y * 2^n` with `n` the integer nearest to `x / ln 2`.
-#[inline(always)]
-fn exp_parts<const FUSED: bool>(x: f32) -> (i32, f32) {
-    let t = fma::<FUSED>(x, std::f32::consts::LOG2_E, MAGIC);
-    let n = t - MAGIC;
+    let n = fma::<FUSED>(x, std::f32::consts::LOG2_E, MAGIC) - MAGIC;
     let r = fma::<FUSED>(n, -LN2[0], x);
     let r = fma::<FUSED>(n, -LN2[1], r);
     let q = polynomial::<FUSED>(r, &EXP);
-    (n as i32, fma::<FUSED>(q, r * r, r) + 1.0)
+    let y = fma::<FUSED>(q, r * r, r) + 1.0;
+    // 2^n itself may leave the range of f32; its two halves do not.
+    let n = n as i32;
+    y * pow2(n >> 1) * pow2(n - (n >> 1))
+}
+
+/// `e^x` for `x <= 0` as softmax needs it: [`exp`] down to -87, +0 below, NaN for NaN.
+#[inline]
+pub fn exp_nonpositive<const FUSED: bool>(x: f32) -> f32 {
+    if x < -87.0 { 0.0 } else { exp::<FUSED>(x) }
 }
 
 /// `2^n` for `n` in [-126, 127].
@@ -70,6 +61,7 @@ pub(crate) const LN: [f32; 8] =
 pub(crate) const SQRT_HALF_BITS: i32 = 0x3f35_04f3;
 
 /// Natural logarithm: -inf for zeros, NaN for negative numbers and NaN, inf for inf; subnormals count in full.
+#[inline]
 pub fn ln<const FUSED: bool>(x: f32) -> f32 {
     if x == 0.0 {
         return f32::NEG_INFINITY;
@@ -97,6 +89,7 @@ pub fn ln<const FUSED: bool>(x: f32) -> f32 {
 pub(crate) const TANH: [f32; 5] = [-0.33333278, 0.13331331, -0.053730007, 0.020606177, -0.0056669856];
 
 /// Hyperbolic tangent: odd, ±1 in the limit, NaN for NaN.
+#[inline]
 pub fn tanh<const FUSED: bool>(x: f32) -> f32 {
     let a = x.abs();
     let s = a * a;
@@ -113,6 +106,7 @@ pub(crate) const ERF_LARGE: [f32; 7] =
     [1.0013582, -0.14695239, -0.058627747, -0.013541033, 0.013852361, -0.0026769734, 0.00016880994];
 
 /// Error function: odd, ±1 from 4 on, NaN for NaN.
+#[inline]
 pub fn erf<const FUSED: bool>(x: f32) -> f32 {
     let a = x.abs();
     let a = if 4.0 < a { 4.0 } else { a };
@@ -125,17 +119,27 @@ pub fn erf<const FUSED: bool>(x: f32) -> f32 {
 }
 
 /// `max(x, 0)`: +0 for negative numbers; -0 and NaN pass.
+#[inline]
 pub fn relu<const FUSED: bool>(x: f32) -> f32 {
     if 0.0 > x { 0.0 } else { x }
 }
 
-/// `(r - 1) / x` with `r` the eighth root of `2 Phi(-x)`, for `x` in [0, 8.4]; `r` is 0 at 8.4.
-pub(crate) const GELU: [f32; 8] =
-    [-0.0997355, -0.034816075, -0.00073576544, 0.0016433258, 3.5901077e-5, -6.526119e-5, 8.085892e-6, -3.1817825e-7];
-/// Where `x Phi(-x)` has ended.
-pub(crate) const GELU_END: f32 = 8.4;
+/// `(r - 1) / x` with `r` the eighth root of `2 Phi(-x)`, for `x` in [0, 8.4065].
+pub(crate) const GELU: [f32; 8] = [
+    -0.0997355,
+    -0.03481607,
+    -0.0007357599,
+    0.0016433132,
+    3.5905716e-5,
+    -6.526137e-5,
+    8.085849e-6,
+    -3.1817243e-7,
+];
+/// Where the polynomial for `r` is 0: `x Phi(-x)` ends here.
+pub(crate) const GELU_END: f32 = 8.4065;
 
 /// Exact GELU, `x Phi(x)`, as `max(x, 0) - |x| Phi(-|x|)`.
+#[inline]
 pub fn gelu<const FUSED: bool>(x: f32) -> f32 {
     let a = x.abs();
     let a = if GELU_END < a { GELU_END } else { a };
@@ -149,6 +153,7 @@ pub fn gelu<const FUSED: bool>(x: f32) -> f32 {
 
 /// GELU by the tanh formula, `x / 2 * (1 + tanh(u))` with `u = sqrt(2 / pi) * (x + 0.044715 x^3)`, computed as
 /// `x / (1 + exp(-2 u))`.
+#[inline]
 pub fn gelu_tanh<const FUSED: bool>(x: f32) -> f32 {
     let x = if -16.0 > x { -16.0 } else { x };
     let u = x * fma::<FUSED>(x * x, GELU_TANH[1], GELU_TANH[0]);
@@ -159,6 +164,7 @@ pub fn gelu_tanh<const FUSED: bool>(x: f32) -> f32 {
 pub(crate) const GELU_TANH: [f32; 2] = [-1.5957692, -0.071354814];
 
 /// SiLU, `x / (1 + exp(-x))`.
+#[inline]
 pub fn silu<const FUSED: bool>(x: f32) -> f32 {
     let x = if -128.0 > x { -128.0 } else { x };
     x / (exp::<FUSED>(-x) + 1.0)

@@ -44,4 +44,8 @@ pub use gristmill_gemm::{GemmOptions, PackedRhs, Rhs, gemm};
 pub use gristmill_layernorm::{
     LayerNormOptions, add_layer_norm, add_layer_norm_in_place, layer_norm, layer_norm_in_place,
 };
+pub use gristmill_rowwise::{
+    EmbedOptions, PositionRows, Positions, RowOptions, argmax, bias_activation, bias_activation_in_place, embed,
+    embed_in_place, sinusoidal_positions, softmax, softmax_in_place,
+};
 pub use gristmill_simd::{LEVEL_VARIABLE, Level, LevelError, Simd, bf16, f16};

@@ -34,26 +34,37 @@ impl Job<usize> for Argmax<'_> {
     }
 }
 
-/// One pass to find the piece with the largest value, then a search of that piece alone.
+/// Elements of a contiguous row that are searched at a time: few enough for the nearest cache.
+const STRETCH: usize = 4096;
+
+/// One pass to find the stretch with the largest value, then a search of that stretch alone.
 #[inline(always)]
 fn row<I: Isa>(isa: I, x: Row<'_>, buffer: &mut [f32; PIECE]) -> usize {
     let n = x.matrix.cols();
-    let (mut best, mut place) = (f32::NEG_INFINITY, 0..PIECE.min(n));
-    for columns in rows::pieces(n) {
-        let piece = x.borrow(columns.clone(), buffer);
-        if has_nan(isa, piece) {
+    let step = if x.matrix.row(x.index).is_some() { STRETCH } else { PIECE };
+    let (mut best, mut place) = (f32::NEG_INFINITY, 0..step.min(n));
+    for start in (0..n).step_by(step) {
+        let columns = start..n.min(start + step);
+        let stretch = x.borrow(columns.clone(), buffer);
+        if has_nan(isa, stretch) {
             (best, place) = (f32::NAN, columns);
             break;
         }
-        let max = max(isa, piece);
+        let max = max(isa, stretch);
         if max > best {
             (best, place) = (max, columns);
         }
     }
-    let start = place.start;
-    let piece = x.borrow(place, buffer);
-    let found = piece.iter().position(|&x| x == best || (best.is_nan() && x.is_nan()));
-    start + found.unwrap_or(0)
+    place.start + position(x.borrow(place, buffer), best)
+}
+
+/// The first element that equals `value`, or is NaN if that is; there is one.
+fn position(x: &[f32], value: f32) -> usize {
+    let is = |x: f32| (x == value) | (value.is_nan() & x.is_nan());
+    // A block without an early exit is compared in a few instructions.
+    let block = x.chunks(64).position(|block| block.iter().fold(false, |any, &x| any | is(x)));
+    let start = block.unwrap_or(0) * 64;
+    start + x[start..].iter().position(|&x| is(x)).unwrap_or(0)
 }
 
 #[inline(always)]

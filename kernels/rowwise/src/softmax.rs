@@ -39,9 +39,14 @@ impl Job<f32> for Softmax<'_> {
     #[inline(always)]
     fn run<I: Isa>(&self, isa: I, first: usize, mut y: MatMut<'_, f32>) {
         for i in 0..y.rows() {
+            let next = (i + 1).min(y.rows() - 1);
+            let fetch = match self.x {
+                Some(x) => Fetch([x.ptr_at(first + next, 0), y.ptr_at(next, 0)]),
+                None => Fetch([y.ptr_at(next, 0); 2]),
+            };
             match (self.x, self.x.and_then(|x| x.row(first + i)), y.row_mut(i)) {
-                (Some(_), Some(x), Some(y)) => row(isa, x, y),
-                (None, _, Some(x)) => row_in_place(isa, x),
+                (Some(_), Some(x), Some(y)) => row(isa, x, y, fetch),
+                (None, _, Some(x)) => row_in_place(isa, x, fetch),
                 (x, ..) => strided(isa, x.map(|matrix| Row { matrix, index: first + i }), &mut y, i),
             }
         }
@@ -68,17 +73,47 @@ impl<I: Isa> Map<I> for Scale<I::F32> {
     }
 }
 
+/// The rows to be worked on next: memory is read while there is arithmetic to do.
+#[derive(Clone, Copy)]
+struct Fetch([*const f32; 2]);
+
+/// Elements that are fetched at a time: whole blocks of 64 lanes.
+const FETCHED: usize = 128;
+
+impl Fetch {
+    /// Asks for elements `k * FETCHED ..`, which need not exist.
+    #[inline(always)]
+    fn chunk<I: Isa>(self, isa: I, k: usize) {
+        for row in self.0 {
+            for line in 0..FETCHED / LINE {
+                isa.prefetch(row.wrapping_add(k * FETCHED + line * LINE));
+            }
+        }
+    }
+}
+
+/// Elements of a cache line.
+const LINE: usize = 16;
+
 #[inline(always)]
-fn row<I: Isa>(isa: I, x: &[f32], y: &mut [f32]) {
+fn row<I: Isa>(isa: I, x: &[f32], y: &mut [f32], fetch: Fetch) {
     let exponential = exponential(isa, max(isa, x));
-    let lanes = slices::map_sum(isa, x, y, isa.splat_lanes64(0.0), &exponential);
+    let mut lanes = isa.splat_lanes64(0.0);
+    for (k, (x, y)) in x.chunks(FETCHED).zip(y.chunks_mut(FETCHED)).enumerate() {
+        fetch.chunk(isa, k);
+        lanes = slices::map_sum(isa, x, y, lanes, &exponential);
+    }
     slices::map_in_place(isa, y, &inverse(isa, lanes));
 }
 
 #[inline(always)]
-fn row_in_place<I: Isa>(isa: I, x: &mut [f32]) {
+fn row_in_place<I: Isa>(isa: I, x: &mut [f32], fetch: Fetch) {
     let exponential = exponential(isa, max(isa, x));
-    let lanes = slices::map_sum_in_place(isa, x, isa.splat_lanes64(0.0), &exponential);
+    let mut lanes = isa.splat_lanes64(0.0);
+    for (k, x) in x.chunks_mut(FETCHED).enumerate() {
+        fetch.chunk(isa, k);
+        lanes = slices::map_sum_in_place(isa, x, lanes, &exponential);
+    }
     slices::map_in_place(isa, x, &inverse(isa, lanes));
 }
 

@@ -164,7 +164,10 @@ fn argmax_of_special_rows() {
     let mut nan_late = late.clone();
     nan_late[1401] = nan;
     nan_late[3] = inf;
-    let rows: [(&[f32], usize); 8] = [
+    let mut far = vec![-1.0; 9000];
+    (far[8500], far[8900]) = (2.0, 2.0);
+    let rows: [(&[f32], usize); 9] = [
+        (&far, 8500),
         (&[1.0, 3.0, 3.0], 1),
         (&[-0.0, 0.0], 0),
         (&[-inf, -inf], 0),

@@ -71,11 +71,21 @@ impl Plan {
     pub(crate) fn new<I: Isa>(sizes: Sizes, source: Source, caches: Caches, threads: usize) -> Plan {
         let (row_jobs, col_jobs) = job_grid::<I>(sizes, source, threads);
         let rows = sizes.m.div_ceil(row_jobs);
-        let group = group_panels::<I>(rows);
-        // With one row block B is read once, and where it lies does not matter.
-        let reused = rows > max_rows::<I>(group);
-        let fits = caches.l2 / 2 / (group * PANEL * size_of::<f32>());
-        let depth = if reused || source == Source::Repack { sizes.k.min(fits.max(256)) } else { sizes.k };
+        let few = rows <= 2 * max_rows::<I>(1);
+        let group = match source {
+            // Packing walks 16 columns of B per panel; more than 64 at a time are more than prefetchers follow.
+            Source::Repack if few => group_panels::<I>(rows).min(4),
+            _ => group_panels::<I>(rows),
+        };
+        // A group that is packed for few rows stays in the first cache; one that is used often, in the second. With
+        // one row block of packed panels B is read once, and where it lies does not matter.
+        let room = match source {
+            Source::Repack if few => caches.l1d / 2,
+            Source::Panels | Source::InPlace if rows <= max_rows::<I>(group) => usize::MAX,
+            _ => caches.l2 / 2,
+        };
+        let fits = (room / (group * PANEL * size_of::<f32>())).max(PANEL) / PANEL * PANEL;
+        let depth = sizes.k.clamp(1, fits);
         Plan { sizes, source, group, depth: depth.max(1), row_jobs, col_jobs }
     }
 

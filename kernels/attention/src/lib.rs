@@ -31,6 +31,7 @@
 
 mod block;
 mod check;
+mod divide;
 mod driver;
 mod mask;
 pub mod naive;
@@ -75,8 +76,8 @@ impl AttentionOptions<'_> {
 /// keys, or whose visible scores are all minus infinity, gives a row of zeros. A visible score of NaN or plus
 /// infinity makes the row NaN; a NaN in a visible value makes its column of the row NaN.
 ///
-/// Scratch memory does not grow with `S_q`: per thread at most `S_k * (D + D_v + 64) + 16 * D_v` values and some
-/// padding; `D_v` enters the first term only if the values of `v` do not lie side by side.
+/// Scratch memory does not grow with `S_q`: per thread at most `(S_k + 80) * (D + D_v + 63) + 48 * D_v` values, with
+/// `D_v` rounded up to a multiple of 16.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] and [`Error::HeadGroups`] when the views disagree, the errors of [`Mask::validate`],

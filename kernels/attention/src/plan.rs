@@ -1,6 +1,7 @@
 //! How a call is cut into blocks of query rows, blocks into units of work, and what scratch memory that takes.
 
 use crate::driver::Call;
+use gristmill_core::cache::Caches;
 use gristmill_core::{Error, HeadsRef};
 use gristmill_gemm::tile::PANEL;
 
@@ -86,8 +87,8 @@ pub(crate) struct Plan {
     pub(crate) score_stride: usize,
     /// The head size of the values, in whole panels.
     pub(crate) out_stride: usize,
-    /// Whether values are copied, because those of a key do not lie side by side.
-    pub(crate) copy_values: bool,
+    /// Whether values are packed too: into whole cache lines, free of the strides that they come with.
+    pub(crate) pack_values: bool,
     /// Scratch memory of one worker.
     pub(crate) scratch: Scratch,
 }
@@ -98,7 +99,7 @@ pub(crate) struct Scratch {
     pub(crate) keys: usize,
     pub(crate) values: usize,
     pub(crate) scores: usize,
-    pub(crate) out: usize,
+    pub(crate) sums: usize,
 }
 
 impl Plan {
@@ -123,8 +124,11 @@ impl Plan {
         let units = groups * blocks_per_group.div_ceil(blocks_per_unit);
 
         let keep_keys = blocks_per_unit > WAVE;
-        let wave = if keep_keys { 1 } else { blocks_per_unit };
-        let copy_values = call.v.strides()[3] != 1;
+        // Keys and values that the second-level cache does not hold are used by several blocks at a time.
+        let streams = keys.saturating_mul(dim + out_dim) > Caches::detected().l2 / size_of::<f32>() / 2;
+        let wave = if streams || !keep_keys { blocks_per_unit.min(WAVE) } else { 1 };
+        // What several waves read is worth packing; the tiles cannot read values that do not lie side by side.
+        let pack_values = keep_keys || call.v.strides()[3] != 1;
 
         let too_large = Error::SizeOverflow { what: "elements of scratch memory" };
         let product = |a: usize, b: usize| a.checked_mul(b).ok_or(too_large.clone());
@@ -134,9 +138,9 @@ impl Plan {
         let packed = if keep_keys { keys.next_multiple_of(PANEL) } else { CHUNK.min(keys.next_multiple_of(PANEL)) };
         let scratch = Scratch {
             keys: product(packed, dim)?,
-            values: if copy_values { product(keys, out_stride)? } else { 0 },
+            values: if pack_values { product(keys, out_stride)? } else { 0 },
             scores: product(wave * block_rows, score_stride)?,
-            out: product(block_rows, out_stride)?,
+            sums: product(wave * block_rows, out_stride)?,
         };
         let plan = Self {
             positions,
@@ -152,7 +156,7 @@ impl Plan {
             keep_keys,
             score_stride,
             out_stride,
-            copy_values,
+            pack_values,
             scratch,
         };
         Ok(plan)
@@ -185,6 +189,6 @@ impl Plan {
 impl Scratch {
     /// Values of all parts.
     pub(crate) fn total(&self) -> Option<usize> {
-        [self.values, self.scores, self.out].into_iter().try_fold(self.keys, usize::checked_add)
+        [self.values, self.scores, self.sums].into_iter().try_fold(self.keys, usize::checked_add)
     }
 }

@@ -4,30 +4,34 @@ use gristmill_gemm::epilogue::Epilogue;
 use gristmill_gemm::tile::{PANEL, Tile, max_rows, tile_fn};
 use gristmill_simd::Isa;
 
-/// Rows by columns of a product, and what becomes of it: `c = alpha * a b`, or `c = c + a b` to accumulate.
+/// A left operand: the value of row `r` at step `p` lies at `start + r * row + p * step`.
+#[derive(Clone, Copy)]
+pub(crate) struct Left {
+    pub(crate) start: *const f32,
+    pub(crate) row: isize,
+    pub(crate) step: isize,
+}
+
+/// A right operand: the value of column `j` at step `p` lies at `start + j / 16 * panel + p * step + j % 16`.
+#[derive(Clone, Copy)]
+pub(crate) struct Right {
+    pub(crate) start: *const f32,
+    pub(crate) step: isize,
+    pub(crate) panel: isize,
+    /// Whether the columns that fill up the last panel do not exist.
+    pub(crate) exact: bool,
+}
+
+/// A product of a few rows, and what becomes of it: `c = alpha * left right`, or `c = c + left right`.
 ///
-/// - **P1** `a + r * a_row + p * a_step` is readable for `r < rows`, `p < depth`;
-/// - **P2** `b + (j / 16) * b_panel + p * b_step + j % 16` is readable for `p < depth` and `j < cols`, or, unless
-///   `exact`, for `j` below the next multiple of 16;
-/// - **P3** `c + r * c_row + j` is writable for `r < rows` and `j` below the next multiple of 16 from `cols` on, and
-///   nobody else uses it;
-/// - **P4** `rows` is from 1 to [`block_rows`].
+/// - **P1** `left` is readable for all rows and steps;
+/// - **P2** `right` is readable for all steps and columns, or, unless `exact`, for whole panels;
+/// - **P3** `c + r * c_row + j` is writable for all rows and whole panels of columns, and nobody else uses it;
+/// - **P4** there are from 1 to [`block_rows`] rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Product {
-    /// Row 0 of the left operand.
-    pub(crate) a: *const f32,
-    /// From one row of the left operand to the next.
-    pub(crate) a_row: isize,
-    /// From one step to the next.
-    pub(crate) a_step: isize,
-    /// Panel 0 of the right operand.
-    pub(crate) b: *const f32,
-    /// From one step to the next.
-    pub(crate) b_step: isize,
-    /// From one panel to the next.
-    pub(crate) b_panel: isize,
-    /// Whether the columns that fill up the last panel must not be read.
-    pub(crate) exact: bool,
+    pub(crate) left: Left,
+    pub(crate) right: Right,
     /// Row 0 of the destination.
     pub(crate) c: *mut f32,
     /// From one row of the destination to the next.
@@ -53,7 +57,7 @@ impl Product {
         debug_assert!((1..=block_rows::<I>()).contains(&rows), "P4: {rows} rows");
         let widest = [8, 4, 2].into_iter().find(|&panels| rows <= max_rows::<I>(panels)).unwrap_or(1);
         // Whole panels, as the tiles count them: a partial last one is masked, or as good as whole.
-        let whole = if self.exact { cols / PANEL } else { cols.div_ceil(PANEL) };
+        let whole = if self.right.exact { cols / PANEL } else { cols.div_ceil(PANEL) };
         let mut panel = 0;
         while panel < cols.div_ceil(PANEL) {
             let mut panels = widest;
@@ -66,12 +70,12 @@ impl Product {
             epilogue.alpha = self.alpha;
             epilogue.beta = if self.accumulate { 1.0 } else { 0.0 };
             let tile = Tile {
-                a: self.a,
-                a_row: self.a_row,
-                a_step: self.a_step,
-                b: self.b.wrapping_offset(panel as isize * self.b_panel),
-                b_step: self.b_step,
-                b_panel: self.b_panel,
+                a: self.left.start,
+                a_row: self.left.row,
+                a_step: self.left.step,
+                b: self.right.start.wrapping_offset(panel as isize * self.right.panel),
+                b_step: self.right.step,
+                b_panel: self.right.panel,
                 k: depth,
                 cols: if masked { cols - panel * PANEL } else { panels * PANEL },
                 start: std::ptr::null(),

@@ -1,7 +1,8 @@
 //! One row of scores in place: its maximum, then its exponentials and their sum.
 
 use crate::mask::Edit;
-use gristmill_simd::sums::{SUM_LANES, reduce64, sum_registers};
+use gristmill_simd::slices::{self, Map};
+use gristmill_simd::sums::reduce64;
 use gristmill_simd::{Isa, math};
 
 /// Replaces `row` by its edited scores, minus infinity where the edit hides a key, and returns the largest that is
@@ -24,10 +25,9 @@ pub(crate) fn edit_and_max<I: Isa>(isa: I, row: &mut [f32], edit: &Edit) -> f32 
 /// The largest value that is not NaN, minus infinity if there is none.
 #[inline(always)]
 pub(crate) fn max<I: Isa>(isa: I, row: &[f32]) -> f32 {
-    let mut lanes = gristmill_simd::slices::fold(isa, row, f32::NEG_INFINITY, |max, x| isa.max(x, max));
-    let lanes = &mut lanes.as_mut()[..sum_registers::<I>()];
-    let max = lanes.iter().fold(isa.splat(f32::NEG_INFINITY), |max, &x| isa.max(x, max));
-    isa.reduce_max(max)
+    let lanes = slices::fold(isa, row, f32::NEG_INFINITY, |max, x| isa.max(x, max));
+    let (first, others) = (lanes.as_ref()[0], &lanes.as_ref()[1..]);
+    isa.reduce_max(others.iter().fold(first, |max, &x| isa.max(x, max)))
 }
 
 /// Replaces the first `n` values `x` of `row` by `exp(x - max)`, the others by zeros, and returns their sum in the
@@ -42,30 +42,18 @@ pub(crate) fn exp_and_sum<I: Isa>(isa: I, row: &mut [f32], n: usize, max: f32) -
         scores.fill(0.0);
         return if nan { f32::NAN } else { 0.0 };
     }
-    let max = isa.splat(max);
-    let mut lanes = isa.splat_lanes64(0.0);
-    let acc = &mut lanes.as_mut()[..sum_registers::<I>()];
-    let mut blocks = scores.chunks_exact_mut(SUM_LANES);
-    for block in &mut blocks {
-        for (j, acc) in acc.iter_mut().enumerate() {
-            let at = block[j * I::LANES..].as_mut_ptr();
-            // SAFETY: register j of a block of 64 values ends at (j + 1) * LANES <= 64.
-            unsafe {
-                let p = math::exp_nonpositive(isa, isa.sub(isa.load(at), max));
-                isa.store(at, p);
-                *acc = isa.add(*acc, p);
-            }
-        }
+    let weight = Weight::<I> { max: isa.splat(max) };
+    reduce64(isa, slices::map_sum_in_place(isa, scores, isa.splat_lanes64(0.0), &weight))
+}
+
+/// `exp(x - max)`.
+struct Weight<I: Isa> {
+    max: I::F32,
+}
+
+impl<I: Isa> Map<I> for Weight<I> {
+    #[inline(always)]
+    fn map(&self, isa: I, x: I::F32) -> I::F32 {
+        math::exp_nonpositive(isa, isa.sub(x, self.max))
     }
-    for (rest, acc) in blocks.into_remainder().chunks_mut(I::LANES).zip(acc) {
-        let tail = isa.tail(rest.len());
-        // SAFETY: the tail has as many lanes as `rest` has values.
-        unsafe {
-            let p = math::exp_nonpositive(isa, isa.sub(isa.load_tail(rest.as_ptr(), tail), max));
-            isa.store_tail(rest.as_mut_ptr(), p, tail);
-            // Adding +0 to a lane changes nothing.
-            *acc = isa.add(*acc, isa.select(isa.tail_mask(tail), p, isa.splat(0.0)));
-        }
-    }
-    reduce64(isa, lanes)
 }

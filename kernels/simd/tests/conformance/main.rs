@@ -1,0 +1,86 @@
+//! Every operation of every level against scalar code, lane by lane.
+
+mod lanes;
+#[cfg(unix)]
+mod memory;
+mod whole;
+
+use gristmill_simd::{Isa, Kernel, Level, Simd};
+use gristmill_testkit::sweep;
+
+/// Runs a kernel at every level that there is, and says which.
+fn at_every_level<K: Kernel>(kernel: impl Fn() -> K) {
+    sweep::levels(|level| {
+        Simd::choose(Some(level)).expect("an available level").run(kernel());
+    });
+}
+
+/// The lanes of a register, zeros after them.
+#[inline(always)]
+fn lanes<I: Isa>(isa: I, v: I::F32) -> [f32; 16] {
+    let mut out = [0.0; 16];
+    // SAFETY: a register has at most 16 lanes.
+    unsafe { isa.store(out.as_mut_ptr(), v) };
+    out
+}
+
+/// A register of the first lanes of `x`, zeros where there are none.
+#[inline(always)]
+fn register<I: Isa>(isa: I, x: &[f32]) -> I::F32 {
+    let mut padded = [0.0; 16];
+    let n = x.len().min(I::LANES);
+    padded[..n].copy_from_slice(&x[..n]);
+    // SAFETY: a register has at most 16 lanes.
+    unsafe { isa.load(padded.as_ptr()) }
+}
+
+#[test]
+fn lane_operations() {
+    at_every_level(|| lanes::Lanes);
+}
+
+#[test]
+fn operations_on_whole_registers() {
+    at_every_level(|| whole::Whole);
+}
+
+#[cfg(unix)]
+#[test]
+fn memory_operations() {
+    at_every_level(|| memory::Memory);
+}
+
+#[test]
+fn levels_describe_themselves() {
+    struct Describe;
+    impl Kernel for Describe {
+        type Output = (Level, bool, usize);
+
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) -> Self::Output {
+            struct Inner;
+            impl Kernel for Inner {
+                type Output = Level;
+
+                #[inline(always)]
+                fn run<I: Isa>(self, _: I) -> Level {
+                    I::LEVEL
+                }
+            }
+            assert_eq!(isa.vectorize(Inner), I::LEVEL);
+            assert!(I::LANES.is_power_of_two() && I::REGISTERS >= 16);
+            (I::LEVEL, I::FUSED, I::LANES)
+        }
+    }
+    sweep::levels(|level| {
+        let simd = Simd::choose(Some(level)).expect("an available level");
+        let (own, fused, lanes) = simd.run(Describe);
+        assert_eq!((own, simd.level(), fused), (level, level, level.fused()));
+        let want = match level {
+            Level::Avx2 => 8,
+            Level::Avx512 => 16,
+            _ => 4,
+        };
+        assert_eq!(lanes, want, "{level}");
+    });
+}

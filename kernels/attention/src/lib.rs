@@ -76,7 +76,7 @@ impl AttentionOptions<'_> {
 /// keys, or whose visible scores are all minus infinity, gives a row of zeros. A visible score of NaN or plus
 /// infinity makes the row NaN; a NaN in a visible value makes its column of the row NaN.
 ///
-/// Scratch memory does not grow with `S_q`: per thread at most `(S_k + 80) * (D + D_v + 63) + 48 * D_v` values, with
+/// Scratch memory does not grow with `S_q`: per thread at most `(S_k + 80) * (D + D_v + 48) + 48 * D_v` values, with
 /// `D_v` rounded up to a multiple of 16.
 ///
 /// # Errors

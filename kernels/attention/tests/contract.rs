@@ -252,6 +252,22 @@ fn a_used_workspace_gives_the_same_bits_and_does_not_grow() {
 }
 
 #[test]
+fn scratch_memory_keeps_to_its_bound() {
+    for [queries, keys, dim, value_dim] in
+        [[1, 1, 1, 1], [1, 300, 64, 64], [40, 33, 80, 7], [300, 129, 33, 130], [60, 6000, 128, 128], [700, 65, 16, 16]]
+    {
+        let case = Case::normal(Sizes { value_dim, ..Sizes::single(queries, keys, dim) }, 14);
+        sweep::levels(|level| {
+            let mut workspace = Workspace::new();
+            case.call(&mut case.out.clone(), level, Threads::Serial, &mut workspace).unwrap();
+            let padded = value_dim.next_multiple_of(16);
+            let bound = (keys + 80) * (dim + padded + 48) + 48 * padded;
+            assert!(workspace.bytes() <= 4 * bound, "{level}: {} bytes of {case:?}", workspace.bytes());
+        });
+    }
+}
+
+#[test]
 fn inputs_with_repeated_rows() {
     // Strides of zero: every position is the same row.
     let layout = Layout { repeated: [false, true, false, false], ..Layout::default() };

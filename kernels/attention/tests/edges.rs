@@ -4,6 +4,7 @@ mod common;
 
 use common::{Case, Sizes};
 use gristmill_core::Threads;
+use gristmill_core::cache::Caches;
 use gristmill_simd::Level;
 use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
 use gristmill_testkit::{Fill, Heads, Layout, sweep};
@@ -37,6 +38,20 @@ fn rows_longer_than_the_blocks_of_values() {
             case.assert_exact();
             Case { mask: causal(), ..case }.assert_exact();
         }
+    }
+}
+
+#[test]
+fn keys_and_values_beyond_the_second_level_cache() {
+    let (dim, value_dim) = (20, 12);
+    let keys = Caches::detected().l2 / size_of::<f32>() / 2 / (dim + value_dim) + 77;
+    let case = Case::normal(Sizes { value_dim, ..Sizes::single(62, keys, dim) }, 6);
+    case.assert_exact();
+    // Some blocks see few keys, some none.
+    let offset = keys as isize / 2 - 40;
+    for offset in [offset, -30] {
+        let causal = Some(OwnedCausal::Offset(offset));
+        Case { mask: OwnedMask { causal, ..OwnedMask::default() }, ..case.clone() }.assert_exact();
     }
 }
 

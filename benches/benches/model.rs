@@ -1,2 +1,14 @@
-//! Criterion benches of this kind of kernel.
-fn main() {}
+//! The base model on seeded weights: encoder, teacher-forced pass, greedy generation.
+
+mod suite;
+
+fn main() {
+    suite::run(&[
+        "model/encoder/f32/base/1x16",
+        "model/encoder/f32/base/1x128",
+        "model/encoder/f32/base/32x32",
+        "model/forced/f32/base/8x32",
+        "model/greedy/f32/base/1x32",
+        "model/greedy/f32/base/8x32",
+    ]);
+}

@@ -3,7 +3,6 @@
 use crate::{
     cases::{Case, Work},
     contests,
-    cost::Cost,
 };
 use std::fmt;
 
@@ -44,9 +43,6 @@ pub trait Contest: Sync {
 
     /// The largest absolute difference from our output that a rival may have.
     fn tolerance(&self) -> f32;
-
-    /// The operations of one call, each with its cost.
-    fn operations(&self) -> Vec<Cost>;
 }
 
 /// Allocates and fills the data of a case.

@@ -1,29 +1,39 @@
 //! How each kind of work is set up: one file per kind.
 
+mod attention;
 mod gemm;
+mod model;
+mod rows;
 
 use crate::{
     cases::{Attention, Dtype, Gemm, Model, Rows},
     contest::Contest,
 };
+use gristmill_simd::Simd;
 
 /// Multiply-adds that a comparison with a naive version may take; beyond it, rows are sampled.
 const NAIVE_BUDGET: usize = 1 << 24;
 
 pub(crate) fn gemm(work: &Gemm, threads: usize) -> Option<Box<dyn Contest>> {
-    (work.dtype == Dtype::F32).then(|| Box::new(gemm::Products::new(*work, threads)) as Box<dyn Contest>)
+    (work.dtype == Dtype::F32).then(|| Box::new(gemm::Products::new(*work, threads)) as _)
 }
 
-pub(crate) fn attention(_work: &Attention) -> Option<Box<dyn Contest>> {
-    None
+pub(crate) fn attention(work: &Attention) -> Option<Box<dyn Contest>> {
+    (work.dtype == Dtype::F32).then(|| Box::new(attention::Heads::new(*work)) as _)
 }
 
-pub(crate) fn rows(_work: &Rows) -> Option<Box<dyn Contest>> {
-    None
+pub(crate) fn rows(work: &Rows) -> Option<Box<dyn Contest>> {
+    (work.dtype == Dtype::F32).then(|| Box::new(rows::RowsOf::new(*work)) as _)
 }
 
-pub(crate) fn model(_work: &Model) -> Option<Box<dyn Contest>> {
-    None
+pub(crate) fn model(work: &Model) -> Option<Box<dyn Contest>> {
+    let contest = (work.dtype == Dtype::F32).then(|| model::Sentences::new(work.clone()))?;
+    contest.map(|contest| Box::new(contest) as _)
+}
+
+/// Whether our kernels run at a level whose multiply-add rounds once, and so which naive version they equal.
+fn fused() -> bool {
+    Simd::choose(None).is_ok_and(|simd| simd.level().fused())
 }
 
 /// Row numbers, spread from the first to the last, so many that `budget` suffices at `cost` each; at least two.

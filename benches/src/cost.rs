@@ -3,7 +3,9 @@
 //! A multiply-add counts as two operations. Bytes count every operand once, read or written, whatever a kernel really
 //! moves; keys that are hidden by a causal mask or by padding cost nothing.
 
-use crate::cases::{Attention, Gemm, MaskKind, RowOp, Rows};
+mod model;
+
+use crate::cases::{Attention, Gemm, MaskKind, RowOp, Rows, Work};
 
 /// Arithmetic and traffic of one operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,26 @@ impl Cost {
 impl std::iter::Sum for Cost {
     fn sum<I: Iterator<Item = Cost>>(costs: I) -> Cost {
         costs.fold(Cost::default(), |a, b| Cost { flops: a.flops + b.flops, bytes: a.bytes + b.bytes })
+    }
+}
+
+impl Work {
+    /// The operations, one after another.
+    pub fn operations(&self) -> Vec<Cost> {
+        match self {
+            Work::Gemm(work) => vec![work.cost()],
+            Work::Attention(work) => vec![work.cost()],
+            Work::Rows(work) => vec![work.cost()],
+            Work::Model(work) => work.operations(),
+        }
+    }
+
+    /// Bytes that a repeated call goes through again and again.
+    pub fn footprint(&self) -> u64 {
+        match self {
+            Work::Model(work) => work.footprint(),
+            Work::Gemm(_) | Work::Attention(_) | Work::Rows(_) => self.operations().into_iter().sum::<Cost>().bytes,
+        }
     }
 }
 

@@ -97,9 +97,9 @@ pub fn judge(
     let medians = pool.install(|| race(&mut contenders, contest.output_len(), time));
     drop(contenders.split_off(medians.len()));
 
-    let operations = contest.operations();
+    let operations = case.work.operations();
     let total: Cost = operations.iter().copied().sum();
-    let found = limits.rates(pool, case.work.dtype(), total.bytes);
+    let found = limits.rates(pool, case.work.dtype(), case.work.footprint());
     let rates = raised(found, total, &medians, limits.pinned());
     let limit_ns: f64 = operations.iter().map(|cost| cost.limit_ns(rates.gflops, rates.gbs)).sum();
 
@@ -191,9 +191,6 @@ mod tests {
         }
         fn tolerance(&self) -> f32 {
             0.0
-        }
-        fn operations(&self) -> Vec<Cost> {
-            vec![Cost { flops: 0, bytes: 8 * self.0.len() as u64 }]
         }
     }
 

@@ -1,16 +1,14 @@
 //! Matrix products: ours with a packed or plain right-hand side, against the linear algebra crates.
 
-use super::sample;
+use super::{fused, sample};
 use crate::{
     buffer::Buffer,
     cases,
     contest::{Contender, Contest, Difference},
-    cost::Cost,
     rivals::{self, Product},
 };
 use gristmill_core::{MatMut, MatRef, Workspace};
 use gristmill_gemm::{GemmOptions, PackedRhs, Rhs, gemm, naive};
-use gristmill_simd::Simd;
 
 pub(super) struct Products {
     case: cases::Gemm,
@@ -71,13 +69,12 @@ impl Contest for Products {
     }
 
     fn exact(&self, output: &[f32]) -> Result<(), Difference> {
-        let fused = Simd::choose(None).is_ok_and(|simd| simd.level().fused());
         let (n, k) = (self.case.n, self.case.k);
         let mut expected = vec![f32::NAN; n];
         for row in sample(self.case.m, n * k) {
             let a = self.left().submatrix(row..row + 1, 0..k).expect("the row is one of A's");
             let c = MatMut::new(&mut expected, 1, n).expect("one row of C");
-            let naive = if fused { naive::gemm::<true> } else { naive::gemm::<false> };
+            let naive = if fused() { naive::gemm::<true> } else { naive::gemm::<false> };
             naive(a, self.right(), c, &GemmOptions::default()).expect("the operands fit together");
             Difference::in_bits(&output[row * n..(row + 1) * n], &expected, row * n)?;
         }
@@ -88,9 +85,5 @@ impl Contest for Products {
     /// sum, these are about the root of k, and the roundings do not all point the same way.
     fn tolerance(&self) -> f32 {
         self.case.k.max(4) as f32 * 2.0_f32.powi(-22)
-    }
-
-    fn operations(&self) -> Vec<Cost> {
-        vec![self.case.cost()]
     }
 }

@@ -63,7 +63,7 @@ fn erf(x: f32) -> f32 {
 }
 
 /// One head of attention: `q: [queries, dim]`, `k` and `v: [keys, dim]`; query i sees the first `visible(i)` keys.
-pub fn attend(q: &[f32], k: &[f32], v: &[f32], dim: usize, visible: impl Fn(usize) -> usize, output: &mut [f32]) {
+pub fn attend(q: &[f32], k: &[f32], v: &[f32], dim: usize, output: &mut [f32], visible: impl Fn(usize) -> usize) {
     let mut scores = vec![0.0_f32; k.len() / dim];
     let scale = 1.0 / (dim as f32).sqrt();
     for (i, (q, output)) in q.chunks_exact(dim).zip(output.chunks_exact_mut(dim)).enumerate() {

@@ -1,0 +1,63 @@
+//! A case of the referee as a criterion bench: the same id, data and call, on one thread and on one per core.
+
+use criterion::{Criterion, SamplingMode, Throughput};
+use gristmill_bench::{
+    buffer::Buffer,
+    cases::Case,
+    contest::{self, Contender, Contest},
+    cost::Cost,
+    machine,
+};
+use rayon::ThreadPool;
+use std::{
+    cell::OnceCell,
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+/// Runs the benches of the ids, which lack their thread count, as criterion's arguments on the command line say.
+pub(crate) fn run(ids: &[&str]) {
+    let mut criterion = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .configure_from_args();
+    let mut counts = vec![1, machine::threads()];
+    counts.dedup();
+    for threads in counts {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool of threads");
+        for id in ids {
+            let case: Case = format!("{id}/t{threads}").parse().expect("a case's id without its threads");
+            bench(&mut criterion, &case, &pool);
+        }
+    }
+    criterion.final_summary();
+}
+
+fn bench(criterion: &mut Criterion, case: &Case, pool: &ThreadPool) {
+    let id = case.to_string();
+    let (kernel, rest) = id.split_once('/').expect("an id has parts");
+    let Cost { flops, bytes } = case.work.operations().into_iter().sum();
+    let mut group = criterion.benchmark_group(kernel);
+    group.throughput(Throughput::ElementsAndBytes { elements: flops, bytes });
+    // Calls that take a large part of a second are not repeated more often from sample to sample.
+    if flops > 1 << 31 {
+        group.sampling_mode(SamplingMode::Flat).sample_size(10);
+    }
+
+    // Made when criterion, having looked at its filter, runs the bench for the first time; then kept.
+    let contest: OnceCell<Box<dyn Contest>> = OnceCell::new();
+    let mut ready: Option<(Contender, Buffer)> = None;
+    group.bench_function(rest, |bencher| {
+        let contest = contest.get_or_init(|| contest::prepare(case).expect("a kernel for the case"));
+        let (ours, output) = ready.get_or_insert_with(|| (contest.ours(), Buffer::filled(contest.output_len(), 0.0)));
+        // One entry into the pool for many calls, as in an engine.
+        bencher.iter_custom(|calls| pool.install(|| time(calls, || (ours.call)(black_box(output)))));
+    });
+}
+
+fn time(calls: u64, mut call: impl FnMut()) -> Duration {
+    let start = Instant::now();
+    (0..calls).for_each(|_| call());
+    start.elapsed()
+}

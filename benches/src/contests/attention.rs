@@ -1,0 +1,129 @@
+//! Attention over `[B, H, S, D]`, against plain loops.
+
+use super::{fused, sample};
+use crate::{
+    buffer::Buffer,
+    cases::{self, MaskKind},
+    contest::{Contender, Contest, Difference},
+    rivals::plain,
+};
+use gristmill_attention::{AttentionOptions, attention, naive};
+use gristmill_core::{Causal, Error, HeadsMut, HeadsRef, Mask, Workspace};
+
+/// Operations above which nobody waits for a plain loop.
+const PLAIN_BUDGET: u64 = 1 << 30;
+
+pub(super) struct Heads {
+    case: cases::Attention,
+    q: Buffer,
+    k: Buffer,
+    v: Buffer,
+    key_lengths: Vec<usize>,
+}
+
+impl Heads {
+    pub(super) fn new(case: cases::Attention) -> Self {
+        let len = |seq| case.batch * case.heads * seq * case.dim;
+        Heads {
+            case,
+            q: Buffer::uniform(len(case.queries), 1),
+            k: Buffer::uniform(len(case.keys), 2),
+            v: Buffer::uniform(len(case.keys), 3),
+            key_lengths: case.key_lengths(),
+        }
+    }
+
+    fn options(&self) -> AttentionOptions<'_> {
+        let mask = match self.case.mask {
+            MaskKind::None => Mask::default(),
+            MaskKind::Causal => Mask { causal: Some(Causal::BottomRight), ..Mask::default() },
+            MaskKind::Keypad => Mask { key_lengths: Some(&self.key_lengths), ..Mask::default() },
+        };
+        AttentionOptions { mask, ..AttentionOptions::default() }
+    }
+
+    /// Sizes in the order B, S, H, D.
+    fn sizes(&self, seq: usize) -> [usize; 4] {
+        [self.case.batch, seq, self.case.heads, self.case.dim]
+    }
+
+    fn ours_into(&self, output: &mut [f32], workspace: &mut Workspace) -> Result<(), Error> {
+        let (queries, keys) = (self.sizes(self.case.queries), self.sizes(self.case.keys));
+        let q = HeadsRef::bhsd(&self.q, queries)?;
+        let (k, v) = (HeadsRef::bhsd(&self.k, keys)?, HeadsRef::bhsd(&self.v, keys)?);
+        attention(q, k, v, HeadsMut::bhsd(output, queries)?, &self.options(), workspace)
+    }
+
+    /// One query of one head by the naive version.
+    fn naive<const FUSED: bool>(&self, query: Query, output: &mut [f32]) -> Result<(), Error> {
+        let cases::Attention { heads, queries, keys, dim, .. } = self.case;
+        let Query { batch, head, index } = query;
+        let block = |seq: usize| (batch * heads + head) * seq * dim;
+        let q = HeadsRef::bhsd(&self.q[block(queries) + index * dim..][..dim], [1, 1, 1, dim])?;
+        let k = HeadsRef::bhsd(&self.k[block(keys)..][..keys * dim], [1, keys, 1, dim])?;
+        let v = HeadsRef::bhsd(&self.v[block(keys)..][..keys * dim], [1, keys, 1, dim])?;
+        let mut options = self.options();
+        if options.mask.causal.is_some() {
+            // The only query is number `index` of all.
+            options.mask.causal = Some(Causal::Offset((index + keys) as isize - queries as isize));
+        }
+        options.mask.key_lengths = options.mask.key_lengths.map(|lengths| &lengths[batch..=batch]);
+        naive::attention::<FUSED>(q, k, v, HeadsMut::bhsd(output, [1, 1, 1, dim])?, &options)
+    }
+
+    fn plain_into(&self, output: &mut [f32]) {
+        let cases::Attention { heads, queries, keys, dim, mask, .. } = self.case;
+        let (q, k, v) = (self.q.chunks(queries * dim), self.k.chunks(keys * dim), self.v.chunks(keys * dim));
+        let blocks = q.zip(k.zip(v)).zip(output.chunks_mut(queries * dim)).enumerate();
+        for (block, ((q, (k, v)), output)) in blocks {
+            let length = self.key_lengths[block / heads];
+            plain::attend(q, k, v, dim, output, |i| match mask {
+                MaskKind::Causal => (i + 1 + keys).saturating_sub(queries),
+                MaskKind::None | MaskKind::Keypad => length,
+            });
+        }
+    }
+}
+
+/// One row of the output.
+#[derive(Clone, Copy)]
+struct Query {
+    batch: usize,
+    head: usize,
+    index: usize,
+}
+
+impl Contest for Heads {
+    fn output_len(&self) -> usize {
+        self.q.len()
+    }
+
+    fn ours(&self) -> Contender<'_> {
+        let mut workspace = Workspace::new();
+        Contender::new("ours", move |output| {
+            self.ours_into(output, &mut workspace).expect("the operands fit together");
+        })
+    }
+
+    fn rivals(&self) -> Vec<Contender<'_>> {
+        let affordable = self.case.cost().flops <= PLAIN_BUDGET;
+        affordable.then(|| Contender::new("plain loop", |output| self.plain_into(output))).into_iter().collect()
+    }
+
+    fn exact(&self, output: &[f32]) -> Result<(), Difference> {
+        let cases::Attention { batch, heads, queries, keys, dim, .. } = self.case;
+        let mut expected = vec![f32::NAN; dim];
+        for row in sample(batch * heads * queries, 2 * keys * dim) {
+            let query = Query { batch: row / (heads * queries), head: row / queries % heads, index: row % queries };
+            let naive = if fused() { Self::naive::<true> } else { Self::naive::<false> };
+            naive(self, query, &mut expected).expect("the operands fit together");
+            Difference::in_bits(&output[row * dim..(row + 1) * dim], &expected, row * dim)?;
+        }
+        Ok(())
+    }
+
+    /// Mixtures of values below 1; the weights err by some ULP of scores of order 1 and of their sums.
+    fn tolerance(&self) -> f32 {
+        1e-4
+    }
+}

@@ -1,5 +1,6 @@
 //! What happens to the accumulators of a tile: scaling, C, bias, activation, residual, in that order.
 
+use crate::registers::{Accumulators, Add, AddScaled, Relu, Scale, Store, each};
 use crate::tile::PANEL;
 use gristmill_core::Activation;
 use gristmill_simd::{Isa, Kernel};
@@ -66,15 +67,47 @@ impl Epilogue<'_> {
         }
     }
 
-    /// C and its row stride, if all there is to do is scale by alpha and store whole registers.
+    /// Whether the steps are few enough to be written out for every accumulator of every tile shape, and C, bias and
+    /// residual are rows of whole registers.
     #[inline(always)]
-    pub(crate) fn plain_destination(&self) -> Option<(*mut f32, isize)> {
-        let plain = self.beta == 0.0
-            && self.c_col == 1
-            && self.residual.is_none()
-            && matches!(self.bias, Bias::None)
-            && matches!(self.activation, Activation::Identity);
-        plain.then_some((self.c, self.c_row))
+    pub(crate) fn fits_registers(&self) -> bool {
+        self.c_col == 1
+            && self.residual.is_none_or(|residual| residual.col == 1)
+            && !matches!(self.bias, Bias::PerRow(..))
+            && matches!(self.activation, Activation::Identity | Activation::Relu)
+    }
+
+    /// Finishes a tile in registers.
+    ///
+    /// # Safety
+    /// [`fits_registers`](Self::fits_registers); bias, residual and C are valid for `MR` rows and `cols` columns, of
+    /// which only the last panel's may be fewer than 16, and nobody else uses this part of C.
+    #[inline(always)]
+    pub(crate) unsafe fn finish_registers<I: Isa, const MR: usize, const NP: usize>(
+        &self,
+        isa: I,
+        acc: &mut Accumulators<I, MR, NP>,
+        cols: usize,
+    ) {
+        // SAFETY: the caller's promise; a bias is the same row for every row.
+        unsafe {
+            if self.alpha != 1.0 {
+                each(isa, acc, cols, self.c, self.c_row, Scale::<I>(isa.splat(self.alpha)));
+            }
+            if self.beta != 0.0 {
+                each(isa, acc, cols, self.c, self.c_row, AddScaled::<I>(isa.splat(self.beta)));
+            }
+            if let Bias::PerColumn(bias, _) = self.bias {
+                each(isa, acc, cols, bias.cast_mut(), 0, Add);
+            }
+            if let Activation::Relu = self.activation {
+                each(isa, acc, cols, self.c, self.c_row, Relu);
+            }
+            if let Some(residual) = self.residual {
+                each(isa, acc, cols, residual.ptr.cast_mut(), residual.row, Add);
+            }
+            each(isa, acc, cols, self.c, self.c_row, Store);
+        }
     }
 
     /// Finishes a tile that was spilled to memory.
@@ -83,7 +116,13 @@ impl Epilogue<'_> {
     /// `acc` holds `rows` rows, `acc_row` apart, each padded to whole panels; bias, residual and C are valid for
     /// `rows` rows and `cols` columns, and nobody else uses this part of C.
     #[inline(always)]
-    pub(crate) unsafe fn finish<I: Isa>(&self, isa: I, acc: *const f32, [rows, cols]: [usize; 2], acc_row: usize) {
+    pub(crate) unsafe fn finish_spilled<I: Isa>(
+        &self,
+        isa: I,
+        acc: *const f32,
+        [rows, cols]: [usize; 2],
+        acc_row: usize,
+    ) {
         isa.vectorize(Finish { epilogue: self, acc, rows, cols, acc_row });
     }
 }
@@ -109,7 +148,7 @@ impl Kernel for Finish<'_> {
             for j in (0..self.cols).step_by(I::LANES) {
                 let n = (self.cols - j).min(I::LANES);
                 let tail = isa.tail(n);
-                // SAFETY: `finish` promises rows and columns of everything; `n` columns from `j` on exist.
+                // SAFETY: `finish_spilled` promises rows and columns of everything; `n` columns from `j` on exist.
                 unsafe {
                     let (i, j) = (r as isize, j as isize);
                     let mut y = isa.load(self.acc.add(r * self.acc_row).offset(j));

@@ -25,6 +25,7 @@ pub mod naive;
 pub mod pack;
 mod packed;
 mod plan;
+mod registers;
 pub mod tile;
 
 pub use packed::PackedRhs;

@@ -17,6 +17,7 @@
 //! `b_panel = 16`). The same panels serve every level: a row of 16 columns is one, two or four registers.
 
 use crate::epilogue::Epilogue;
+use crate::registers::{Accumulators, Load, Store, each};
 use gristmill_simd::{Isa, Kernel};
 use std::mem::MaybeUninit;
 
@@ -99,26 +100,16 @@ impl<const MR: usize, const NP: usize, const MASKED: bool> Kernel for Micro<'_, 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let t = (self.0).0;
-        let registers = PANEL / I::LANES;
         debug_assert!((NP - 1) * PANEL < t.cols && t.cols <= NP * PANEL, "P3: {} columns, {NP} panels", t.cols);
+        let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
+        if !t.start.is_null() {
+            // SAFETY: P3, P4.
+            unsafe { each(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Load) };
+        }
+
         // Which columns of the last panel exist, register by register.
         let last_cols = t.cols - (NP - 1) * PANEL;
         let tail = |v: usize| isa.tail(last_cols.saturating_sub(v * I::LANES));
-
-        let mut acc = [[isa.splat_row(0.0); NP]; MR];
-        if !t.start.is_null() {
-            for (r, row) in acc.iter_mut().enumerate() {
-                for (q, panel) in row.iter_mut().enumerate() {
-                    for (v, register) in panel.as_mut().iter_mut().enumerate() {
-                        // SAFETY: P4; `wrapping_add` because a register wholly beyond `cols` is not read.
-                        unsafe {
-                            let p = t.start.offset(r as isize * t.start_row).wrapping_add(q * PANEL + v * I::LANES);
-                            *register = if q + 1 < NP { isa.load(p) } else { isa.load_tail(p, tail(v)) };
-                        }
-                    }
-                }
-            }
-        }
 
         // Three rows share a pointer: x86 adds one or two strides to a base register at no cost.
         let mut a: [_; 4] = std::array::from_fn(|g| t.a.wrapping_offset(3 * g as isize * t.a_row));
@@ -149,32 +140,17 @@ impl<const MR: usize, const NP: usize, const MASKED: bool> Kernel for Micro<'_, 
             b = b.wrapping_offset(t.b_step);
         }
 
-        if let Some((c, c_row)) = t.epilogue.plain_destination() {
-            let alpha = isa.splat(t.epilogue.alpha);
-            for (r, row) in acc.iter().enumerate() {
-                for (q, panel) in row.iter().enumerate() {
-                    for (v, &register) in panel.as_ref().iter().enumerate() {
-                        let y = if t.epilogue.alpha == 1.0 { register } else { isa.mul(alpha, register) };
-                        // SAFETY: P5; a register wholly beyond `cols` is not written.
-                        unsafe {
-                            let p = c.offset(r as isize * c_row).wrapping_add(q * PANEL + v * I::LANES);
-                            if q + 1 < NP { isa.store(p, y) } else { isa.store_tail(p, y, tail(v)) }
-                        }
-                    }
-                }
-            }
+        if t.epilogue.fits_registers() {
+            // SAFETY: P3, P5.
+            unsafe { t.epilogue.finish_registers(isa, &mut acc, t.cols) };
         } else {
             let mut spilled = MaybeUninit::<[f32; MAX_TILE]>::uninit();
             let spilled = spilled.as_mut_ptr().cast::<f32>();
-            for (i, panel) in acc.as_flattened().iter().enumerate() {
-                for (v, &register) in panel.as_ref().iter().enumerate() {
-                    // SAFETY: `i < MR * NP <= 24` panels of 16 values fit into the array.
-                    unsafe { isa.store(spilled.add(i * PANEL + v * I::LANES), register) };
-                }
+            // SAFETY: the array holds MR rows of NP whole panels, and has no other use; P5.
+            unsafe {
+                each(isa, &mut acc, NP * PANEL, spilled, (NP * PANEL) as isize, Store);
+                t.epilogue.finish_spilled(isa, spilled, [MR, t.cols], NP * PANEL);
             }
-            debug_assert!(MR * NP * PANEL <= MAX_TILE && registers * I::LANES == PANEL);
-            // SAFETY: the array holds MR rows of NP panels; the destination is P5.
-            unsafe { t.epilogue.finish(isa, spilled, [MR, t.cols], NP * PANEL) };
         }
     }
 }

@@ -1,0 +1,122 @@
+//! The accumulators of a tile, and what is done to each of them.
+
+use crate::tile::PANEL;
+use gristmill_simd::{Isa, math};
+
+/// `MR` rows of `NP` panels in registers.
+pub(crate) type Accumulators<I, const MR: usize, const NP: usize> = [[<I as Isa>::Row; NP]; MR];
+
+/// What is done to every accumulator. A trait and not a closure: it must be inlined, or it would be compiled without
+/// the level's instructions.
+pub(crate) trait Step<I: Isa> {
+    /// The new value of the accumulator `y`, with `p` at its element of the step's matrix.
+    ///
+    /// # Safety
+    /// The element's place, cut at `tail`, must be readable, and writable if the step stores.
+    unsafe fn apply(&self, isa: I, y: I::F32, p: *mut f32, tail: Option<I::Tail>) -> I::F32;
+}
+
+/// Applies a step to every accumulator; `p` is row 0 of the step's matrix, whose rows are `row` apart.
+///
+/// # Safety
+/// The matrix must be readable, and writable if the step stores, for `MR` rows and `cols` columns, of which only the
+/// last panel's may be fewer than 16.
+#[inline(always)]
+pub(crate) unsafe fn each<I: Isa, const MR: usize, const NP: usize>(
+    isa: I,
+    acc: &mut Accumulators<I, MR, NP>,
+    cols: usize,
+    p: *mut f32,
+    row: isize,
+    step: impl Step<I>,
+) {
+    let last = NP - 1;
+    for (q, panel_of_row_0) in (0..NP).map(|q| (q, p.wrapping_add(q * PANEL))) {
+        for v in 0..PANEL / I::LANES {
+            let first = v * I::LANES;
+            let tail = (q == last).then(|| isa.tail((cols - last * PANEL).saturating_sub(first)));
+            for (r, registers) in acc.iter_mut().enumerate() {
+                let p = panel_of_row_0.wrapping_offset(r as isize * row).wrapping_add(first);
+                let register = &mut registers[q].as_mut()[v];
+                // SAFETY: the caller's promise: this row and these columns, cut at the tail.
+                *register = unsafe { step.apply(isa, *register, p, tail) };
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn load<I: Isa>(isa: I, p: *const f32, tail: Option<I::Tail>) -> I::F32 {
+    // SAFETY: the caller's promise.
+    unsafe { tail.map_or_else(|| isa.load(p), |tail| isa.load_tail(p, tail)) }
+}
+
+/// Takes up what was stored.
+pub(crate) struct Load;
+
+impl<I: Isa> Step<I> for Load {
+    #[inline(always)]
+    unsafe fn apply(&self, isa: I, _: I::F32, p: *mut f32, tail: Option<I::Tail>) -> I::F32 {
+        // SAFETY: the caller's promise.
+        unsafe { load(isa, p, tail) }
+    }
+}
+
+/// Writes the accumulators out.
+pub(crate) struct Store;
+
+impl<I: Isa> Step<I> for Store {
+    #[inline(always)]
+    unsafe fn apply(&self, isa: I, y: I::F32, p: *mut f32, tail: Option<I::Tail>) -> I::F32 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match tail {
+                None => isa.store(p, y),
+                Some(tail) => isa.store_tail(p, y, tail),
+            }
+        }
+        y
+    }
+}
+
+/// `y = alpha * y`.
+pub(crate) struct Scale<I: Isa>(pub(crate) I::F32);
+
+impl<I: Isa> Step<I> for Scale<I> {
+    #[inline(always)]
+    unsafe fn apply(&self, isa: I, y: I::F32, _: *mut f32, _: Option<I::Tail>) -> I::F32 {
+        isa.mul(self.0, y)
+    }
+}
+
+/// `y = fma(beta, c, y)`.
+pub(crate) struct AddScaled<I: Isa>(pub(crate) I::F32);
+
+impl<I: Isa> Step<I> for AddScaled<I> {
+    #[inline(always)]
+    unsafe fn apply(&self, isa: I, y: I::F32, p: *mut f32, tail: Option<I::Tail>) -> I::F32 {
+        // SAFETY: the caller's promise.
+        isa.fma(self.0, unsafe { load(isa, p, tail) }, y)
+    }
+}
+
+/// `y = y + x`.
+pub(crate) struct Add;
+
+impl<I: Isa> Step<I> for Add {
+    #[inline(always)]
+    unsafe fn apply(&self, isa: I, y: I::F32, p: *mut f32, tail: Option<I::Tail>) -> I::F32 {
+        // SAFETY: the caller's promise.
+        isa.add(y, unsafe { load(isa, p, tail) })
+    }
+}
+
+/// `y = relu(y)`.
+pub(crate) struct Relu;
+
+impl<I: Isa> Step<I> for Relu {
+    #[inline(always)]
+    unsafe fn apply(&self, isa: I, y: I::F32, _: *mut f32, _: Option<I::Tail>) -> I::F32 {
+        math::relu(isa, y)
+    }
+}

@@ -18,7 +18,9 @@ const CHUNK: usize = 64 << 10;
 
 /// A checkpoint whose header has been read and checked, and whose tensors can be read one by one.
 ///
-/// Names may have the prefix `transformer.`; elements are f32, f16 or bf16, widened exactly.
+/// Names may have the prefix `transformer.`; elements are f32, f16 or bf16, widened exactly. A NaN is refused, an
+/// infinity is not: some models forbid tokens by a bias of minus infinity.
+///
 /// Nothing larger than the header is allocated before the header is known to fit the file.
 #[derive(Debug)]
 pub struct Checkpoint<R> {

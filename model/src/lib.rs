@@ -1,4 +1,41 @@
 //! The encoder-decoder Transformer of 'Attention Is All You Need' on the Gristmill kernels.
+//!
+//! A [`Transformer`] is a [`Config`] and its weights: from a [`Checkpoint`] (`config.json` beside
+//! `model.safetensors`, in the names of `torch.nn.Transformer`), [`SeededWeights`], or any other [`TensorSource`]. A
+//! [`Session`] runs it: the encoder, teacher-forced logits, greedy generation, or a [`Decoding`] token by token with
+//! keys and values kept. A [`Tokenizer`] turns text into ids and back where the configuration lists tokens.
+//!
+//! ```
+//! use gristmill_model::{Config, GenerateOptions, SessionOptions, Transformer};
+//!
+//! # fn main() -> Result<(), gristmill_model::Error> {
+//! // A little model with random weights; `Transformer::load("folder")` reads a trained one.
+//! let config = Config { d_model: 32, heads: 4, d_ff: 64, src_vocab: 100, tgt_vocab: 100, ..Config::base() };
+//! let model = Transformer::seeded(config, 1)?;
+//! let mut session = model.session(SessionOptions::default())?;
+//!
+//! // Two source sentences, as ids.
+//! let sources = [vec![2, 17, 45, 3], vec![2, 8, 3]];
+//! let targets = session.generate(&sources, &GenerateOptions { max_new_tokens: 10 })?;
+//!
+//! // What the model thinks of its own words: a row of 100 logits for each target token.
+//! let logits = session.forward(&sources, &targets)?;
+//! assert_eq!(logits.sentence(0).unwrap().rows(), targets[0].len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The same bits
+//! What a sentence gives does not depend on the threads, on the other sentences of its batch, or on whether its
+//! targets come one by one or all at once; nor on the [`Level`](gristmill::Level), among those whose multiply-add is
+//! fused. Batches are sentences of any lengths side by side: nothing is padded, so there is no padding to hide.
+//!
+//! # Threads
+//! `&Transformer` is `Sync`: several sessions, each on a thread of its own with
+//! [`Threads::Serial`](gristmill::Threads::Serial), share one set of weights; or one session splits its work over a
+//! pool. A session enters its pool once per call.
+//!
+//! The feature `cli`, on by default, builds the program `gristmill`; the library needs nothing of it.
 
 #![forbid(unsafe_code)]
 

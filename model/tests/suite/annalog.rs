@@ -1,7 +1,7 @@
 //! A real trained model: greedy outputs and logits as its original implementation gives them.
 
 use crate::common::bits;
-use gristmill_model::{GenerateOptions, SessionOptions, Transformer};
+use gristmill_model::{Checkpoint, GenerateOptions, SessionOptions, Tokenizer, Transformer};
 use gristmill_testkit::golden::Tensors;
 use gristmill_testkit::sweep;
 use std::io::Write;
@@ -80,4 +80,18 @@ fn decoding_with_a_cache_gives_the_bits_of_one_pass() {
         let steps: Vec<u32> = tgt.iter().flat_map(|&id| bits(decoding.step(&[id]).unwrap().row(0).unwrap())).collect();
         assert!(steps == forced);
     }
+}
+
+#[test]
+fn text_goes_both_ways() {
+    let Some(folder) = folder("annalog, text") else { return };
+    let tokenizer = Tokenizer::new(&Checkpoint::config_of(&folder).unwrap()).unwrap();
+    for Case { src, tgt } in cases(&folder) {
+        for ids in [src, tgt] {
+            assert_eq!(tokenizer.encode(&tokenizer.decode(&ids).unwrap()).unwrap(), ids);
+        }
+    }
+    // The stereo centre is one token, not its letters; an unknown element is unknown letter by letter.
+    assert_eq!(tokenizer.encode("[C@@H]Cl").unwrap(), [2, 19, 20, 3]);
+    assert_eq!(tokenizer.encode("[Xx]C").unwrap(), [2, 0, 0, 0, 0, 5, 3]);
 }

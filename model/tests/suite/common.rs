@@ -34,6 +34,7 @@ pub(crate) fn variants() -> Vec<(&'static str, Config)> {
         ("without biases", Config { bias: false, ..gelu }),
         ("learned positions, final norms", Config { final_norm: true, ..learned.clone() }),
         ("tied output", Config { tied_output: true, ..learned }),
+        ("tied embeddings", Config { tied_output: false, ..tied.clone() }),
         ("all tied", tied),
     ]
 }

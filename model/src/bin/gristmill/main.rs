@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 /// Transformer inference on CPUs, the same bits everywhere.
 #[derive(Parser)]
-#[command(name = "gristmill", version)]
+#[command(name = "gristmill", version, arg_required_else_help = false)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -36,7 +36,7 @@ enum Command {
 #[derive(clap::Args)]
 struct Machine {
     /// Threads; by default one per CPU, or what RAYON_NUM_THREADS says.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Instruction set: portable, avx2 or avx512; by default the best, or what GRISTMILL_LEVEL says.
     #[arg(long)]

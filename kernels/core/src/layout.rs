@@ -1,6 +1,7 @@
 //! The arithmetic of sizes and strides that every view is checked with.
 
 use crate::Error;
+use std::ops::Range;
 
 /// The number of elements, which must be at most `isize::MAX`.
 pub(crate) fn count<const N: usize>(sizes: [usize; N]) -> Result<usize, Error> {
@@ -64,6 +65,15 @@ pub(crate) fn check_distinct<const N: usize>(sizes: [usize; N], strides: [isize;
         least = least.saturating_add((size as i128 - 1).saturating_mul(stride as i128));
     }
     Ok(())
+}
+
+/// Checks that a range lies in a dimension of `len` elements.
+pub(crate) fn check_range(range: &Range<usize>, len: usize) -> Result<(), Error> {
+    if range.start <= range.end && range.end <= len {
+        Ok(())
+    } else {
+        Err(Error::RangeOutOfBounds { start: range.start, end: range.end, len })
+    }
 }
 
 /// The offset of an element relative to the first; wraps only for elements that a checked view does not have.

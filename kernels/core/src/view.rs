@@ -124,7 +124,8 @@ impl<'a, T> MatRef<'a, T> {
     /// # Errors
     /// [`Error::RangeOutOfBounds`].
     pub fn submatrix(self, rows: Range<usize>, cols: Range<usize>) -> Result<Self, Error> {
-        check_ranges(self.shape, &rows, &cols)?;
+        layout::check_range(&rows, self.rows())?;
+        layout::check_range(&cols, self.cols())?;
         Ok(Self { start: self.ptr_at(rows.start, cols.start), shape: [rows.len(), cols.len()], ..self })
     }
 
@@ -244,7 +245,8 @@ impl<'a, T> MatMut<'a, T> {
     /// # Errors
     /// [`Error::RangeOutOfBounds`].
     pub fn submatrix(mut self, rows: Range<usize>, cols: Range<usize>) -> Result<Self, Error> {
-        check_ranges(self.shape, &rows, &cols)?;
+        layout::check_range(&rows, self.rows())?;
+        layout::check_range(&cols, self.cols())?;
         Ok(Self { start: self.ptr_at(rows.start, cols.start), shape: [rows.len(), cols.len()], ..self })
     }
 
@@ -315,15 +317,6 @@ impl<T> fmt::Debug for MatMut<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MatMut").field("shape", &self.shape).field("strides", &self.strides).finish_non_exhaustive()
     }
-}
-
-fn check_ranges(shape: [usize; 2], rows: &Range<usize>, cols: &Range<usize>) -> Result<(), Error> {
-    for (range, len) in [(rows, shape[0]), (cols, shape[1])] {
-        if range.start > range.end || range.end > len {
-            return Err(Error::RangeOutOfBounds { start: range.start, end: range.end, len });
-        }
-    }
-    Ok(())
 }
 
 #[cold]

@@ -20,10 +20,10 @@ pub const REQUIRE_VARIABLE: &str = "GRISTMILL_REQUIRE_LEVELS";
 pub fn levels(f: impl FnMut(Level)) {
     let levels: Vec<Level> = Level::available().collect();
     let names: Vec<&str> = levels.iter().map(|level| level.name()).collect();
-    if let Some(required) = std::env::var_os(REQUIRE_VARIABLE) {
-        if let Err(message) = check_required(&required.to_string_lossy(), &levels) {
-            panic!("{REQUIRE_VARIABLE}: {message}; this CPU has {names:?}");
-        }
+    if let Some(required) = std::env::var_os(REQUIRE_VARIABLE)
+        && let Err(message) = check_required(&required.to_string_lossy(), &levels)
+    {
+        panic!("{REQUIRE_VARIABLE}: {message}; this CPU has {names:?}");
     }
     static SAID: Once = Once::new();
     // Not eprintln!, which the test harness hides.

@@ -7,11 +7,7 @@ mod measure;
 use functions::*;
 use gristmill_simd::naive;
 use gristmill_testkit::{Rng, fill::SPECIAL, sweep};
-use measure::{Errors, Worst, measure, report};
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU32, Ordering},
-};
+use measure::{Worst, measure, report};
 
 /// Calls `$f::<F>($arguments)` for every function.
 macro_rules! for_each_function {
@@ -138,38 +134,43 @@ fn exp_is_monotonic_for_softmax() {
     assert_exp_monotonic::<false>(257);
 }
 
-/// Every float there is, on every core.
-#[test]
-#[ignore = "2^32 inputs, minutes: cargo test --release -p gristmill-simd -- --ignored exhaustive"]
-fn exhaustive() {
-    const CHUNK: u32 = 1 << 20;
+/// Every float there is: one test per function, minutes each.
+mod exhaustive {
+    use super::*;
 
-    fn check<F: Function>() {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let next = AtomicU32::new(0);
-        let total: Mutex<Errors> = Mutex::new(vec![[Worst::default(); 2]; F::CLAIMS.len()]);
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    loop {
-                        let chunk = next.fetch_add(1, Ordering::Relaxed);
-                        if chunk > u32::MAX / CHUNK {
-                            break;
-                        }
-                        let x: Vec<f32> = (0..CHUNK).map(|i| f32::from_bits(chunk * CHUNK + i)).collect();
-                        let errors = measure::<F>(&x);
-                        let mut total = total.lock().expect("no thread panicked");
-                        for (total, error) in total.iter_mut().flatten().zip(errors.into_iter().flatten()) {
-                            total.merge(error);
-                        }
-                    }
-                });
-            }
-        });
-        report(F::NAME, F::CLAIMS, &total.into_inner().expect("no thread panicked"));
+    macro_rules! exhaustive {
+        ($($name:ident: $f:ty),+) => {
+            $(
+                #[test]
+                #[ignore = "2^32 inputs, minutes: cargo test --release -p gristmill-simd -- --ignored exhaustive"]
+                fn $name() {
+                    every_float::<$f>();
+                }
+            )+
+        };
     }
-    sweep::levels(|_| {});
-    for_each_function!(check());
-    assert_exp_monotonic::<true>(1);
-    assert_exp_monotonic::<false>(1);
+    exhaustive! {
+        exp: Exp, exp_nonpositive: ExpNonpositive, ln: Ln, tanh: Tanh, erf: Erf,
+        relu: Relu, gelu: Gelu, gelu_tanh: GeluTanh, silu: Silu
+    }
+
+    fn every_float<F: Function>() {
+        const CHUNK: u32 = 1 << 16;
+        let mut total = vec![[Worst::default(); 2]; F::CLAIMS.len()];
+        for chunk in 0..=u32::MAX / CHUNK {
+            let x: Vec<f32> = (0..CHUNK).map(|i| f32::from_bits(chunk * CHUNK + i)).collect();
+            for (total, error) in total.iter_mut().flatten().zip(measure::<F>(&x).into_iter().flatten()) {
+                total.merge(error);
+            }
+        }
+        sweep::levels(|_| {});
+        report(F::NAME, F::CLAIMS, &total);
+    }
+
+    #[test]
+    #[ignore = "every float in [-87, 0]: cargo test --release -p gristmill-simd -- --ignored exhaustive"]
+    fn exp_is_monotonic() {
+        assert_exp_monotonic::<true>(1);
+        assert_exp_monotonic::<false>(1);
+    }
 }

@@ -96,18 +96,22 @@ pub(crate) fn measure<F: Function>(x: &[f32]) -> Errors {
     errors
 }
 
+/// 2^128.
+const BEYOND: f64 = f64::from_bits((1023 + 128) << 52);
+
 /// The distance of `got` from `exact` in `unit`. An infinity stands for the power of two after the largest float.
 fn error(got: f32, exact: f64, unit: Unit) -> f64 {
     if f64::from(got) == exact || (got.is_infinite() && got == exact as f32) {
         return 0.0;
     }
-    let got = if got.is_infinite() { 2f64.powi(128).copysign(got.into()) } else { got.into() };
+    let got = if got.is_infinite() { BEYOND.copysign(got.into()) } else { got.into() };
     let error = (got - exact).abs();
     match unit {
         Unit::Absolute => error,
         Unit::Ulp => {
-            let exponent = ((exact.to_bits() >> 52 & 0x7ff) as i32 - 1023).max(f32::MIN_EXP - 1);
-            error / 2f64.powi(exponent - 23)
+            // Times 2^(23 - e), for an exponent e of at least that of the smallest normal f32.
+            let biased = (exact.to_bits() >> 52 & 0x7ff).max(1023 - 126);
+            error * f64::from_bits((2046 + 23 - biased) << 52)
         }
     }
 }

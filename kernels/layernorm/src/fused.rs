@@ -2,7 +2,7 @@
 
 use crate::operand::{Contiguous, Nowhere, Sink, Source, Strided, Sum};
 use crate::row::{self, Affine, Length};
-use gristmill_simd::{Isa, Kernel};
+use gristmill_simd::{Isa, Kernel, Simd};
 use std::{mem::MaybeUninit, ops::Range};
 
 /// A matrix without its borrow: where it starts and its strides.
@@ -32,67 +32,87 @@ impl Raw<*mut f32> {
 
 /// The arguments of a call.
 ///
-/// Whoever runs it promises **(Call)**: every matrix has `n.n >= 1` columns and the rows that are run; any two are the
+/// Whoever runs it promises **(Call)**: every matrix has `n >= 1` columns and the rows that are run; any two are the
 /// same memory, element for element, or do not overlap, and the outputs are exclusively the caller's; gamma and
-/// beta, where present, have `n.n` elements.
+/// beta, where present, have `n` elements.
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
-    pub(crate) n: Length,
     pub(crate) x: Raw<*const f32>,
     pub(crate) residual: Option<Raw<*const f32>>,
     pub(crate) y: Raw<*mut f32>,
     pub(crate) sum: Option<Raw<*mut f32>>,
+    pub(crate) arithmetic: Arithmetic,
+}
+
+/// What is the same for all rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Arithmetic {
+    pub(crate) n: Length,
     pub(crate) affine: Affine,
     pub(crate) eps: f32,
 }
 
 // SAFETY: (Call) is about exclusive outputs and shared inputs of plain numbers, whichever thread runs it.
 unsafe impl Send for Call {}
-// SAFETY: as above; running is by copy.
+// SAFETY: as above; running only reads the call itself.
 unsafe impl Sync for Call {}
 
 impl Call {
-    /// The kernel for some of the rows.
+    /// Runs some of the rows.
     ///
     /// # Safety
     /// (Call), and nobody else works on these rows.
-    pub(crate) unsafe fn rows(self, rows: Range<usize>) -> Rows {
-        Rows { call: self, rows }
+    pub(crate) unsafe fn run(&self, simd: Simd, rows: Range<usize>) {
+        let &Call { x, residual, y, sum, arithmetic: ref shared } = self;
+        // A kernel of its own for each kind of call: the plain ones stay small.
+        match (self.is_contiguous(), residual, sum) {
+            (true, None, _) => simd.run(shared.block(rows, x.contiguous(), y.contiguous(), Nowhere)),
+            (true, Some(r), None) => {
+                simd.run(shared.block(rows, Sum(x.contiguous(), r.contiguous()), y.contiguous(), Nowhere));
+            }
+            (true, Some(r), Some(sum)) => {
+                simd.run(shared.block(rows, Sum(x.contiguous(), r.contiguous()), y.contiguous(), sum.contiguous()));
+            }
+            (false, None, _) => simd.run(shared.block(rows, x.strided(), y.strided(), Nowhere)),
+            (false, Some(r), None) => simd.run(shared.block(rows, Sum(x.strided(), r.strided()), y.strided(), Nowhere)),
+            (false, Some(r), Some(sum)) => {
+                simd.run(shared.block(rows, Sum(x.strided(), r.strided()), y.strided(), sum.strided()));
+            }
+        }
     }
 
     fn is_contiguous(&self) -> bool {
         let inputs = [Some(self.x), self.residual].into_iter().flatten().all(|a| a.col_stride == 1);
         let outputs = [Some(self.y), self.sum].into_iter().flatten().all(|a| a.col_stride == 1);
-        self.n.n == 1 || (inputs && outputs)
+        self.arithmetic.n.n == 1 || (inputs && outputs)
+    }
+}
+
+impl Arithmetic {
+    fn block<X, Y, Z>(&self, rows: Range<usize>, x: X, y: Y, sum: Z) -> Block<'_, X, Y, Z> {
+        Block { x, y, sum, arithmetic: self, rows }
     }
 }
 
 /// Some rows of a [`Call`], for which (Call) holds.
-pub(crate) struct Rows {
-    call: Call,
+struct Block<'a, X, Y, Z> {
+    x: X,
+    y: Y,
+    sum: Z,
+    arithmetic: &'a Arithmetic,
     rows: Range<usize>,
 }
 
-impl Kernel for Rows {
+impl<X: Source, Y: Sink, Z: Sink> Kernel for Block<'_, X, Y, Z> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Self { call, rows } = self;
-        let Call { x, y, .. } = call;
-        match (call.is_contiguous(), call.residual, call.sum) {
-            (true, None, _) => run(isa, call, rows, (x.contiguous(), y.contiguous(), Nowhere)),
-            (true, Some(r), None) => {
-                run(isa, call, rows, (Sum(x.contiguous(), r.contiguous()), y.contiguous(), Nowhere))
-            }
-            (true, Some(r), Some(sum)) => {
-                run(isa, call, rows, (Sum(x.contiguous(), r.contiguous()), y.contiguous(), sum.contiguous()))
-            }
-            (false, None, _) => run(isa, call, rows, (x.strided(), y.strided(), Nowhere)),
-            (false, Some(r), None) => run(isa, call, rows, (Sum(x.strided(), r.strided()), y.strided(), Nowhere)),
-            (false, Some(r), Some(sum)) => {
-                run(isa, call, rows, (Sum(x.strided(), r.strided()), y.strided(), sum.strided()))
-            }
+        if X::COSTLY && self.arithmetic.n.n <= KEPT {
+            let mut scratch = Scratch::new();
+            pipeline(isa, self, scratch.rows());
+        } else {
+            pipeline(isa, self, Reread);
         }
     }
 }
@@ -117,10 +137,10 @@ impl Scratch {
 }
 
 /// Where the second and third pass find the row that the first one has loaded.
-trait Work<I: Isa, X: Source<I>>: Copy {
-    type Again: Source<I>;
+trait Work<X: Source>: Copy {
+    type Again: Source;
     /// Where the first pass puts row `r`.
-    fn keep(self, r: usize) -> impl Sink<I>;
+    fn keep(self, r: usize) -> impl Sink;
     /// Where the later passes find row `r`, given where it came from.
     fn again(self, x: X, r: usize) -> Self::Again;
 }
@@ -129,10 +149,10 @@ trait Work<I: Isa, X: Source<I>>: Copy {
 #[derive(Clone, Copy)]
 struct Reread;
 
-impl<I: Isa, X: Source<I>> Work<I, X> for Reread {
+impl<X: Source> Work<X> for Reread {
     type Again = X;
     #[inline(always)]
-    fn keep(self, _: usize) -> impl Sink<I> {
+    fn keep(self, _: usize) -> impl Sink {
         Nowhere
     }
     #[inline(always)]
@@ -152,10 +172,10 @@ impl Kept {
     }
 }
 
-impl<I: Isa, X: Source<I>> Work<I, X> for Kept {
+impl<X: Source> Work<X> for Kept {
     type Again = Contiguous<*const f32>;
     #[inline(always)]
-    fn keep(self, r: usize) -> impl Sink<I> {
+    fn keep(self, r: usize) -> impl Sink {
         Contiguous { start: self.place(r), row_stride: 0 }
     }
     #[inline(always)]
@@ -164,27 +184,11 @@ impl<I: Isa, X: Source<I>> Work<I, X> for Kept {
     }
 }
 
-/// Runs the rows of a call for which (Call) holds; the operands are its matrices.
-#[inline(always)]
-fn run<I: Isa, X: Source<I>, Y: Sink<I>, Z: Sink<I>>(isa: I, call: Call, rows: Range<usize>, operands: (X, Y, Z)) {
-    if call.n.n <= KEPT && operands.0.is_costly() {
-        let mut scratch = Scratch::new();
-        pipeline(isa, call, rows, operands, scratch.rows());
-    } else {
-        pipeline(isa, call, rows, operands, Reread);
-    }
-}
-
 /// The first pass of a row runs between the second and the third of the row before it: each fills the time in which
 /// the other's sum is being reduced to a number.
 #[inline(always)]
-fn pipeline<I: Isa, X: Source<I>, Y: Sink<I>, Z: Sink<I>>(
-    isa: I,
-    Call { n, affine, eps, .. }: Call,
-    rows: Range<usize>,
-    (x, y, sum): (X, Y, Z),
-    work: impl Work<I, X>,
-) {
+fn pipeline<I: Isa, X: Source, Y: Sink, Z: Sink>(isa: I, block: Block<'_, X, Y, Z>, work: impl Work<X>) {
+    let Block { x, y, sum, arithmetic: &Arithmetic { n, affine, eps }, rows } = block;
     if rows.is_empty() {
         return;
     }

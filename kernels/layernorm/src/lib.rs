@@ -35,7 +35,7 @@ mod operand;
 mod row;
 mod sums;
 
-use fused::{Call, Raw};
+use fused::{Arithmetic, Call, Raw};
 use gristmill_core::{Error, MatMut, MatRef, Threads};
 use gristmill_simd::{Level, Simd};
 use row::{Affine, Length};
@@ -162,12 +162,13 @@ unsafe fn run(rows: usize, n: usize, operands: Operands, options: &LayerNormOpti
     }
     let Operands { x, residual, y, sum } = operands;
     let affine = Affine::new(options.gamma, options.beta);
-    let call = Call { n: Length::new(n), x, residual, y, sum, affine, eps: options.eps };
+    let arithmetic = Arithmetic { n: Length::new(n), affine, eps: options.eps };
+    let call = Call { x, residual, y, sum, arithmetic };
     let share = (JOB / n).max(1);
     options.threads.for_each(rows.div_ceil(share), |job| {
         let first = job * share;
         // SAFETY: the caller's promise is (Call); the jobs divide the rows.
-        simd.run(unsafe { call.rows(first..rows.min(first + share)) });
+        unsafe { call.run(simd, first..rows.min(first + share)) };
     });
     Ok(())
 }

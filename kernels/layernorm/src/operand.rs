@@ -10,7 +10,10 @@
 use gristmill_simd::{Element, Isa};
 
 /// Where the values of a row come from.
-pub(crate) trait Source<I: Isa>: Copy {
+pub(crate) trait Source: Copy {
+    /// Whether loading an element more than once costs more than keeping it.
+    const COSTLY: bool;
+
     /// The source that starts at row `r` of this one.
     fn row(self, r: usize) -> Self;
     /// Element 0.
@@ -22,34 +25,32 @@ pub(crate) trait Source<I: Isa>: Copy {
     ///
     /// # Safety
     /// (In).
-    unsafe fn load(self, isa: I, i: usize) -> I::F32;
+    unsafe fn load<I: Isa>(self, isa: I, i: usize) -> I::F32;
     /// Elements `i .. i + count`, for `count <= LANES`, then zeros.
     ///
     /// # Safety
     /// (In).
-    unsafe fn load_tail(self, isa: I, i: usize, count: usize) -> I::F32;
-    /// Whether loading an element more than once costs more than keeping it.
-    fn is_costly(self) -> bool;
+    unsafe fn load_tail<I: Isa>(self, isa: I, i: usize, count: usize) -> I::F32;
     /// Asks for the cache line of element `i`, which need not exist.
-    fn prefetch(self, isa: I, i: usize);
+    fn prefetch<I: Isa>(self, isa: I, i: usize);
 }
 
 /// Where the values of a row go.
-pub(crate) trait Sink<I: Isa>: Copy {
+pub(crate) trait Sink: Copy {
     /// The sink that starts at row `r` of this one.
     fn row(self, r: usize) -> Self;
     /// Elements `i .. i + LANES`.
     ///
     /// # Safety
     /// (In).
-    unsafe fn store(self, isa: I, i: usize, v: I::F32);
+    unsafe fn store<I: Isa>(self, isa: I, i: usize, v: I::F32);
     /// Elements `i .. i + count`, for `count <= LANES`.
     ///
     /// # Safety
     /// (In).
-    unsafe fn store_tail(self, isa: I, i: usize, count: usize, v: I::F32);
+    unsafe fn store_tail<I: Isa>(self, isa: I, i: usize, count: usize, v: I::F32);
     /// Elements before the first one at which a register is aligned; below `LANES`.
-    fn misalignment(self) -> usize;
+    fn misalignment<I: Isa>(self) -> usize;
 }
 
 /// Rows whose elements lie side by side.
@@ -75,7 +76,9 @@ pub(crate) struct Sum<A, B>(pub(crate) A, pub(crate) B);
 #[derive(Clone, Copy)]
 pub(crate) struct Nowhere;
 
-impl<I: Isa, T: Element> Source<I> for Contiguous<*const T> {
+impl<T: Element> Source for Contiguous<*const T> {
+    const COSTLY: bool = false;
+
     #[inline(always)]
     fn row(self, r: usize) -> Self {
         Self { start: self.start.wrapping_offset((r as isize).wrapping_mul(self.row_stride)), ..self }
@@ -86,42 +89,38 @@ impl<I: Isa, T: Element> Source<I> for Contiguous<*const T> {
         unsafe { *self.start }.to_f32()
     }
     #[inline(always)]
-    unsafe fn load(self, isa: I, i: usize) -> I::F32 {
+    unsafe fn load<I: Isa>(self, isa: I, i: usize) -> I::F32 {
         // SAFETY: (In).
         unsafe { T::load(isa, self.start.add(i)) }
     }
     #[inline(always)]
-    unsafe fn load_tail(self, isa: I, i: usize, count: usize) -> I::F32 {
+    unsafe fn load_tail<I: Isa>(self, isa: I, i: usize, count: usize) -> I::F32 {
         // SAFETY: (In).
         unsafe { T::load_tail(isa, self.start.add(i), isa.tail(count)) }
     }
     #[inline(always)]
-    fn is_costly(self) -> bool {
-        false
-    }
-    #[inline(always)]
-    fn prefetch(self, isa: I, i: usize) {
+    fn prefetch<I: Isa>(self, isa: I, i: usize) {
         isa.prefetch(self.start.wrapping_add(i));
     }
 }
 
-impl<I: Isa, T: Element> Sink<I> for Contiguous<*mut T> {
+impl<T: Element> Sink for Contiguous<*mut T> {
     #[inline(always)]
     fn row(self, r: usize) -> Self {
         Self { start: self.start.wrapping_offset((r as isize).wrapping_mul(self.row_stride)), ..self }
     }
     #[inline(always)]
-    unsafe fn store(self, isa: I, i: usize, v: I::F32) {
+    unsafe fn store<I: Isa>(self, isa: I, i: usize, v: I::F32) {
         // SAFETY: (In).
         unsafe { T::store(isa, self.start.add(i), v) }
     }
     #[inline(always)]
-    unsafe fn store_tail(self, isa: I, i: usize, count: usize, v: I::F32) {
+    unsafe fn store_tail<I: Isa>(self, isa: I, i: usize, count: usize, v: I::F32) {
         // SAFETY: (In).
         unsafe { T::store_tail(isa, self.start.add(i), v, isa.tail(count)) }
     }
     #[inline(always)]
-    fn misalignment(self) -> usize {
+    fn misalignment<I: Isa>(self) -> usize {
         self.start.addr().wrapping_neg() % (I::LANES * size_of::<T>()) / size_of::<T>()
     }
 }
@@ -134,7 +133,9 @@ impl<P> Strided<P> {
     }
 }
 
-impl<I: Isa, T: Element> Source<I> for Strided<*const T> {
+impl<T: Element> Source for Strided<*const T> {
+    const COSTLY: bool = true;
+
     #[inline(always)]
     fn row(self, r: usize) -> Self {
         Self { start: self.start.wrapping_offset(self.offset(r, 0)), ..self }
@@ -145,12 +146,12 @@ impl<I: Isa, T: Element> Source<I> for Strided<*const T> {
         unsafe { *self.start }.to_f32()
     }
     #[inline(always)]
-    unsafe fn load(self, isa: I, i: usize) -> I::F32 {
+    unsafe fn load<I: Isa>(self, isa: I, i: usize) -> I::F32 {
         // SAFETY: (In).
         unsafe { self.load_tail(isa, i, I::LANES) }
     }
     #[inline(always)]
-    unsafe fn load_tail(self, isa: I, i: usize, count: usize) -> I::F32 {
+    unsafe fn load_tail<I: Isa>(self, isa: I, i: usize, count: usize) -> I::F32 {
         let mut lanes = [0.0f32; MAX_LANES];
         for (k, lane) in lanes[..count].iter_mut().enumerate() {
             // SAFETY: (In).
@@ -160,25 +161,21 @@ impl<I: Isa, T: Element> Source<I> for Strided<*const T> {
         unsafe { isa.load(lanes.as_ptr()) }
     }
     #[inline(always)]
-    fn is_costly(self) -> bool {
-        true
-    }
-    #[inline(always)]
-    fn prefetch(self, _: I, _: usize) {}
+    fn prefetch<I: Isa>(self, _: I, _: usize) {}
 }
 
-impl<I: Isa, T: Element> Sink<I> for Strided<*mut T> {
+impl<T: Element> Sink for Strided<*mut T> {
     #[inline(always)]
     fn row(self, r: usize) -> Self {
         Self { start: self.start.wrapping_offset(self.offset(r, 0)), ..self }
     }
     #[inline(always)]
-    unsafe fn store(self, isa: I, i: usize, v: I::F32) {
+    unsafe fn store<I: Isa>(self, isa: I, i: usize, v: I::F32) {
         // SAFETY: (In).
         unsafe { self.store_tail(isa, i, I::LANES, v) }
     }
     #[inline(always)]
-    unsafe fn store_tail(self, isa: I, i: usize, count: usize, v: I::F32) {
+    unsafe fn store_tail<I: Isa>(self, isa: I, i: usize, count: usize, v: I::F32) {
         let mut lanes = [0.0f32; MAX_LANES];
         // SAFETY: the array has MAX_LANES values, and no register more lanes.
         unsafe { isa.store(lanes.as_mut_ptr(), v) }
@@ -188,7 +185,7 @@ impl<I: Isa, T: Element> Sink<I> for Strided<*mut T> {
         }
     }
     #[inline(always)]
-    fn misalignment(self) -> usize {
+    fn misalignment<I: Isa>(self) -> usize {
         0
     }
 }
@@ -196,7 +193,9 @@ impl<I: Isa, T: Element> Sink<I> for Strided<*mut T> {
 /// No register has more lanes than this.
 const MAX_LANES: usize = 16;
 
-impl<I: Isa, A: Source<I>, B: Source<I>> Source<I> for Sum<A, B> {
+impl<A: Source, B: Source> Source for Sum<A, B> {
+    const COSTLY: bool = true;
+
     #[inline(always)]
     fn row(self, r: usize) -> Self {
         Self(self.0.row(r), self.1.row(r))
@@ -207,37 +206,33 @@ impl<I: Isa, A: Source<I>, B: Source<I>> Source<I> for Sum<A, B> {
         unsafe { self.0.first() + self.1.first() }
     }
     #[inline(always)]
-    unsafe fn load(self, isa: I, i: usize) -> I::F32 {
+    unsafe fn load<I: Isa>(self, isa: I, i: usize) -> I::F32 {
         // SAFETY: (In) holds for both.
         unsafe { isa.add(self.0.load(isa, i), self.1.load(isa, i)) }
     }
     #[inline(always)]
-    unsafe fn load_tail(self, isa: I, i: usize, count: usize) -> I::F32 {
+    unsafe fn load_tail<I: Isa>(self, isa: I, i: usize, count: usize) -> I::F32 {
         // SAFETY: (In) holds for both.
         unsafe { isa.add(self.0.load_tail(isa, i, count), self.1.load_tail(isa, i, count)) }
     }
     #[inline(always)]
-    fn is_costly(self) -> bool {
-        true
-    }
-    #[inline(always)]
-    fn prefetch(self, isa: I, i: usize) {
+    fn prefetch<I: Isa>(self, isa: I, i: usize) {
         self.0.prefetch(isa, i);
         self.1.prefetch(isa, i);
     }
 }
 
-impl<I: Isa> Sink<I> for Nowhere {
+impl Sink for Nowhere {
     #[inline(always)]
     fn row(self, _: usize) -> Self {
         self
     }
     #[inline(always)]
-    unsafe fn store(self, _: I, _: usize, _: I::F32) {}
+    unsafe fn store<I: Isa>(self, _: I, _: usize, _: I::F32) {}
     #[inline(always)]
-    unsafe fn store_tail(self, _: I, _: usize, _: usize, _: I::F32) {}
+    unsafe fn store_tail<I: Isa>(self, _: I, _: usize, _: usize, _: I::F32) {}
     #[inline(always)]
-    fn misalignment(self) -> usize {
+    fn misalignment<I: Isa>(self) -> usize {
         0
     }
 }

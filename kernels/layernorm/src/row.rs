@@ -78,7 +78,7 @@ struct Shifted<I: Isa, S, K> {
     keep: K,
 }
 
-impl<I: Isa, S: Source<I>, K: Sink<I>> Terms<I, 1> for Shifted<I, S, K> {
+impl<I: Isa, S: Source, K: Sink> Terms<I, 1> for Shifted<I, S, K> {
     #[inline(always)]
     unsafe fn add(&self, isa: I, [s]: [I::F32; 1], i: usize) -> [I::F32; 1] {
         // SAFETY: the caller's promise.
@@ -103,7 +103,7 @@ struct Centred<I: Isa, S> {
     m: I::F32,
 }
 
-impl<I: Isa, S: Source<I>> Terms<I, 2> for Centred<I, S> {
+impl<I: Isa, S: Source> Terms<I, 2> for Centred<I, S> {
     #[inline(always)]
     unsafe fn add(&self, isa: I, [s1, s2]: [I::F32; 2], i: usize) -> [I::F32; 2] {
         // SAFETY: the caller's promise.
@@ -129,7 +129,7 @@ fn first<I: Isa>(isa: I, count: usize, v: I::F32) -> I::F32 {
 /// # Safety
 /// (Row).
 #[inline(always)]
-pub(crate) unsafe fn mean<I: Isa>(isa: I, n: Length, x: impl Source<I>, keep: impl Sink<I>) -> f32 {
+pub(crate) unsafe fn mean<I: Isa>(isa: I, n: Length, x: impl Source, keep: impl Sink) -> f32 {
     // SAFETY: (Row), and n is at least 1.
     let (c, [lanes]) = unsafe {
         let c = x.first();
@@ -143,7 +143,7 @@ pub(crate) unsafe fn mean<I: Isa>(isa: I, n: Length, x: impl Source<I>, keep: im
 /// # Safety
 /// (Row).
 #[inline(always)]
-pub(crate) unsafe fn moments<I: Isa>(isa: I, n: Length, x: impl Source<I>, m: f32, eps: f32) -> Moments {
+pub(crate) unsafe fn moments<I: Isa>(isa: I, n: Length, x: impl Source, m: f32, eps: f32) -> Moments {
     // SAFETY: (Row).
     let [s1, s2] = unsafe { sums::lanes(isa, n.n, Centred { x, m: isa.splat(m) }) };
     let (s1, s2) = (reduce64(isa, s1), reduce64(isa, s2));
@@ -158,13 +158,13 @@ pub(crate) unsafe fn moments<I: Isa>(isa: I, n: Length, x: impl Source<I>, m: f3
 /// # Safety
 /// (Row), for all but `ahead`; gamma and beta, where present, have `n` elements too.
 #[inline(always)]
-pub(crate) unsafe fn normalise<I: Isa, X: Source<I>, Y: Sink<I>, Z: Sink<I>>(
+pub(crate) unsafe fn normalise<I: Isa, X: Source, Y: Sink, Z: Sink>(
     isa: I,
     n: usize,
     (x, y, sum): (X, Y, Z),
     row: Moments,
     affine: Affine,
-    ahead: Option<impl Source<I>>,
+    ahead: Option<impl Source>,
 ) {
     let (m, r, e) = (isa.splat(row.m), isa.splat(row.r), isa.splat(-(row.d * row.r)));
     let value = |x, gamma, beta| isa.fma(isa.fma(isa.sub(x, m), r, e), gamma, beta);
@@ -182,7 +182,7 @@ pub(crate) unsafe fn normalise<I: Isa, X: Source<I>, Y: Sink<I>, Z: Sink<I>>(
     let turn = UNROLL * I::LANES;
     let mut i = 0;
     // A store that straddles cache lines costs double: worth one partial register where the row is long.
-    let head = y.misalignment();
+    let head = y.misalignment::<I>();
     if head > 0 && n >= 4 * turn {
         part(0, head);
         i = head;

@@ -5,7 +5,8 @@ use gristmill_model::{Config, GenerateOptions, Session, SessionOptions, Transfor
 use gristmill_testkit::sweep;
 
 const SOURCES: [usize; 7] = [5, 5, 1, 17, 9, 0, 9];
-const TARGETS: [usize; 7] = [4, 4, 19, 2, 7, 3, 6];
+/// Some neighbours agree in both lengths, some in one.
+const TARGETS: [usize; 7] = [4, 4, 4, 19, 7, 7, 6];
 
 fn batch(config: &Config) -> (Vec<Vec<u32>>, Vec<Vec<u32>>) {
     (sentences(&SOURCES, config.src_vocab, 1), sentences(&TARGETS, config.tgt_vocab, 2))

@@ -1,6 +1,6 @@
 //! Row-wise Transformer kernels: softmax, bias and activation, argmax, embedding.
 //!
-//! Matrices are [rows, n]; every row is computed for itself, so a result depends on nothing but its row. All kernels
+//! Matrices are rows by n; every row is computed for itself, so a result depends on nothing but its row. All kernels
 //! return the bits of [`naive`] at every level, for every layout and number of threads.
 //!
 //! - [`softmax`], [`softmax_in_place`];

@@ -47,7 +47,7 @@ pub fn softmax<const FUSED: bool>(x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) ->
     Ok(())
 }
 
-/// `y = activation(x + bias)`, element by element; `x`, `y`: [rows, n], `bias`: [n].
+/// `y = activation(x + bias)`, element by element; `x`, `y`: [rows, n], `bias`: `[n]`.
 ///
 /// # Errors
 /// As [`bias_activation`](crate::bias_activation).

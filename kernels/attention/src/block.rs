@@ -44,12 +44,16 @@ struct Block {
     rows: Rows,
     /// The keys that it looks at: as many as its last row sees.
     limit: usize,
-    ends: [RowEnd; MAX_ROWS],
+    states: [RowState; MAX_ROWS],
 }
 
-/// What the softmax of a row leaves to be done.
+/// The softmax of a row.
 #[derive(Clone, Copy, Default)]
-struct RowEnd {
+struct RowState {
+    /// The keys that it may see.
+    keys: usize,
+    /// The largest score.
+    max: f32,
     /// The denominator; zero for a row of zeros.
     sum: f32,
     /// Whether the block's keys include some that this row does not see.
@@ -181,18 +185,22 @@ impl<'w, 'a> Worker<'w, 'a> {
         let (call, stride) = (self.call, self.plan.score_stride);
         let dense = call.options.mask.is_dense();
         let edited = !dense || call.options.softcap.is_some();
-        let strip = self.strip(block.slot);
-        for (r, end) in block.ends.iter_mut().enumerate().take(block.rows.count) {
+        let rows = block.rows.count;
+        let strip = &mut self.strip(block.slot)[..rows * stride];
+        // In two passes, so that the chains of neighbouring rows overlap.
+        for (r, (row, state)) in strip.chunks_exact_mut(stride).zip(&mut block.states).enumerate() {
             let (h, i) = block.rows.at(r);
-            let row = &mut strip[r * stride..][..block.limit];
-            let n = call.key_end(unit.batch, i);
-            let max = if edited {
-                softmax::edit_and_max(isa, &mut row[..n], &Edit::new(call.options, [unit.batch, h, i]))
+            state.keys = call.key_end(unit.batch, i);
+            state.hides = state.keys < block.limit || !dense;
+            let row = &mut row[..state.keys];
+            state.max = if edited {
+                softmax::edit_and_max(isa, row, &Edit::new(call.options, [unit.batch, h, i]))
             } else {
-                softmax::max(isa, &row[..n])
+                softmax::max(isa, row)
             };
-            end.sum = softmax::exp_and_sum(isa, row, n, max);
-            end.hides = n < block.limit || !dense;
+        }
+        for (row, state) in strip.chunks_exact_mut(stride).zip(&mut block.states) {
+            state.sum = softmax::exp_and_sum(isa, &mut row[..block.limit], state.keys, state.max);
         }
     }
 
@@ -217,18 +225,18 @@ impl<'w, 'a> Worker<'w, 'a> {
     #[inline(always)]
     fn finish<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block) {
         let dim = self.call.v.dim();
-        for (r, end) in block.ends.iter().enumerate().take(block.rows.count) {
+        for (r, state) in block.states.iter().enumerate().take(block.rows.count) {
             let (h, i) = block.rows.at(r);
             // SAFETY: every unit, and every row of it, is computed once.
             let mut out = unsafe { self.call.out.block(unit.batch, h, i..i + 1) };
-            if end.sum == 0.0 {
+            if state.sum == 0.0 {
                 (0..dim).for_each(|d| out.set(0, d, 0.0));
                 continue;
             }
             let row = block.slot * self.plan.block_rows + r;
             let sums = &mut self.sums[row * self.plan.out_stride..][..self.plan.out_stride];
             // A hidden key with a weight of zero has left a NaN if its value was not finite.
-            if end.hides && any_nan(isa, &sums[..dim]) {
+            if state.hides && any_nan(isa, &sums[..dim]) {
                 isa.vectorize(Skip {
                     call: self.call,
                     v: self.call.v.head(unit.batch, unit.kv_head),
@@ -237,29 +245,36 @@ impl<'w, 'a> Worker<'w, 'a> {
                     sums: &mut sums[..dim],
                 });
             }
-            divide_into(isa, sums, end.sum, &mut out);
+            divide_into(isa, sums, state.sum, &mut out);
         }
     }
 }
 
 /// Writes `sums / divisor` to the one row of `out`; `sums` has whole panels.
 #[inline(always)]
-fn divide_into<I: Isa>(isa: I, sums: &[f32], divisor: f32, out: &mut MatMut<f32>) {
+fn divide_into<I: Isa>(isa: I, sums: &mut [f32], divisor: f32, out: &mut MatMut<f32>) {
     let (divisor, zero) = (Divisor::new(isa, divisor), isa.splat(0.0));
-    for d in (0..out.cols()).step_by(I::LANES) {
-        let n = (out.cols() - d).min(I::LANES);
-        // SAFETY: `sums` has whole panels; `out` has `n` values from `d` on.
+    // Adding +0 turns a sum of -0 into +0, as adding it to an output of +0 does.
+    let quotient = |sum| divisor.divide(isa, isa.add(sum, zero));
+    let (dim, start) = (out.cols(), out.as_mut_ptr());
+    if out.col_stride() == 1 {
+        let whole = dim / I::LANES * I::LANES;
+        // SAFETY: `sums` has whole panels, `out` has `dim` values.
         unsafe {
-            // Adding +0 turns a sum of -0 into +0, as adding it to an output of +0 does.
-            let y = divisor.divide(isa, isa.add(isa.load(sums[d..].as_ptr()), zero));
-            if out.col_stride() == 1 {
-                isa.store_tail(out.as_mut_ptr().wrapping_add(d), y, isa.tail(n));
-            } else {
-                let mut lanes = [0.0f32; PANEL];
-                isa.store(lanes.as_mut_ptr(), y);
-                (0..n).for_each(|l| out.set(0, d + l, lanes[l]));
+            for d in (0..whole).step_by(I::LANES) {
+                isa.store(start.add(d), quotient(isa.load(sums.as_ptr().add(d))));
+            }
+            if whole < dim {
+                let tail = isa.tail(dim - whole);
+                isa.store_tail(start.add(whole), quotient(isa.load(sums.as_ptr().add(whole))), tail);
             }
         }
+    } else {
+        for register in sums.chunks_exact_mut(I::LANES) {
+            // SAFETY: the chunk is one register.
+            unsafe { isa.store(register.as_mut_ptr(), quotient(isa.load(register.as_ptr()))) };
+        }
+        sums[..dim].iter().enumerate().for_each(|(d, &y)| out.set(0, d, y));
     }
 }
 

@@ -17,8 +17,7 @@ impl<I: Isa> Divisor<I> {
     /// `value` is from 1 to 2^60, or NaN.
     #[inline(always)]
     pub(crate) fn new(isa: I, value: f32) -> Self {
-        let value = isa.splat(value);
-        Self { value, reciprocal: isa.div(isa.splat(1.0), value) }
+        Self { value: isa.splat(value), reciprocal: isa.splat(1.0 / value) }
     }
 
     /// `x / value`, correctly rounded.

@@ -127,8 +127,9 @@ impl Plan {
         // Keys and values that the second-level cache does not hold are used by several blocks at a time.
         let streams = keys.saturating_mul(dim + out_dim) > Caches::detected().l2 / size_of::<f32>() / 2;
         let wave = if streams || !keep_keys { blocks_per_unit.min(WAVE) } else { 1 };
-        // What several waves read is worth packing; the tiles cannot read values that do not lie side by side.
-        let pack_values = keep_keys || call.v.strides()[3] != 1;
+        // The tiles need values side by side; and what several waves read should not be scattered over the cache.
+        let [_, row, _, step] = call.v.strides();
+        let pack_values = step != 1 || (keep_keys && row != out_dim as isize);
 
         let too_large = Error::SizeOverflow { what: "elements of scratch memory" };
         let product = |a: usize, b: usize| a.checked_mul(b).ok_or(too_large.clone());

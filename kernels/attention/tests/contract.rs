@@ -173,6 +173,23 @@ fn scores_of_minus_infinity_and_nan() {
 }
 
 #[test]
+fn a_sum_of_minus_zero_gives_zero() {
+    // The first product underflows to -0, the second is -0: the chain ends at -0, and the output starts at +0.
+    for keys in [2, 600] {
+        let mut case = Case { scale: Some(1.0), ..Case::normal(Sizes::single(2, keys, 1), 7) };
+        case.q.data.fill(1.0);
+        case.k.data.fill(0.0);
+        case.k.data[0] = -60.0;
+        case.v.data.fill(-0.0);
+        case.v.data[0] = -1e-30;
+        case.assert_exact();
+        sweep::levels_and_threads(|level, threads| {
+            assert_bits_eq(&case.run(level, threads), &[0.0; 2], format!("{level}, {keys} keys"));
+        });
+    }
+}
+
+#[test]
 fn one_row_at_a_time_equals_one_pass() {
     let sizes = Sizes { batch: 1, kv_heads: 2, group: 2, queries: 70, keys: 70, dim: 32, value_dim: 32 };
     let mask = OwnedMask { causal: Some(OwnedCausal::BottomRight), ..OwnedMask::default() };

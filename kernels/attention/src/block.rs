@@ -253,29 +253,39 @@ impl<'w, 'a> Worker<'w, 'a> {
 /// Writes `sums / divisor` to the one row of `out`; `sums` has whole panels.
 #[inline(always)]
 fn divide_into<I: Isa>(isa: I, sums: &mut [f32], divisor: f32, out: &mut MatMut<f32>) {
-    let (divisor, zero) = (Divisor::new(isa, divisor), isa.splat(0.0));
-    // Adding +0 turns a sum of -0 into +0, as adding it to an output of +0 does.
-    let quotient = |sum| divisor.divide(isa, isa.add(sum, zero));
+    let divisor = Divisor::new(isa, divisor);
     let (dim, start) = (out.cols(), out.as_mut_ptr());
     if out.col_stride() == 1 {
         let whole = dim / I::LANES * I::LANES;
         // SAFETY: `sums` has whole panels, `out` has `dim` values.
         unsafe {
             for d in (0..whole).step_by(I::LANES) {
-                isa.store(start.add(d), quotient(isa.load(sums.as_ptr().add(d))));
+                isa.store(start.add(d), quotient(isa, divisor, sums.as_ptr().add(d)));
             }
             if whole < dim {
                 let tail = isa.tail(dim - whole);
-                isa.store_tail(start.add(whole), quotient(isa.load(sums.as_ptr().add(whole))), tail);
+                isa.store_tail(start.add(whole), quotient(isa, divisor, sums.as_ptr().add(whole)), tail);
             }
         }
     } else {
         for register in sums.chunks_exact_mut(I::LANES) {
             // SAFETY: the chunk is one register.
-            unsafe { isa.store(register.as_mut_ptr(), quotient(isa.load(register.as_ptr()))) };
+            unsafe { isa.store(register.as_mut_ptr(), quotient(isa, divisor, register.as_ptr())) };
         }
         sums[..dim].iter().enumerate().for_each(|(d, &y)| out.set(0, d, y));
     }
+}
+
+/// A register of sums, divided.
+///
+/// # Safety
+/// `LANES` values at `sums` must be readable.
+#[inline(always)]
+unsafe fn quotient<I: Isa>(isa: I, divisor: Divisor<I>, sums: *const f32) -> I::F32 {
+    // Adding +0 turns a sum of -0 into +0, as adding it to an output of +0 does.
+    // SAFETY: the caller's promise.
+    let sums = isa.add(unsafe { isa.load(sums) }, isa.splat(0.0));
+    divisor.divide(isa, sums)
 }
 
 /// Packs these rows, or what is `transposed` of them, into the first panels of `panels`.

@@ -39,9 +39,8 @@ pub fn softmax<const FUSED: bool>(x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) ->
         }
 
         // A sum of 0 is that of a row of minus infinities, which stays zeros.
-        let r = if lanes[0] == 0.0 { 0.0 } else { 1.0 / lanes[0] };
-        for j in 0..x.cols() {
-            y.set(i, j, y.at(i, j) * r);
+        for j in 0..if lanes[0] == 0.0 { 0 } else { x.cols() } {
+            y.set(i, j, y.at(i, j) / lanes[0]);
         }
     }
     Ok(())

@@ -5,14 +5,12 @@ use crate::{RowOptions, check};
 use gristmill_core::{Error, MatMut, MatRef};
 use gristmill_simd::slices::{self, Map};
 use gristmill_simd::sums::{reduce64, sum_registers};
-use gristmill_simd::{Isa, math};
+use gristmill_simd::{Divisor, Isa, math};
 
 /// `y[i] = exp(x[i] - max) / sum`, row by row; both are [rows, n].
 ///
 /// A value more than 87 below its row's largest gives exactly 0, and so does minus infinity; a row of nothing but
-/// minus infinities gives zeros. A NaN or a plus infinity makes its row NaN. The division is a product with the
-/// rounded inverse of the sum; given the differences from the largest value as rounded, the result is within 6 ULP on
-/// rows of up to 37,000 elements.
+/// minus infinities gives zeros. A NaN or a plus infinity makes its row NaN. Given the differences from the largest value as rounded, the result is within 6 ULP on rows of up to 37,000 elements.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`], [`Error::Level`]. Then `y` is untouched.
@@ -63,13 +61,13 @@ impl<I: Isa> Map<I> for Exponential<I::F32> {
     }
 }
 
-/// A factor.
-struct Scale<V>(V);
+/// `x / sum`.
+struct Divide<I: Isa>(Divisor<I>);
 
-impl<I: Isa> Map<I> for Scale<I::F32> {
+impl<I: Isa> Map<I> for Divide<I> {
     #[inline(always)]
     fn map(&self, isa: I, x: I::F32) -> I::F32 {
-        isa.mul(x, self.0)
+        self.0.divide(isa, x)
     }
 }
 
@@ -103,7 +101,7 @@ fn row<I: Isa>(isa: I, x: &[f32], y: &mut [f32], fetch: Fetch) {
         fetch.chunk(isa, k);
         lanes = slices::map_sum(isa, x, y, lanes, &exponential);
     }
-    slices::map_in_place(isa, y, &inverse(isa, lanes));
+    slices::map_in_place(isa, y, &denominator(isa, lanes));
 }
 
 #[inline(always)]
@@ -114,7 +112,7 @@ fn row_in_place<I: Isa>(isa: I, x: &mut [f32], fetch: Fetch) {
         fetch.chunk(isa, k);
         lanes = slices::map_sum_in_place(isa, x, lanes, &exponential);
     }
-    slices::map_in_place(isa, x, &inverse(isa, lanes));
+    slices::map_in_place(isa, x, &denominator(isa, lanes));
 }
 
 /// Row `i` of `y` from a row of `x`, or from itself, piece by piece.
@@ -135,10 +133,10 @@ fn strided<I: Isa>(isa: I, x: Option<Row<'_>>, y: &mut MatMut<'_, f32>, i: usize
         lanes = slices::map_sum_in_place(isa, piece, lanes, &exponential);
         rows::scatter(y, i, columns.start, piece);
     }
-    let inverse = inverse(isa, lanes);
+    let denominator = denominator(isa, lanes);
     for columns in rows::pieces(n) {
         let piece = Row { matrix: y.as_ref(), index: i }.gather(columns.clone(), &mut buffer);
-        slices::map_in_place(isa, piece, &inverse);
+        slices::map_in_place(isa, piece, &denominator);
         rows::scatter(y, i, columns.start, piece);
     }
 }
@@ -161,8 +159,8 @@ fn exponential<I: Isa>(isa: I, max: f32) -> Exponential<I::F32> {
 }
 
 #[inline(always)]
-fn inverse<I: Isa>(isa: I, lanes: I::Lanes64) -> Scale<I::F32> {
+fn denominator<I: Isa>(isa: I, lanes: I::Lanes64) -> Divide<I> {
     let sum = reduce64(isa, lanes);
-    // Only a row of minus infinities has the sum 0.
-    Scale(isa.splat(if sum == 0.0 { 0.0 } else { 1.0 / sum }))
+    // Only a row of minus infinities has the sum 0: zeros, which any divisor leaves.
+    Divide(Divisor::new(isa, if sum == 0.0 { 1.0 } else { sum }))
 }

@@ -12,6 +12,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod dispatch;
+mod divide;
 mod element;
 mod isa;
 pub mod math;
@@ -22,6 +23,7 @@ pub mod sums;
 mod token;
 
 pub use dispatch::{LEVEL_VARIABLE, Level, LevelError, Simd};
+pub use divide::Divisor;
 pub use element::Element;
 pub use half::{bf16, f16};
 pub use isa::{Isa, Kernel};

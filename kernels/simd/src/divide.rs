@@ -1,0 +1,89 @@
+//! Division of many values by one, correctly rounded, without a division each.
+
+use crate::Isa;
+
+/// A divisor from 1 to 2^60, or NaN: the denominator of a softmax.
+#[derive(Clone, Copy, Debug)]
+pub struct Divisor<I: Isa> {
+    value: I::F32,
+    /// `1 / value`, correctly rounded.
+    reciprocal: I::F32,
+}
+
+/// Magnitudes for which no step of the short way leaves the normal range.
+const SAFE: [f32; 2] = [f32::from_bits((127 - 60) << 23), f32::from_bits((127 + 60) << 23)];
+
+impl<I: Isa> Divisor<I> {
+    /// `value` is from 1 to 2^60, or NaN.
+    #[inline(always)]
+    pub fn new(isa: I, value: f32) -> Self {
+        Self { value: isa.splat(value), reciprocal: isa.splat(1.0 / value) }
+    }
+
+    /// `x / value`, correctly rounded, for any `x` but -0, which gives a zero of either sign.
+    ///
+    /// With a fused multiply-add a remainder `x - q * value` is exact when `q` is within one unit in the last place
+    /// of the quotient, and adding its quotient to `q` then rounds as the division does (Markstein's theorem; it
+    /// asks for a correctly rounded reciprocal). The product with the reciprocal may be two units off, so it is
+    /// mended once before. Registers with a value that is neither zero nor in the safe range are divided.
+    #[inline(always)]
+    pub fn divide(&self, isa: I, x: I::F32) -> I::F32 {
+        let size = isa.abs(x);
+        let large = isa.mask_or(isa.le(isa.splat(SAFE[0]), size), isa.eq(x, isa.splat(0.0)));
+        let safe = isa.mask_and(large, isa.le(size, isa.splat(SAFE[1])));
+        if !I::FUSED || isa.mask_bits(safe) != u32::MAX >> (32 - I::LANES) {
+            return isa.div(x, self.value);
+        }
+        let mend = |q| isa.fma(isa.fma(isa.neg(q), self.value, x), self.reciprocal, q);
+        mend(mend(isa.mul(x, self.reciprocal)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kernel, Level, Simd};
+
+    /// Divides some values by each of some divisors.
+    struct Check<'c>(&'c [f32], &'c [f32]);
+
+    impl Kernel for Check<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) {
+            for &divisor in self.1 {
+                let divide = Divisor::new(isa, divisor);
+                for block in self.0.chunks_exact(I::LANES) {
+                    let mut got = [0.0f32; 16];
+                    // SAFETY: a block has as many values as a register, and at most 16.
+                    unsafe { isa.store(got.as_mut_ptr(), divide.divide(isa, isa.load(block.as_ptr()))) };
+                    for (&x, got) in block.iter().zip(got) {
+                        let same = got.to_bits() == (x / divisor).to_bits() || (got.is_nan() && (x / divisor).is_nan());
+                        assert!(same, "{}: {x:e} / {divisor:e} gave {got:e}", I::LEVEL);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn quotients_are_correctly_rounded() {
+        // Significands near the ends and the middle of their range, where ties and near-ties are, and spread ones.
+        let significands: Vec<u32> =
+            (0..48u32).flat_map(|n| [n, (1 << 23) - 1 - n, (1 << 22) + n, n.wrapping_mul(0x9e37_79b9) >> 9]).collect();
+        let divisors: Vec<f32> = significands.iter().map(|s| f32::from_bits(127 << 23 | s)).collect();
+        let divisors: Vec<f32> = divisors.iter().copied().chain(divisors.iter().map(|x| x * 731.0)).collect();
+        // The whole range of exponents, and the edges of the safe range.
+        let exponents = [0, 1, 60, 66, 67, 68, 100, 126, 127, 128, 150, 186, 187, 188, 254, 255];
+        let values: Vec<f32> = exponents
+            .iter()
+            .flat_map(|e| significands.iter().map(move |s| f32::from_bits(e << 23 | s)))
+            .flat_map(|x| [x, -x])
+            .map(|x| if x == 0.0 { 0.0 } else { x })
+            .collect();
+        for level in Level::available() {
+            Simd::choose(Some(level)).unwrap().run(Check(&values, &divisors));
+        }
+    }
+}

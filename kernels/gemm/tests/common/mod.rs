@@ -10,24 +10,24 @@ use std::collections::BTreeMap;
 
 /// The operands and options of one product.
 #[derive(Clone, Debug)]
-pub struct Product {
-    pub a: Matrix,
-    pub b: Matrix,
-    pub c: Matrix,
-    pub alpha: f32,
-    pub beta: f32,
-    pub bias: Option<Vec<f32>>,
-    pub activation: Activation,
-    pub residual: Option<Matrix>,
+pub(crate) struct Product {
+    pub(crate) a: Matrix,
+    pub(crate) b: Matrix,
+    pub(crate) c: Matrix,
+    pub(crate) alpha: f32,
+    pub(crate) beta: f32,
+    pub(crate) bias: Option<Vec<f32>>,
+    pub(crate) activation: Activation,
+    pub(crate) residual: Option<Matrix>,
 }
 
 impl Product {
     /// `A B` without an epilogue.
-    pub fn plain(a: Matrix, b: Matrix, c: Matrix) -> Self {
+    pub(crate) fn plain(a: Matrix, b: Matrix, c: Matrix) -> Self {
         Self { a, b, c, alpha: 1.0, beta: 0.0, bias: None, activation: Activation::Identity, residual: None }
     }
 
-    pub fn options(&self) -> GemmOptions<'_> {
+    pub(crate) fn options(&self) -> GemmOptions<'_> {
         GemmOptions {
             alpha: self.alpha,
             beta: self.beta,
@@ -39,14 +39,14 @@ impl Product {
     }
 
     /// What `naive` makes of C.
-    pub fn naive(&self, level: Level) -> Matrix {
+    pub(crate) fn naive(&self, level: Level) -> Matrix {
         let mut c = self.c.clone();
         naive!(level, naive::gemm(self.a.mat(), self.b.mat(), c.mat_mut(), &self.options())).expect("sizes agree");
         c
     }
 
     /// What the kernel makes of C.
-    pub fn tuned<'b>(&self, b: impl Into<Rhs<'b>>, level: Level, threads: Threads<'_>) -> Matrix {
+    pub(crate) fn tuned<'b>(&self, b: impl Into<Rhs<'b>>, level: Level, threads: Threads<'_>) -> Matrix {
         let mut c = self.c.clone();
         let options = GemmOptions { level: Some(level), threads, ..self.options() };
         gemm(self.a.mat(), b, c.mat_mut(), &options, &mut Workspace::new()).expect("sizes agree");
@@ -56,7 +56,7 @@ impl Product {
     /// Asserts that every level, with one thread and three, plain and packed, gives the bits of `naive` and writes
     /// nothing else.
     #[track_caller]
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         let packed = PackedRhs::from_in_out(self.b.mat()).expect("packing succeeds");
         let mut expected = BTreeMap::new();
         sweep::levels_and_threads(|level, threads| {
@@ -72,6 +72,6 @@ impl Product {
 }
 
 /// A row-major view of a slice.
-pub fn mat(data: &[f32], rows: usize, cols: usize) -> MatRef<'_, f32> {
+pub(crate) fn mat(data: &[f32], rows: usize, cols: usize) -> MatRef<'_, f32> {
     MatRef::new(data, rows, cols).expect("the slice holds the matrix")
 }

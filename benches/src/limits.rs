@@ -50,8 +50,9 @@ impl Limits {
     /// are first asked for.
     pub fn rates(&self, pool: &ThreadPool, dtype: Dtype, bytes: u64) -> Rates {
         let fma = self.fma.iter().find(|(level, _)| *level == self.ours).map_or(f64::NAN, |&(_, peak)| peak);
+        // Some CPUs do the dot instruction so slowly that widening to f32 is the faster way.
         let gflops = match (dtype, self.bf16_dot) {
-            (Dtype::Bf16, Some(dot)) if !self.pinned() => dot,
+            (Dtype::Bf16, Some(dot)) if !self.pinned() => dot.max(fma),
             _ => fma,
         };
         let gbs = *self.bandwidths.borrow_mut().entry(bytes).or_insert_with(|| read_bandwidth(pool, bytes));

@@ -1,6 +1,5 @@
 //! One thread's work: blocks of query rows from scores to output.
 
-use crate::divide::Divisor;
 use crate::driver::Call;
 use crate::mask::Edit;
 use crate::plan::{CHUNK, Plan, Rows, Unit, VALUE_BLOCK, WAVE};
@@ -10,7 +9,7 @@ use crate::softmax;
 use gristmill_core::{MatMut, MatRef};
 use gristmill_gemm::pack::pack_panels;
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::{Isa, slices};
+use gristmill_simd::{Divisor, Isa, slices};
 use std::ops::Range;
 
 /// The most rows of a block at any level.

@@ -31,7 +31,6 @@
 
 mod block;
 mod check;
-mod divide;
 mod driver;
 mod mask;
 pub mod naive;

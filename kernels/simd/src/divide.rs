@@ -34,8 +34,14 @@ impl<I: Isa> Divisor<I> {
         if !I::FUSED || isa.mask_bits(safe) != u32::MAX >> (32 - I::LANES) {
             return isa.div(x, self.value);
         }
-        let mend = |q| isa.fma(isa.fma(isa.neg(q), self.value, x), self.reciprocal, q);
-        mend(mend(isa.mul(x, self.reciprocal)))
+        let near = isa.mul(x, self.reciprocal);
+        self.mend(isa, x, self.mend(isa, x, near))
+    }
+
+    /// `q` plus the quotient of its remainder.
+    #[inline(always)]
+    fn mend(&self, isa: I, x: I::F32, q: I::F32) -> I::F32 {
+        isa.fma(isa.fma(isa.neg(q), self.value, x), self.reciprocal, q)
     }
 }
 

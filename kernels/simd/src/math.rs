@@ -1,7 +1,20 @@
-//! The elementwise functions on registers, equal in bits to [`naive`](crate::naive).
+//! The elementwise functions on registers, equal in bits to [`naive`](crate::naive), which states method, coefficients
+//! and error of each.
 //!
 //! No branch on a value, no table, no approximate reciprocal: the order of operations is that of `naive` at every
-//! level. The coefficients are stated there.
+//! level. Largest errors over all inputs, at levels that fuse:
+//!
+//! | function | error | instructions (AVX-512) |
+//! |---|---|---|
+//! | [`exp`] | 0.988 ULP | 15 |
+//! | [`exp_nonpositive`] | 0.988 ULP down to -87, then +0 | 16 |
+//! | [`ln`] | 0.833 ULP | 32 |
+//! | [`tanh`] | 1.331 ULP | 30, one a division |
+//! | [`erf`] | 1.377 ULP | 22 |
+//! | [`gelu`] | 2.50 ULP for `x >= 0`, 7.3e-8 absolute below | 18 |
+//! | [`gelu_tanh`] | 1.92 ULP for `x >= 0`, 4.7e-8 absolute below | 21, one a division |
+//! | [`silu`] | 2.41 ULP, 2.7e-37 absolute below -88 | 19, one a division |
+//! | [`relu`] | exact | 1 |
 
 use crate::Isa;
 use crate::naive::{ERF_LARGE, ERF_SMALL, EXP, GELU, GELU_END, GELU_TANH, LN, LN2, MAGIC, SQRT_HALF_BITS, TANH};
@@ -17,7 +30,7 @@ fn polynomial<I: Isa, const N: usize>(isa: I, x: I::F32, c: &[f32; N]) -> I::F32
     y
 }
 
-/// [`naive::exp`](crate::naive::exp).
+/// `e^x`; see [`naive::exp`](crate::naive::exp).
 #[inline(always)]
 pub fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let x = isa.min(isa.splat(89.0), x);
@@ -26,6 +39,7 @@ pub fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     isa.scale_pow2(isa.add(p, isa.splat(1.0)), isa.sub(t, isa.splat(MAGIC)))
 }
 
+/// `e^x` for `x` in [-87, 0], +0 below, NaN for NaN, unspecified for positive `x`; see
 /// [`naive::exp_nonpositive`](crate::naive::exp_nonpositive).
 #[inline(always)]
 pub fn exp_nonpositive<I: Isa>(isa: I, x: I::F32) -> I::F32 {
@@ -52,7 +66,7 @@ fn exp_parts<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     (t, isa.fma(q, isa.mul(r, r), r))
 }
 
-/// [`naive::ln`](crate::naive::ln).
+/// Natural logarithm; see [`naive::ln`](crate::naive::ln).
 #[inline(always)]
 pub fn ln<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let subnormal = isa.lt(x, isa.splat(f32::MIN_POSITIVE));
@@ -73,7 +87,7 @@ pub fn ln<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     isa.select(invalid, isa.splat(f32::NAN), y)
 }
 
-/// [`naive::tanh`](crate::naive::tanh).
+/// Hyperbolic tangent; see [`naive::tanh`](crate::naive::tanh).
 #[inline(always)]
 pub fn tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let one = isa.splat(1.0);
@@ -84,25 +98,24 @@ pub fn tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     isa.copysign(isa.select(isa.lt(a, isa.splat(0.625)), small, large), x)
 }
 
-/// [`naive::erf`](crate::naive::erf).
+/// Error function; see [`naive::erf`](crate::naive::erf).
 #[inline(always)]
 pub fn erf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let a = isa.min(isa.splat(4.0), isa.abs(x));
     let small = isa.fma(polynomial(isa, isa.mul(a, a), &ERF_SMALL), a, a);
     let r = polynomial(isa, a, &ERF_LARGE);
     let r2 = isa.mul(r, r);
-    let r4 = isa.mul(r2, r2);
-    let large = isa.fma(isa.neg(r4), r4, isa.splat(1.0));
-    isa.copysign(isa.select(isa.lt(a, isa.splat(1.2)), small, large), x)
+    let large = isa.fma(isa.neg(r2), r2, isa.splat(1.0));
+    isa.copysign(isa.select(isa.lt(a, isa.splat(1.12)), small, large), x)
 }
 
-/// [`naive::relu`](crate::naive::relu).
+/// `max(x, 0)`; see [`naive::relu`](crate::naive::relu).
 #[inline(always)]
 pub fn relu<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     isa.max(isa.splat(0.0), x)
 }
 
-/// [`naive::gelu`](crate::naive::gelu).
+/// Exact GELU, `x Phi(x)`; see [`naive::gelu`](crate::naive::gelu).
 #[inline(always)]
 pub fn gelu<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let a = isa.min(isa.splat(GELU_END), isa.abs(x));
@@ -113,7 +126,7 @@ pub fn gelu<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     isa.fma(isa.neg(isa.mul(h, r4)), r4, relu(isa, x))
 }
 
-/// [`naive::gelu_tanh`](crate::naive::gelu_tanh).
+/// GELU by the tanh formula; see [`naive::gelu_tanh`](crate::naive::gelu_tanh).
 #[inline(always)]
 pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let x = isa.max(isa.splat(-16.0), x);
@@ -121,7 +134,7 @@ pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     isa.div(x, isa.add(exp(isa, u), isa.splat(1.0)))
 }
 
-/// [`naive::silu`](crate::naive::silu).
+/// SiLU, `x / (1 + e^-x)`; see [`naive::silu`](crate::naive::silu).
 #[inline(always)]
 pub fn silu<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let x = isa.max(isa.splat(-128.0), x);

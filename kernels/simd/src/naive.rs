@@ -1,7 +1,12 @@
 //! The elementwise functions in scalar code: the specification that [`math`](crate::math) equals bit for bit.
 //!
 //! `FUSED` says whether a multiply-add rounds once ([`Level::fused`](crate::Level::fused)); levels that agree on it
-//! give the same bits. The coefficients are this crate's own fits, except those of `exp`.
+//! give the same bits.
+//!
+//! The coefficients are this crate's own, except those of `exp`: a minimax fit in f64 (Lawson's weights), rounded to
+//! f32, then a random walk among neighbouring floats that kept what made the largest error of the f32 evaluation
+//! smaller. Errors are the largest over all 2^32 inputs, in units in the last place of the exact result (ULP), as
+//! `cargo test --release -p gristmill-simd -- --ignored exhaustive` measures them.
 
 /// `a * b + c`, rounded once iff `FUSED`.
 #[inline(always)]
@@ -27,6 +32,9 @@ pub(crate) const LN2: [f32; 2] = [355.0 / 512.0, -0.00021219444];
 pub(crate) const EXP: [f32; 6] = [0.5, 0.16666667, 0.041666463, 0.0083333105, 0.0013933901, 0.0001989127];
 
 /// `e^x`: NaN for NaN, 0 for -inf, 1 for zeros, inf above 88.72; subnormal results are rounded, not flushed.
+///
+/// Method: `x = n ln 2 + r` with the integer `n` nearest to `x / ln 2`, so that `|r| < 0.35`;
+/// `e^r = 1 + (r + r^2 q(r))`; times `2^n`. Largest error 0.988 ULP fused, 0.957 unfused; monotonic on [-87, 0].
 #[inline]
 pub fn exp<const FUSED: bool>(x: f32) -> f32 {
     // Not f32::clamp: a NaN has to pass.
@@ -42,7 +50,8 @@ pub fn exp<const FUSED: bool>(x: f32) -> f32 {
     y * pow2(n >> 1) * pow2(n - (n >> 1))
 }
 
-/// `e^x` for `x <= 0` as softmax needs it: [`exp`] down to -87, +0 below, NaN for NaN.
+/// `e^x` for `x <= 0` as softmax needs it: [`exp`] down to -87, +0 below, NaN for NaN. Positive arguments are outside
+/// the contract of [`math::exp_nonpositive`](crate::math::exp_nonpositive).
 #[inline]
 pub fn exp_nonpositive<const FUSED: bool>(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { exp::<FUSED>(x) }
@@ -61,6 +70,9 @@ pub(crate) const LN: [f32; 8] =
 pub(crate) const SQRT_HALF_BITS: i32 = 0x3f35_04f3;
 
 /// Natural logarithm: -inf for zeros, NaN for negative numbers and NaN, inf for inf; subnormals count in full.
+///
+/// Method: `x = 2^e (1 + f)` with `1 + f` in [sqrt(1/2), sqrt(2)); `ln x = e ln 2 + (f - f^2 / 2 + f^3 q(f))`, small
+/// terms first. Largest error 0.833 ULP fused, 0.842 unfused.
 #[inline]
 pub fn ln<const FUSED: bool>(x: f32) -> f32 {
     if x == 0.0 {
@@ -89,6 +101,8 @@ pub fn ln<const FUSED: bool>(x: f32) -> f32 {
 pub(crate) const TANH: [f32; 5] = [-0.33333278, 0.13331331, -0.053730007, 0.020606177, -0.0056669856];
 
 /// Hyperbolic tangent: odd, ±1 in the limit, NaN for NaN.
+///
+/// Method: `x + x^3 q(x^2)` below 0.625, else `1 - 2 / (e^2x + 1)`. Largest error 1.331 ULP, fused or not.
 #[inline]
 pub fn tanh<const FUSED: bool>(x: f32) -> f32 {
     let a = x.abs();
@@ -98,14 +112,17 @@ pub fn tanh<const FUSED: bool>(x: f32) -> f32 {
     (if a < 0.625 { small } else { large }).copysign(x)
 }
 
-/// `erf x / x - 1` over `x^2`, for `|x| < 1.2`.
+/// `erf x / x - 1` over `x^2`, for `|x| < 1.12`.
 pub(crate) const ERF_SMALL: [f32; 7] =
-    [0.12837915, -0.3761254, 0.112826854, -0.026820133, 0.0051312647, -0.0007562374, 6.528172e-5];
-/// The eighth root of `1 - erf x`, for `x` in [1.2, 4].
-pub(crate) const ERF_LARGE: [f32; 7] =
-    [1.0013582, -0.14695239, -0.058627747, -0.013541033, 0.013852361, -0.0026769734, 0.00016880994];
+    [0.1283792, -0.37612605, 0.11283291, -0.026841428, 0.0051649613, -0.00078067847, 7.189439e-5];
+/// The fourth root of `1 - erf x`, for `x` in [1.12, 4].
+pub(crate) const ERF_LARGE: [f32; 8] =
+    [1.0054364, -0.3085398, -0.06383528, -0.05010832, 0.06592404, -0.022151416, 0.0032236297, -0.0001787344];
 
 /// Error function: odd, ±1 from 4 on, NaN for NaN.
+///
+/// Method: `x + x q(x^2)` below 1.12, else `1 - r(x)^4`: the fourth root of `1 - erf x` is smooth enough for a
+/// polynomial of degree 7, which replaces the exponential function. Largest error 1.377 ULP fused, 1.636 unfused.
 #[inline]
 pub fn erf<const FUSED: bool>(x: f32) -> f32 {
     let a = x.abs();
@@ -113,32 +130,32 @@ pub fn erf<const FUSED: bool>(x: f32) -> f32 {
     let small = fma::<FUSED>(polynomial::<FUSED>(a * a, &ERF_SMALL), a, a);
     let r = polynomial::<FUSED>(a, &ERF_LARGE);
     let r2 = r * r;
-    let r4 = r2 * r2;
-    let large = fma::<FUSED>(-r4, r4, 1.0);
-    (if a < 1.2 { small } else { large }).copysign(x)
+    let large = fma::<FUSED>(-r2, r2, 1.0);
+    (if a < 1.12 { small } else { large }).copysign(x)
 }
 
 /// `max(x, 0)`: +0 for negative numbers; -0 and NaN pass.
+///
+/// `FUSED` makes no difference; it is there so that all activations have one shape.
 #[inline]
 pub fn relu<const FUSED: bool>(x: f32) -> f32 {
     if 0.0 > x { 0.0 } else { x }
 }
 
 /// `(r - 1) / x` with `r` the eighth root of `2 Phi(-x)`, for `x` in [0, 8.4065].
-pub(crate) const GELU: [f32; 8] = [
-    -0.0997355,
-    -0.03481607,
-    -0.0007357599,
-    0.0016433132,
-    3.5905716e-5,
-    -6.526137e-5,
-    8.085849e-6,
-    -3.1817243e-7,
-];
+pub(crate) const GELU: [f32; 8] =
+    [-0.0997355, -0.03481607, -0.0007357599, 0.0016433132, 3.5905716e-5, -6.526137e-5, 8.085849e-6, -3.1817243e-7];
 /// Where the polynomial for `r` is 0: `x Phi(-x)` ends here.
 pub(crate) const GELU_END: f32 = 8.4065;
 
-/// Exact GELU, `x Phi(x)`, as `max(x, 0) - |x| Phi(-|x|)`.
+/// Exact GELU, `x Phi(x)`: 0 for -inf, inf for inf, NaN for NaN; the sign of zero is kept.
+///
+/// Method: `max(x, 0) - |x| Phi(-|x|)`, which does not cancel, with `Phi(-a) = r(a)^8 / 2`: the eighth root is smooth
+/// and nearly straight, so a polynomial of degree 8 does what would take two and an exponential function. Its argument
+/// ends where `r` does; the result is 0 below.
+///
+/// Largest error fused: 2.50 ULP for `x >= 0`, 4.40 ULP on [-1, 0], 7.3e-8 absolute for all negative `x` (unfused
+/// 2.67, 4.83, 8.2e-8). Far below -1 the error is small beside 1, not beside the result.
 #[inline]
 pub fn gelu<const FUSED: bool>(x: f32) -> f32 {
     let a = x.abs();
@@ -151,8 +168,14 @@ pub fn gelu<const FUSED: bool>(x: f32) -> f32 {
     fma::<FUSED>(-(h * r4), r4, relu::<FUSED>(x))
 }
 
+/// `-2 sqrt(2 / pi)` times 1 and 0.044715.
+pub(crate) const GELU_TANH: [f32; 2] = [-1.5957692, -0.071354814];
+
 /// GELU by the tanh formula, `x / 2 * (1 + tanh(u))` with `u = sqrt(2 / pi) * (x + 0.044715 x^3)`, computed as
-/// `x / (1 + exp(-2 u))`.
+/// `x / (1 + e^-2u)`, which does not cancel: 0 for -inf, inf for inf, NaN for NaN; the sign of zero is kept.
+///
+/// Largest error fused: 1.92 ULP for `x >= 0`, 2.57 ULP on [-1, 0], 155 ULP on [-9, 0], 4.7e-8 absolute for all
+/// negative `x` (unfused 1.91, 2.57, 184, 4.7e-8).
 #[inline]
 pub fn gelu_tanh<const FUSED: bool>(x: f32) -> f32 {
     let x = if -16.0 > x { -16.0 } else { x };
@@ -160,10 +183,9 @@ pub fn gelu_tanh<const FUSED: bool>(x: f32) -> f32 {
     x / (exp::<FUSED>(u) + 1.0)
 }
 
-/// `-2 sqrt(2 / pi)` times 1 and 0.044715.
-pub(crate) const GELU_TANH: [f32; 2] = [-1.5957692, -0.071354814];
-
-/// SiLU, `x / (1 + exp(-x))`.
+/// SiLU, `x / (1 + e^-x)`: 0 for -inf, inf for inf, NaN for NaN; the sign of zero is kept.
+///
+/// Largest error 2.41 ULP for `x >= -88`, fused or not. Below -88.72 the result is -0 and the error 2.7e-37.
 #[inline]
 pub fn silu<const FUSED: bool>(x: f32) -> f32 {
     let x = if -128.0 > x { -128.0 } else { x };

@@ -49,3 +49,8 @@ pub use gristmill_rowwise::{
     embed_in_place, sinusoidal_positions, softmax, softmax_in_place,
 };
 pub use gristmill_simd::{LEVEL_VARIABLE, Level, LevelError, Simd, bf16, f16};
+
+/// The example of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

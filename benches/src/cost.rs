@@ -85,11 +85,11 @@ impl Rows {
     pub fn cost(&self) -> Cost {
         let elements = self.rows * self.cols;
         let (flops, matrices, vectors) = match self.op {
-            RowOp::LayerNorm => (9, 2, 2),
-            RowOp::AddLayerNorm => (10, 3, 2),
-            RowOp::Softmax => (25, 2, 0),
+            RowOp::LayerNorm => (10, 2, 2),
+            RowOp::AddLayerNorm => (11, 3, 2),
+            RowOp::Softmax => (26, 2, 0),
             RowOp::BiasRelu => (2, 2, 1),
-            RowOp::BiasGelu => (45, 2, 1),
+            RowOp::BiasGelu => (28, 2, 1),
         };
         let bytes =
             self.dtype.activation_bytes() * matrices * elements + self.dtype.weight_bytes() * vectors * self.cols;

@@ -169,6 +169,7 @@ fn raised(found: Rates, total: Cost, medians: &[f64], pinned: bool) -> Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contest::prepare;
 
     /// Copies its input; rivals are the same copy, and a wrong one.
     struct Copying(Vec<f32>);
@@ -201,6 +202,32 @@ mod tests {
         assert_eq!(contenders.iter().map(|c| c.name).collect::<Vec<_>>(), ["ours", "same"]);
         let difference = Difference { index: 0, found: -1.0, expected: 1.0 };
         assert_eq!(wrong, [Wrong { name: "wrong", difference }]);
+    }
+
+    #[test]
+    fn all_contenders_agree() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        for id in [
+            "gemm/f32/nn/9x17x33/t1",
+            "gemm/f32/nt/9x17x33/t2",
+            "gemm/f32/nn-packed/1x70x33/t1",
+            "gemm/f32/nt-packed/1x70x33/t2",
+            "gemm-odd/f32/nt-packed/65x70x129/t2",
+            "attention/f32/2x3x5x9x8/none/t1",
+            "attention/f32/2x3x5x9x8/causal/t2",
+            "attention/f32/5x3x5x9x8/keypad/t2",
+            "layernorm/f32/3x70/t1",
+            "add-layernorm/f32/3x70/t2",
+            "softmax/f32/3x70/t1",
+            "bias-relu/f32/3x70/t1",
+            "bias-gelu/f32/3x70/t2",
+        ] {
+            let case: Case = id.parse().unwrap();
+            let contest = prepare(&case).unwrap();
+            let (contenders, wrong) = pool.install(|| admit(&*contest)).unwrap();
+            assert_eq!(wrong, [], "{id}");
+            assert!(contenders.len() >= 2, "{id} has no rival");
+        }
     }
 
     #[test]

@@ -152,7 +152,7 @@ mod tests {
         // Four projections and two halves of the feed-forward network: 12 d^2 weights in each of six layers.
         let weights = 6 * 12 * 512 * 512;
         let attention = 6 * 4 * 512 * 32 * 32;
-        let norms = 6 * 2 * 9 * 512 * 32;
+        let norms = 6 * 2 * 10 * 512 * 32;
         assert_eq!(flops(Task::Encoder, 3, 32), 3 * (2 * weights * 32 + attention + norms));
     }
 

@@ -26,6 +26,16 @@ impl Threads<'_> {
         }
     }
 
+    /// Whether the caller runs in the pool already. If not, entering it takes some tens of microseconds, which small
+    /// work does not repay.
+    pub fn is_entered(&self) -> bool {
+        match self {
+            Threads::Serial => true,
+            Threads::Global => rayon::current_thread_index().is_some(),
+            Threads::Pool(pool) => pool.current_thread_index().is_some(),
+        }
+    }
+
     /// How many workers [`for_each_worker`](Threads::for_each_worker) uses for `jobs` jobs; at least 1.
     pub fn workers(&self, jobs: usize) -> usize {
         if jobs <= 1 { 1 } else { self.count().clamp(1, jobs) }
@@ -63,11 +73,9 @@ impl Threads<'_> {
     /// finds the pool's threads awake.
     pub fn enter<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         match self {
-            Threads::Serial => f(),
-            Threads::Global if rayon::current_thread_index().is_some() => f(),
-            Threads::Global => rayon::scope(|_| f()),
-            Threads::Pool(pool) if pool.current_thread_index().is_some() => f(),
+            _ if self.is_entered() => f(),
             Threads::Pool(pool) => pool.install(f),
+            _ => rayon::scope(|_| f()),
         }
     }
 }
@@ -120,6 +128,8 @@ mod tests {
     fn work_stays_in_the_pool() {
         let three = pool(3);
         assert_eq!(Threads::Pool(&three).count(), 3);
+        assert!(Threads::Serial.is_entered() && !Threads::Pool(&three).is_entered());
+        assert!(three.install(|| Threads::Pool(&three).is_entered() && Threads::Global.is_entered()));
         assert_eq!(three.install(|| Threads::Global.count()), 3);
         Threads::Pool(&three).for_each(9, |_| assert!(three.current_thread_index().is_some()));
         three.install(|| Threads::Global.for_each(9, |_| assert!(three.current_thread_index().is_some())));

@@ -59,7 +59,7 @@ impl Kernel for Product<'_> {
         let sizes = Sizes { m: self.a.rows(), n: self.b.n(), k: self.a.cols() };
         let threads = self.options.threads;
         let source = source::<I>(sizes, &self.b);
-        let plan = Plan::new::<I>(sizes, source, Caches::detected(), threads.count());
+        let plan = Plan::new::<I>(sizes, source, Caches::detected(), threads);
         let scratch_len = (plan.pack_len() + plan.accumulators_len()).next_multiple_of(PANEL);
         let scratch = self.workspace.f32s(scratch_len * threads.workers(plan.jobs()))?;
         let scratch = SendPtr::new(scratch.as_mut_ptr());

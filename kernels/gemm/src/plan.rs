@@ -1,7 +1,7 @@
 //! How a product is cut into blocks and jobs: pure functions of sizes, caches and threads.
 
 use crate::tile::{PANEL, max_rows};
-use gristmill_core::cache::Caches;
+use gristmill_core::{Threads, cache::Caches};
 use gristmill_simd::Isa;
 use std::{marker::PhantomData, ops::Range};
 
@@ -25,14 +25,20 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// Multiply-adds of the whole product.
+    /// Multiply-adds of the whole product, and what reading B costs, counted as rows.
     fn work(self) -> usize {
-        self.m.saturating_mul(self.n).saturating_mul(self.k)
+        self.m.saturating_add(READ_ROWS).saturating_mul(self.n).saturating_mul(self.k)
     }
 }
 
 /// Multiply-adds below which another thread does not pay: some ten microseconds of one core.
 const MIN_JOB: usize = 1 << 20;
+
+/// The same for a product that finds itself outside the pool and would have to enter it first.
+const MIN_ENTRY: usize = 1 << 23;
+
+/// What reading B from memory costs, in rows computed with it.
+const READ_ROWS: usize = 8;
 
 /// Jobs per thread at most, so that a late thread does not hold up the others.
 const JOBS_PER_THREAD: usize = 4;
@@ -67,8 +73,10 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Chooses the cuts for a level, the caches and a number of threads.
-    pub(crate) fn new<I: Isa>(sizes: Sizes, source: Source, caches: Caches, threads: usize) -> Plan {
+    /// Chooses the cuts for a level, the caches and the threads.
+    pub(crate) fn new<I: Isa>(sizes: Sizes, source: Source, caches: Caches, threads: Threads<'_>) -> Plan {
+        let near = threads.is_entered() || sizes.work() >= MIN_ENTRY;
+        let threads = if near { threads.count() } else { 1 };
         let (row_jobs, col_jobs) = job_grid::<I>(sizes, source, threads);
         let rows = sizes.m.div_ceil(row_jobs);
         let few = rows <= 2 * max_rows::<I>(1);
@@ -86,7 +94,7 @@ impl Plan {
         };
         let fits = (room / (group * PANEL * size_of::<f32>())).max(PANEL) / PANEL * PANEL;
         let depth = sizes.k.clamp(1, fits);
-        Plan { sizes, source, group, depth: depth.max(1), row_jobs, col_jobs }
+        Plan { sizes, source, group, depth, row_jobs, col_jobs }
     }
 
     /// Number of jobs.

@@ -39,6 +39,29 @@ fn every_column_edge() {
     }
 }
 
+/// Products that are worth several jobs: cut by rows, by columns and both, with parts of unequal size.
+#[test]
+fn products_that_threads_share() {
+    for (m, n, k) in [
+        (1, 1000, 1100),
+        (2, 4099, 150),
+        (13, 517, 650),
+        (100, 33, 1500),
+        (333, 16, 900),
+        (1031, 5, 700),
+        (200, 300, 131),
+    ] {
+        assert!((m + 8) * n * k >= 2 << 20, "too small to be shared");
+        for transposed_b in [false, true] {
+            let mut product = product([m, n, k], transposed_b);
+            product.check();
+            product.beta = -1.5;
+            product.bias = Some(vec![0.75; n]);
+            product.check();
+        }
+    }
+}
+
 /// Depths beyond one block, with accumulators that are put down and taken up again, and with an epilogue.
 #[test]
 fn deep_products() {

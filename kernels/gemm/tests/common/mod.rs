@@ -62,7 +62,8 @@ impl Product {
         sweep::levels_and_threads(|level, threads| {
             let want = expected.entry(level.fused()).or_insert_with(|| self.naive(level));
             for (rhs, name) in [(Rhs::Plain(self.b.mat()), "plain"), (Rhs::Packed(&packed), "packed")] {
-                let got = self.tuned(rhs, level, threads);
+                // Inside the pool, where even small products are shared.
+                let got = threads.enter(|| self.tuned(rhs, level, threads));
                 let context = format!("{level}, {} threads, {name}", threads.count());
                 gristmill_testkit::assert_mat_bits_eq(got.mat(), want.mat(), &context);
                 got.assert_gaps(&context);

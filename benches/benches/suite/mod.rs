@@ -40,9 +40,11 @@ fn bench(criterion: &mut Criterion, case: &Case, pool: &ThreadPool) {
     let Cost { flops, bytes } = case.work.operations().into_iter().sum();
     let mut group = criterion.benchmark_group(kernel);
     group.throughput(Throughput::ElementsAndBytes { elements: flops, bytes });
-    // Calls that take a large part of a second are not repeated more often from sample to sample.
-    if flops > 1 << 31 {
-        group.sampling_mode(SamplingMode::Flat).sample_size(10);
+    // Long calls are few, not more from sample to sample, and get the time that they need on a slow machine.
+    if flops >= 1 << 30 || bytes >= 1 << 26 {
+        let seconds = (flops as f64 / 5e9).max(bytes as f64 / 1.2e9).max(1.0);
+        let time = Duration::from_secs_f64(seconds);
+        group.sampling_mode(SamplingMode::Flat).sample_size(10).measurement_time(time);
     }
 
     // Made when criterion, having looked at its filter, runs the bench for the first time; then kept.

@@ -1,5 +1,5 @@
 //! One attention call with everything that it needs, and its comparison with `naive`.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "no test file uses all of it")]
 
 use gristmill_attention::{AttentionOptions, attention, naive};
 use gristmill_core::{Error, Threads, Workspace};

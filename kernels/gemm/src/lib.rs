@@ -28,7 +28,7 @@ mod plan;
 mod registers;
 pub mod tile;
 
-pub use packed::PackedRhs;
+pub use packed::{PackedRhs, PackedRhsBuilder};
 
 use gristmill_core::{Activation, Error, MatMut, MatRef, Threads, Workspace};
 use gristmill_simd::{Level, Simd};

@@ -26,13 +26,7 @@ impl PackedRhs {
     pub fn from_in_out(b: MatRef<'_, f32>) -> Result<Self, Error> {
         let simd = Simd::choose(None)?;
         let (k, n) = (b.rows(), b.cols());
-        let len = n
-            .checked_next_multiple_of(PANEL)
-            .and_then(|columns| columns.checked_mul(k))
-            .filter(|&len| len <= isize::MAX as usize / size_of::<f32>() - PANEL)
-            .ok_or(Error::SizeOverflow { what: "elements of a packed matrix" })?;
-        let mut panels = AVec::new(64);
-        panels.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes: len * size_of::<f32>() })?;
+        let (mut panels, len) = room(k, n)?;
         panels.resize(len, 0.0);
         simd.run(Pack { b, panels: &mut panels });
         Ok(Self { panels, k, n })
@@ -96,6 +90,104 @@ impl std::fmt::Debug for PackedRhs {
     }
 }
 
+/// An empty vector with room for the panels of a `k x n` matrix, and their length.
+fn room(k: usize, n: usize) -> Result<(AVec<f32, ConstAlign<64>>, usize), Error> {
+    let len = n
+        .checked_next_multiple_of(PANEL)
+        .and_then(|columns| columns.checked_mul(k))
+        .filter(|&len| len <= isize::MAX as usize / size_of::<f32>() - PANEL)
+        .ok_or(Error::SizeOverflow { what: "elements of a packed matrix" })?;
+    let mut panels = AVec::new(64);
+    panels.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes: len * size_of::<f32>() })?;
+    Ok((panels, len))
+}
+
+/// A [`PackedRhs`] in the making, from the weight of a linear layer `[out, in]` whose rows come some at a time: the
+/// weight itself is never in memory as a whole.
+///
+/// ```
+/// use gristmill_core::MatRef;
+/// use gristmill_gemm::PackedRhsBuilder;
+///
+/// let mut builder = PackedRhsBuilder::new(2, 3)?; // 2 inputs, 3 outputs
+/// builder.push(MatRef::new(&[1.0, 2.0], 1, 2)?)?;
+/// builder.push(MatRef::new(&[3.0, 4.0, 5.0, 6.0], 2, 2)?)?;
+/// let weight = builder.finish()?;
+/// assert_eq!((weight.k(), weight.n()), (2, 3));
+/// # Ok::<(), gristmill_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct PackedRhsBuilder {
+    packed: PackedRhs,
+    simd: Simd,
+    /// Outputs that have come.
+    done: usize,
+}
+
+impl PackedRhsBuilder {
+    /// Room for a weight `[outputs, inputs]`.
+    ///
+    /// # Errors
+    /// As [`PackedRhs::from_in_out`].
+    pub fn new(inputs: usize, outputs: usize) -> Result<Self, Error> {
+        let simd = Simd::choose(None)?;
+        let (panels, _) = room(inputs, outputs)?;
+        Ok(Self { packed: PackedRhs { panels, k: inputs, n: outputs }, simd, done: 0 })
+    }
+
+    /// Outputs that are still to come.
+    pub fn left(&self) -> usize {
+        self.packed.n - self.done
+    }
+
+    /// Packs the next rows of the weight, `[count, inputs]`. Multiples of 16 rows are fastest.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for rows of another length, [`Error::RangeOutOfBounds`] for more rows than are left.
+    /// Nothing is packed then.
+    pub fn push(&mut self, rows: MatRef<'_, f32>) -> Result<(), Error> {
+        let PackedRhs { panels, k, n } = &mut self.packed;
+        if rows.cols() != *k {
+            return Err(Error::ShapeMismatch { what: "inputs of a weight", expected: *k, found: rows.cols() });
+        }
+        let end = self.done.saturating_add(rows.rows());
+        if end > *n {
+            return Err(Error::RangeOutOfBounds { start: self.done, end, len: *n });
+        }
+        // Panels are made as they are reached: a whole one is still in cache when it is filled.
+        panels.resize(end.next_multiple_of(PANEL) * *k, 0.0);
+        let mut row = 0;
+        while row < rows.rows() {
+            let (start, column) = (self.done / PANEL * PANEL * *k, self.done % PANEL);
+            let count = (PANEL - column).min(rows.rows() - row);
+            let panel = &mut panels[start..][..PANEL * *k];
+            let part = rows.submatrix(row..row + count, 0..*k)?;
+            if column == 0 {
+                self.simd.run(Pack { b: part.transposed(), panels: panel });
+            } else {
+                for (p, out) in panel.chunks_exact_mut(PANEL).enumerate() {
+                    (0..count).for_each(|j| out[column + j] = part.at(j, p));
+                }
+            }
+            self.done += count;
+            row += count;
+        }
+        Ok(())
+    }
+
+    /// The packed weight.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] when outputs are missing.
+    pub fn finish(self) -> Result<PackedRhs, Error> {
+        if self.left() > 0 {
+            let (expected, found) = (self.packed.n, self.done);
+            return Err(Error::ShapeMismatch { what: "outputs of a packed weight", expected, found });
+        }
+        Ok(self.packed)
+    }
+}
+
 struct Pack<'p> {
     b: MatRef<'p, f32>,
     panels: &'p mut [f32],
@@ -106,5 +198,42 @@ impl Kernel for Pack<'_> {
 
     fn run<I: Isa>(self, isa: I) {
         pack_panels(isa, self.b, self.panels);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_may_come_in_any_portions() -> Result<(), Error> {
+        for (n, k) in [(0, 3), (1, 1), (15, 4), (16, 9), (53, 33), (64, 0)] {
+            let weight: Vec<f32> = (0..n * k).map(|i| i as f32 + 0.5).collect();
+            let whole = PackedRhs::from_out_in(MatRef::new(&weight, n, k)?)?;
+            for portion in [1, 3, 16, 17, 48, 64] {
+                let mut builder = PackedRhsBuilder::new(k, n)?;
+                for first in (0..n).step_by(portion) {
+                    let end = n.min(first + portion);
+                    builder.push(MatRef::new(&weight[first * k..end * k], end - first, k)?)?;
+                    assert_eq!(builder.left(), n - end);
+                }
+                assert_eq!(builder.finish()?.panels[..], whole.panels[..], "{n} x {k} by {portion}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_rows_are_refused() -> Result<(), Error> {
+        let mut builder = PackedRhsBuilder::new(2, 3)?;
+        let mismatch = Error::ShapeMismatch { what: "inputs of a weight", expected: 2, found: 3 };
+        assert_eq!(builder.push(MatRef::new(&[0.0; 3], 1, 3)?), Err(mismatch));
+        builder.push(MatRef::new(&[1.0; 4], 2, 2)?)?;
+        let outside = Error::RangeOutOfBounds { start: 2, end: 4, len: 3 };
+        assert_eq!(builder.push(MatRef::new(&[0.0; 4], 2, 2)?), Err(outside));
+        let missing = Error::ShapeMismatch { what: "outputs of a packed weight", expected: 3, found: 2 };
+        assert_eq!(builder.finish().map(|_| ()), Err(missing));
+        assert!(matches!(PackedRhsBuilder::new(usize::MAX, 2).map(|_| ()), Err(Error::SizeOverflow { .. })));
+        Ok(())
     }
 }

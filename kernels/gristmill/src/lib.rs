@@ -40,7 +40,7 @@ pub use gristmill_attention::{AttentionOptions, attention};
 pub use gristmill_core::{
     Activation, Causal, Error, HeadsMut, HeadsRef, Mask, MatMut, MatRef, ScoresRef, Threads, Workspace, cache,
 };
-pub use gristmill_gemm::{GemmOptions, PackedRhs, Rhs, gemm};
+pub use gristmill_gemm::{GemmOptions, PackedRhs, PackedRhsBuilder, Rhs, gemm};
 pub use gristmill_layernorm::{
     LayerNormOptions, add_layer_norm, add_layer_norm_in_place, layer_norm, layer_norm_in_place,
 };

@@ -1,7 +1,7 @@
 //! Checkpoints: `config.json` beside `model.safetensors`.
 
-use crate::source::{TensorSource, make_room};
-use crate::{Config, Error};
+use crate::{Config, Error, TensorSource};
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
@@ -28,7 +28,18 @@ pub struct Checkpoint<R> {
     reader: R,
     /// By name, without the prefix.
     tensors: BTreeMap<String, Tensor>,
+    open: Open,
     chunk: Vec<u8>,
+}
+
+/// The tensor that is being read.
+#[derive(Debug)]
+struct Open {
+    name: String,
+    dtype: Dtype,
+    elements: usize,
+    /// Elements that have been read.
+    done: usize,
 }
 
 #[derive(Debug)]
@@ -97,7 +108,8 @@ impl<R: Read + Seek> Checkpoint<R> {
                 return Err(Error::TensorTwice { name: name.to_owned() });
             }
         }
-        Ok(Self { config, reader, tensors, chunk: Vec::new() })
+        let open = Open { name: String::new(), dtype: Dtype::F32, elements: 0, done: 0 };
+        Ok(Self { config, reader, tensors, open, chunk: vec![0; CHUNK] })
     }
 
     /// The configuration.
@@ -111,34 +123,46 @@ impl<R: Read + Seek> TensorSource for Checkpoint<R> {
         self.tensors.contains_key(name)
     }
 
-    fn read(&mut self, name: &str, shape: &[usize], values: &mut Vec<f32>) -> Result<(), Error> {
+    fn open(&mut self, name: &str, shape: &[usize]) -> Result<(), Error> {
         let named = || name.to_owned();
         let tensor = self.tensors.get_mut(name).ok_or_else(|| Error::TensorMissing { name: named() })?;
         if tensor.shape != shape {
             return Err(Error::TensorShape { name: named(), expected: shape.into(), found: tensor.shape.clone() });
         }
-        let (bytes_each, widen): (usize, Widen) = match tensor.dtype {
-            Dtype::F32 => (4, |bytes, values| widen(bytes, values, f32::from_le_bytes)),
-            Dtype::F16 => (2, |bytes, values| widen(bytes, values, |b| f16::from_le_bytes(b).to_f32())),
-            Dtype::BF16 => (2, |bytes, values| widen(bytes, values, |b| bf16::from_le_bytes(b).to_f32())),
-            other => return Err(Error::TensorType { name: named(), found: format!("{other:?}") }),
-        };
+        if !matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            return Err(Error::TensorType { name: named(), found: format!("{:?}", tensor.dtype) });
+        }
         tensor.read = true;
-        let elements = make_room(shape, values)?;
-        let read_error = || io_error(|| format!("tensor {name:?}"));
-        self.reader.seek(SeekFrom::Start(tensor.start)).map_err(read_error())?;
-        self.chunk.resize(CHUNK, 0);
         // The header has been checked against the file's size, so this does not overflow.
-        let mut left = elements * bytes_each;
-        while left > 0 {
-            let chunk = &mut self.chunk[..left.min(CHUNK)];
-            self.reader.read_exact(chunk).map_err(read_error())?;
-            let done = values.len();
-            widen(chunk, values);
-            if let Some(index) = values[done..].iter().position(|value| value.is_nan()) {
-                return Err(Error::TensorNan { name: named(), index: done + index });
+        self.open = Open { name: named(), dtype: tensor.dtype, elements: shape.iter().product(), done: 0 };
+        self.reader.seek(SeekFrom::Start(tensor.start)).map_err(io_error(|| format!("tensor {name:?}")))?;
+        Ok(())
+    }
+
+    fn read(&mut self, values: &mut [f32]) -> Result<(), Error> {
+        let Open { name, dtype, elements, done } = &mut self.open;
+        if values.len() > *elements - *done {
+            return Err(Error::TensorEnd { name: name.clone(), elements: *elements });
+        }
+        let size = if *dtype == Dtype::F32 { 4 } else { 2 };
+        for values in values.chunks_mut(CHUNK / size) {
+            let bytes = &mut self.chunk[..values.len() * size];
+            self.reader.read_exact(bytes).map_err(io_error(|| format!("tensor {name:?}")))?;
+            match dtype {
+                Dtype::F16 => {
+                    widen(bytes, values, f16::from_le_bytes, |narrow, wide| narrow.convert_to_f32_slice(wide))
+                }
+                Dtype::BF16 => {
+                    widen(bytes, values, bf16::from_le_bytes, |narrow, wide| narrow.convert_to_f32_slice(wide))
+                }
+                _ => values.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, &from)| *to = f32::from_le_bytes(from)),
             }
-            left -= chunk.len();
+            // Without an early exit this is a few instructions per register.
+            if values.iter().fold(false, |any, value| any | value.is_nan()) {
+                let index = values.iter().position(|value| value.is_nan()).unwrap_or(0);
+                return Err(Error::TensorNan { name: name.clone(), index: *done + index });
+            }
+            *done += values.len();
         }
         Ok(())
     }
@@ -151,11 +175,18 @@ impl<R: Read + Seek> TensorSource for Checkpoint<R> {
     }
 }
 
-/// Appends the elements of some bytes to the values.
-type Widen = fn(&[u8], &mut Vec<f32>);
-
-fn widen<const N: usize>(bytes: &[u8], values: &mut Vec<f32>, element: impl Fn([u8; N]) -> f32) {
-    values.extend(bytes.as_chunks().0.iter().map(|&bytes| element(bytes)));
+/// Fills `values` from narrow elements: decoded by `element`, widened some at a time by `convert`.
+fn widen<T: Copy + Default>(
+    bytes: &[u8],
+    values: &mut [f32],
+    element: impl Fn([u8; 2]) -> T,
+    convert: impl Fn(&[T], &mut [f32]),
+) {
+    for (values, bytes) in values.chunks_mut(256).zip(bytes.chunks(512)) {
+        let mut narrow = [T::default(); 256];
+        narrow.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, &from)| *to = element(from));
+        convert(&narrow[..values.len()], values);
+    }
 }
 
 fn io_error(what: impl FnOnce() -> String) -> impl FnOnce(std::io::Error) -> Error {

@@ -126,6 +126,13 @@ pub enum Error {
         /// Row-major index of the first NaN.
         index: usize,
     },
+    /// More elements were asked of a tensor than it has.
+    TensorEnd {
+        /// Its name.
+        name: String,
+        /// The elements that it has.
+        elements: usize,
+    },
     /// Two tensors that are tied differ.
     TensorTied {
         /// The tensor that should equal the other.
@@ -226,6 +233,7 @@ impl fmt::Display for Error {
             }
             TensorType { name, found } => write!(f, "tensor {name:?} is {found}; expected F32, F16 or BF16"),
             TensorNan { name, index } => write!(f, "tensor {name:?} holds a NaN at {index}"),
+            TensorEnd { name, elements } => write!(f, "tensor {name:?} has only {elements} elements"),
             TensorTied { name, with, index } => {
                 write!(f, "tensor {name:?} is tied to {with:?} but differs from it at {index}")
             }

@@ -21,14 +21,6 @@ impl Default for Matrix {
 }
 
 impl Matrix {
-    /// A matrix with the values of a slice.
-    pub(crate) fn from_slice(values: &[f32], rows: usize, cols: usize) -> Result<Self, Error> {
-        let mut matrix = Self::default();
-        matrix.reshape(rows, cols)?;
-        matrix.values_mut().copy_from_slice(values);
-        Ok(matrix)
-    }
-
     /// Takes a shape. The values keep their row-major order; what new ones are is unspecified.
     pub(crate) fn reshape(&mut self, rows: usize, cols: usize) -> Result<(), Error> {
         let elements = rows.checked_mul(cols).ok_or(Error::OutOfMemory { elements: usize::MAX })?;

@@ -4,16 +4,23 @@ use crate::Error;
 
 /// A supplier of tensors by name, in the names and shapes of the checkpoint form (linear weights `[out, in]`).
 ///
-/// [`Checkpoint`](crate::Checkpoint) and [`SeededWeights`](crate::SeededWeights) are two.
+/// A tensor is opened and then read some elements at a time, so that the whole of it need not be in memory.
+/// [`Checkpoint`](crate::Checkpoint) and [`SeededWeights`](crate::SeededWeights) are two sources.
 pub trait TensorSource {
     /// Whether there is a tensor `name`. The model asks this only of tensors that may be absent.
     fn has(&self, name: &str) -> bool;
 
-    /// Replaces `values` by the elements of tensor `name`, row-major.
+    /// Begins with tensor `name`. The model makes room for it only afterwards.
     ///
     /// # Errors
-    /// When the tensor is missing, of another shape, or holds a NaN.
-    fn read(&mut self, name: &str, shape: &[usize], values: &mut Vec<f32>) -> Result<(), Error>;
+    /// When the tensor is missing or of another shape.
+    fn open(&mut self, name: &str, shape: &[usize]) -> Result<(), Error>;
+
+    /// The next elements, row-major, of the tensor opened last. The model asks for all of a tensor, and no more.
+    ///
+    /// # Errors
+    /// When they cannot be read, or one is a NaN.
+    fn read(&mut self, values: &mut [f32]) -> Result<(), Error>;
 
     /// Called after the last tensor has been read.
     ///
@@ -22,13 +29,4 @@ pub trait TensorSource {
     fn finish(&self) -> Result<(), Error> {
         Ok(())
     }
-}
-
-/// Empties `values` and makes room for the elements of `shape`; their number.
-pub(crate) fn make_room(shape: &[usize], values: &mut Vec<f32>) -> Result<usize, Error> {
-    let elements = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
-    let elements = elements.ok_or(Error::OutOfMemory { elements: usize::MAX })?;
-    values.clear();
-    values.try_reserve_exact(elements).map_err(|_| Error::OutOfMemory { elements })?;
-    Ok(elements)
 }

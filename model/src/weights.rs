@@ -3,8 +3,7 @@
 use crate::config::Positions;
 use crate::matrix::Matrix;
 use crate::{Config, Error, TensorSource};
-use gristmill::{MatRef, PackedRhs};
-use std::ops::Range;
+use gristmill::{MatRef, PackedRhs, PackedRhsBuilder};
 use std::sync::Arc;
 
 /// `y = x W^T + b`.
@@ -60,6 +59,17 @@ pub(crate) enum Table {
     Packed(Arc<PackedRhs>),
 }
 
+impl Table {
+    /// The row of an id.
+    fn row(&self, id: usize, row: &mut [f32]) -> Result<(), Error> {
+        match self {
+            Table::Plain(table) => row.copy_from_slice(table.row(id)),
+            Table::Packed(table) => table.row_into(id, row)?,
+        }
+        Ok(())
+    }
+}
+
 /// What turns ids into the first residual stream of the encoder or the decoder.
 pub(crate) struct Embedding {
     pub(crate) table: Arc<Table>,
@@ -81,7 +91,7 @@ pub(crate) struct Weights {
 impl Weights {
     /// Reads and packs everything, one tensor at a time.
     pub(crate) fn read(config: &Config, source: &mut impl TensorSource) -> Result<Self, Error> {
-        let mut reader = Reader { config, source, values: Vec::new() };
+        let mut reader = Reader { config, source, block: Vec::new() };
         let (tables, generator) = reader.vocabulary()?;
         let [source_table, target_table] = tables;
         let weights = Self {
@@ -102,36 +112,70 @@ const SRC_EMBED: &str = "src_embed.weight";
 const TGT_EMBED: &str = "tgt_embed.weight";
 const GENERATOR: &str = "generator.weight";
 
+/// Values of a large tensor that are in memory at a time, unless 16 of its rows are more: a fraction of the L2 cache.
+const BLOCK: usize = 32 << 10;
+
 struct Reader<'a, S> {
     config: &'a Config,
     source: &'a mut S,
-    /// The tensor read last.
-    values: Vec<f32>,
+    /// The rows read last.
+    block: Vec<f32>,
 }
 
 impl<S: TensorSource> Reader<'_, S> {
-    fn read(&mut self, name: &str, shape: &[usize]) -> Result<(), Error> {
-        self.source.read(name, shape, &mut self.values)
-    }
-
     fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, Error> {
-        self.read(name, &[length])?;
-        Ok(self.values.clone())
+        self.source.open(name, &[length])?;
+        let mut values = Vec::new();
+        values.try_reserve_exact(length).map_err(|_| Error::OutOfMemory { elements: length })?;
+        values.resize(length, 0.0);
+        self.source.read(&mut values)?;
+        Ok(values)
     }
 
     fn bias(&mut self, name: &str, length: usize) -> Result<Option<Vec<f32>>, Error> {
         if self.config.bias { self.vector(name, length).map(Some) } else { Ok(None) }
     }
 
-    /// Packs rows of the tensor read last, which has `inputs` columns.
-    fn pack(&self, rows: Range<usize>, inputs: usize) -> Result<Arc<PackedRhs>, Error> {
-        let values = &self.values[rows.start * inputs..rows.end * inputs];
-        Ok(Arc::new(PackedRhs::from_out_in(MatRef::new(values, rows.len(), inputs)?)?))
+    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix, Error> {
+        self.source.open(name, &[rows, cols])?;
+        let mut matrix = Matrix::default();
+        matrix.reshape(rows, cols)?;
+        self.source.read(matrix.values_mut())?;
+        Ok(matrix)
+    }
+
+    /// Reads the next rows of the open tensor, at most `limit`.
+    fn rows(&mut self, limit: usize, cols: usize) -> Result<MatRef<'_, f32>, Error> {
+        let rows = (BLOCK / cols).next_multiple_of(16).clamp(16, limit.max(16)).min(limit);
+        let elements = rows.saturating_mul(cols);
+        let more = elements.saturating_sub(self.block.len());
+        self.block.try_reserve(more).map_err(|_| Error::OutOfMemory { elements })?;
+        self.block.resize(elements, 0.0);
+        self.source.read(&mut self.block)?;
+        Ok(MatRef::new(&self.block, rows, cols)?)
+    }
+
+    /// Packs a weight, cut into as many as there are outputs.
+    fn packed<const N: usize>(
+        &mut self,
+        name: &str,
+        inputs: usize,
+        outputs: [usize; N],
+    ) -> Result<[Arc<PackedRhs>; N], Error> {
+        self.source.open(name, &[outputs.iter().sum(), inputs])?;
+        let mut packed = Vec::with_capacity(N);
+        for outputs in outputs {
+            let mut builder = PackedRhsBuilder::new(inputs, outputs)?;
+            while builder.left() > 0 {
+                builder.push(self.rows(builder.left(), inputs)?)?;
+            }
+            packed.push(Arc::new(builder.finish()?));
+        }
+        Ok(packed.try_into().expect("a weight for each number of outputs"))
     }
 
     fn linear(&mut self, name: &str, inputs: usize, outputs: usize) -> Result<Linear, Error> {
-        self.read(&format!("{name}.weight"), &[outputs, inputs])?;
-        let weight = self.pack(0..outputs, inputs)?;
+        let [weight] = self.packed(&format!("{name}.weight"), inputs, [outputs])?;
         Ok(Linear { weight, bias: self.bias(&format!("{name}.bias"), outputs)? })
     }
 
@@ -145,31 +189,28 @@ impl<S: TensorSource> Reader<'_, S> {
         if self.config.final_norm { self.norm(name).map(Some) } else { Ok(None) }
     }
 
-    /// Reads the stacked query, key and value projections, for [`block`](Reader::block); gives their biases.
-    fn in_proj(&mut self, name: &str) -> Result<Option<Vec<f32>>, Error> {
+    /// The stacked query, key and value projections, cut into linear layers of so many outputs.
+    fn in_proj<const N: usize>(&mut self, name: &str, outputs: [usize; N]) -> Result<[Linear; N], Error> {
         let d = self.config.d_model;
         let bias = self.bias(&format!("{name}.in_proj_bias"), 3 * d)?;
-        self.read(&format!("{name}.in_proj_weight"), &[3 * d, d])?;
-        Ok(bias)
-    }
-
-    /// The linear layer of some outputs of the stacked projections.
-    fn block(&self, bias: Option<&[f32]>, outputs: Range<usize>) -> Result<Linear, Error> {
-        let bias = bias.map(|bias| bias[outputs.clone()].to_vec());
-        Ok(Linear { weight: self.pack(outputs, self.config.d_model)?, bias })
+        let weights = self.packed(&format!("{name}.in_proj_weight"), d, outputs)?;
+        let mut next = 0;
+        Ok(weights.map(|weight| {
+            let outputs = next..next + weight.n();
+            next = outputs.end;
+            Linear { bias: bias.as_ref().map(|bias| bias[outputs].to_vec()), weight }
+        }))
     }
 
     fn self_attention(&mut self, name: &str) -> Result<SelfAttention, Error> {
         let d = self.config.d_model;
-        let bias = self.in_proj(name)?;
-        let qkv = self.block(bias.as_deref(), 0..3 * d)?;
+        let [qkv] = self.in_proj(name, [3 * d])?;
         Ok(SelfAttention { qkv, out: self.linear(&format!("{name}.out_proj"), d, d)? })
     }
 
     fn cross_attention(&mut self, name: &str) -> Result<CrossAttention, Error> {
         let d = self.config.d_model;
-        let bias = self.in_proj(name)?;
-        let (q, kv) = (self.block(bias.as_deref(), 0..d)?, self.block(bias.as_deref(), d..3 * d)?);
+        let [q, kv] = self.in_proj(name, [d, 2 * d])?;
         Ok(CrossAttention { q, kv, out: self.linear(&format!("{name}.out_proj"), d, d)? })
     }
 
@@ -211,57 +252,57 @@ impl<S: TensorSource> Reader<'_, S> {
 
     fn positions(&mut self, name: &str) -> Result<Option<Matrix>, Error> {
         let Positions::Learned { max_length } = self.config.positions else { return Ok(None) };
-        self.read(name, &[max_length, self.config.d_model])?;
-        Matrix::from_slice(&self.values, max_length, self.config.d_model).map(Some)
+        self.matrix(name, max_length, self.config.d_model).map(Some)
     }
 
     /// The source table, the target table and the generator, whichever of them are one.
     fn vocabulary(&mut self) -> Result<([Arc<Table>; 2], Linear), Error> {
-        let (d, vocab) = (self.config.d_model, self.config.tgt_vocab);
+        let &Config { d_model: d, tgt_vocab, src_vocab, tied_embeddings, tied_output, .. } = self.config;
         // Either name will do for a shared table; only a source that can tell has both, and then they must agree.
-        let shared = self.config.tied_embeddings;
-        let only_source = shared && self.source.has(SRC_EMBED) && !self.source.has(TGT_EMBED);
-        self.read(if only_source { SRC_EMBED } else { TGT_EMBED }, &[vocab, d])?;
-        if shared && !only_source {
-            self.check_tied(SRC_EMBED, vocab)?;
-        }
-        let target = if self.config.tied_output {
-            self.check_tied(GENERATOR, vocab)?;
-            Table::Packed(self.pack(0..vocab, d)?)
+        let only_source = tied_embeddings && self.source.has(SRC_EMBED) && !self.source.has(TGT_EMBED);
+        let name = if only_source { SRC_EMBED } else { TGT_EMBED };
+        let target = if tied_output {
+            let [packed] = self.packed(name, d, [tgt_vocab])?;
+            let table = Table::Packed(packed);
+            self.check_tied(GENERATOR, &table)?;
+            table
         } else {
-            Table::Plain(Matrix::from_slice(&self.values, vocab, d)?)
+            Table::Plain(self.matrix(name, tgt_vocab, d)?)
         };
         let target = Arc::new(target);
-        let source = if shared {
+        let source = if tied_embeddings {
+            if !only_source {
+                self.check_tied(SRC_EMBED, &target)?;
+            }
             Arc::clone(&target)
         } else {
-            let rows = self.config.src_vocab;
-            self.read(SRC_EMBED, &[rows, d])?;
-            Arc::new(Table::Plain(Matrix::from_slice(&self.values, rows, d)?))
+            Arc::new(Table::Plain(self.matrix(SRC_EMBED, src_vocab, d)?))
         };
         let weight = match &*target {
             Table::Packed(table) => Arc::clone(table),
-            Table::Plain(_) => {
-                self.read(GENERATOR, &[vocab, d])?;
-                self.pack(0..vocab, d)?
-            }
+            Table::Plain(_) => self.packed(GENERATOR, d, [tgt_vocab])?[0].clone(),
         };
         let bias = "generator.bias";
-        let bias = if self.source.has(bias) { Some(self.vector(bias, vocab)?) } else { None };
+        let bias = if self.source.has(bias) { Some(self.vector(bias, tgt_vocab)?) } else { None };
         Ok(([source, target], Linear { weight, bias }))
     }
 
-    /// Checks that tensor `name`, if it is there, equals the target table, which was read last.
-    fn check_tied(&mut self, name: &'static str, vocab: usize) -> Result<(), Error> {
+    /// Checks that tensor `name`, if it is there, equals the target table.
+    fn check_tied(&mut self, name: &'static str, table: &Table) -> Result<(), Error> {
+        let Config { d_model, tgt_vocab, .. } = *self.config;
         if !self.source.has(name) {
             return Ok(());
         }
-        let mut other = Vec::new();
-        self.source.read(name, &[vocab, self.config.d_model], &mut other)?;
-        let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
-        match self.values.iter().zip(&other).position(differs) {
-            Some(index) => Err(Error::TensorTied { name, with: TGT_EMBED, index }),
-            None => Ok(()),
+        self.source.open(name, &[tgt_vocab, d_model])?;
+        let (mut found, mut expected) = (vec![0.0; d_model], vec![0.0; d_model]);
+        for id in 0..tgt_vocab {
+            self.source.read(&mut found)?;
+            table.row(id, &mut expected)?;
+            let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
+            if let Some(column) = found.iter().zip(&expected).position(differs) {
+                return Err(Error::TensorTied { name, with: TGT_EMBED, index: id * d_model + column });
+            }
         }
+        Ok(())
     }
 }

@@ -67,9 +67,11 @@ pub(crate) struct Tensors(pub(crate) BTreeMap<String, (Dtype, Vec<usize>, Vec<u8
 impl Tensors {
     /// Everything that the model of a configuration reads, with seeded values.
     pub(crate) fn of(config: &Config) -> Self {
-        let mut recorder = Recorder { source: SeededWeights::new(7), tensors: Self::default() };
+        let mut recorder = Recorder { source: SeededWeights::new(7), read: Vec::new() };
         Transformer::new(config.clone(), &mut recorder).unwrap();
-        recorder.tensors
+        let mut tensors = Self::default();
+        recorder.read.iter().for_each(|(name, shape, values)| tensors.put(name, shape, values));
+        tensors
     }
 
     pub(crate) fn put(&mut self, name: &str, shape: &[usize], values: &[f32]) {
@@ -93,7 +95,7 @@ impl Tensors {
 
 struct Recorder {
     source: SeededWeights,
-    tensors: Tensors,
+    read: Vec<(String, Vec<usize>, Vec<f32>)>,
 }
 
 impl TensorSource for Recorder {
@@ -101,9 +103,14 @@ impl TensorSource for Recorder {
         self.source.has(name)
     }
 
-    fn read(&mut self, name: &str, shape: &[usize], values: &mut Vec<f32>) -> Result<(), Error> {
-        self.source.read(name, shape, values)?;
-        self.tensors.put(name, shape, values);
+    fn open(&mut self, name: &str, shape: &[usize]) -> Result<(), Error> {
+        self.read.push((name.to_owned(), shape.to_vec(), Vec::new()));
+        self.source.open(name, shape)
+    }
+
+    fn read(&mut self, values: &mut [f32]) -> Result<(), Error> {
+        self.source.read(values)?;
+        self.read.last_mut().unwrap().2.extend_from_slice(values);
         Ok(())
     }
 }

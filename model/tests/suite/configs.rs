@@ -33,8 +33,11 @@ fn parameters_are_those_that_are_read() {
             false
         }
 
-        fn read(&mut self, _: &str, shape: &[usize], values: &mut Vec<f32>) -> Result<(), Error> {
-            *values = vec![0.0; shape.iter().product()];
+        fn open(&mut self, _: &str, _: &[usize]) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn read(&mut self, values: &mut [f32]) -> Result<(), Error> {
             self.0 += values.len();
             Ok(())
         }

@@ -100,9 +100,15 @@ impl TensorSource for Recorder {
         name == "generator.bias" && self.generator_bias
     }
 
-    fn read(&mut self, name: &str, shape: &[usize], values: &mut Vec<f32>) -> Result<(), Error> {
-        self.seeded.read(name, shape, values)?;
-        self.read.push((name.to_owned(), shape.to_vec(), values.clone()));
+    fn open(&mut self, name: &str, shape: &[usize]) -> Result<(), Error> {
+        self.read.push((name.to_owned(), shape.to_vec(), Vec::new()));
+        self.seeded.open(name, shape)
+    }
+
+    fn read(&mut self, values: &mut [f32]) -> Result<(), Error> {
+        self.seeded.read(values)?;
+        let (_, _, read) = self.read.last_mut().expect("a tensor is opened before it is read");
+        read.extend_from_slice(values);
         Ok(())
     }
 }

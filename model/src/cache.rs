@@ -8,10 +8,15 @@ use crate::weights::DecoderLayer;
 use crate::{Config, Error};
 use gristmill::{HeadsMut, HeadsRef, Mask};
 
-/// What the decoder layers keep of the sources and of the targets so far, all targets of equal length.
+/// What the decoder layers keep of the sources and of the targets so far, all targets of equal length; each source has
+/// as many targets as any other.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
     layers: Vec<LayerCache>,
+    /// Targets of each sentence.
+    width: usize,
+    /// What is put in another order is copied here.
+    spare: Kept,
     /// Of the sentences in progress.
     source_lengths: Vec<usize>,
     /// Positions that have been decoded.
@@ -32,6 +37,11 @@ impl Cache {
         self.source_lengths.len()
     }
 
+    /// Targets in progress, those of one sentence side by side.
+    pub(crate) fn rows(&self) -> usize {
+        self.sentences() * self.width
+    }
+
     /// Positions that have been decoded.
     pub(crate) fn length(&self) -> usize {
         self.length
@@ -48,7 +58,7 @@ impl Cache {
     ) -> Result<(), Error> {
         // Nothing is in progress should the rest fail.
         self.source_lengths.clear();
-        self.length = 0;
+        (self.length, self.width) = (0, 1);
         self.layers.resize_with(layers.len(), LayerCache::default);
         let longest = sources.lengths().max().unwrap_or(0);
         for (layer, kept) in layers.iter().zip(&mut self.layers) {
@@ -71,9 +81,9 @@ impl Cache {
 
     /// Makes room for one more position.
     pub(crate) fn reserve(&mut self) -> Result<(), Error> {
-        let (sentences, length) = (self.sentences(), self.length);
+        let (rows, length) = (self.rows(), self.length);
         let mut targets = self.layers.iter_mut().flat_map(|layer| &mut layer.targets);
-        targets.try_for_each(|kept| kept.reserve(sentences, length))
+        targets.try_for_each(|kept| kept.reserve(rows, length))
     }
 
     /// Counts the position that all layers have seen by now.
@@ -81,13 +91,32 @@ impl Cache {
         self.length += 1;
     }
 
+    /// Forgets what is later than the first positions.
+    pub(crate) fn rewind(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+
     /// Forgets a sentence; the last one takes its place.
     pub(crate) fn swap_remove(&mut self, sentence: usize) {
-        let last = self.sentences() - 1;
+        let (last, width) = (self.sentences() - 1, self.width);
         self.source_lengths.swap_remove(sentence);
         for layer in &mut self.layers {
-            layer.sources.iter_mut().chain(&mut layer.targets).for_each(|kept| kept.copy_sentence(last, sentence));
+            layer.sources.iter_mut().for_each(|kept| kept.copy(last, sentence));
+            for kept in &mut layer.targets {
+                (0..width).for_each(|row| kept.copy(last * width + row, sentence * width + row));
+            }
         }
+    }
+
+    /// From now on there are `width` targets of each sentence, of which target i continues what was `parents[i]`.
+    pub(crate) fn reorder(&mut self, width: usize, parents: &[usize]) -> Result<(), Error> {
+        let spare = &mut self.spare;
+        for kept in self.layers.iter_mut().flat_map(|layer| &mut layer.targets) {
+            spare.take_from(kept, parents)?;
+            std::mem::swap(spare, kept);
+        }
+        self.width = width;
+        Ok(())
     }
 }
 
@@ -99,14 +128,14 @@ impl Attend for Cache {
         projected: &Matrix,
         context: &mut Matrix,
     ) -> Result<(), Error> {
-        let sentences = self.sentences();
+        let rows = self.rows();
         let kept = &mut self.layers[layer].targets;
-        for sentence in 0..sentences {
+        for row in 0..rows {
             for (part, kept) in kept.iter_mut().enumerate() {
-                kept.put(sentence, self.length, part_of(projected.row(sentence), part + 1, 3));
+                kept.put(row, self.length, part_of(projected.row(row), part + 1, 3));
             }
         }
-        let [k, v] = kept.each_ref().map(|kept| kept.view(sentences, self.length + 1));
+        let [k, v] = kept.each_ref().map(|kept| kept.view(rows, self.length + 1));
         attend(run, projected, [k?, v?], Mask::default(), context)
     }
 
@@ -119,7 +148,7 @@ impl Attend for Cache {
     }
 }
 
-/// One query per sentence: the first D columns of `queries`.
+/// Equally many queries for each of the keys' sentences: the first D columns of `queries`.
 fn attend(
     run: &mut Run,
     queries: &Matrix,
@@ -129,9 +158,10 @@ fn attend(
 ) -> Result<(), Error> {
     let (d, width) = (run.config.d_model, run.config.d_head());
     context.reshape(queries.rows(), d)?;
-    let sizes = [queries.rows(), 1, run.config.heads, width];
-    let row = queries.cols() as isize;
-    let q = HeadsRef::strided(queries.values(), 0, sizes, [row, row, width as isize, 1])?;
+    let each = queries.rows() / k.batch().max(1);
+    let sizes = [k.batch(), each, run.config.heads, width];
+    let strides = [each * queries.cols(), queries.cols(), width, 1].map(|stride| stride as isize);
+    let q = HeadsRef::strided(queries.values(), 0, sizes, strides)?;
     run.attention([q, k, v], HeadsMut::bshd(context.values_mut(), sizes)?, mask)
 }
 
@@ -141,10 +171,10 @@ fn part_of(row: &[f32], part: usize, parts: usize) -> &[f32] {
     &row[part * width..][..width]
 }
 
-/// Vectors by sentence, head and position, in this order: attention reads each head's in one sweep.
+/// Vectors by sentence or target, head and position, in this order: attention reads each head's in one sweep.
 #[derive(Debug, Default)]
 struct Kept {
-    /// `[sentences * heads * capacity, D / heads]`.
+    /// `[sentences or targets * heads * capacity, D / heads]`.
     values: Matrix,
     heads: usize,
     /// Positions that there is room for.
@@ -191,7 +221,19 @@ impl Kept {
         Ok(HeadsRef::strided(self.values.values(), 0, [sentences, length, self.heads, width], strides)?)
     }
 
-    fn copy_sentence(&mut self, from: usize, to: usize) {
+    /// Becomes a copy of some of another's.
+    fn take_from(&mut self, other: &Kept, order: &[usize]) -> Result<(), Error> {
+        let block = other.heads * other.capacity;
+        self.values.reshape(order.len() * block, other.values.cols())?;
+        (self.heads, self.capacity) = (other.heads, other.capacity);
+        let block = block * other.values.cols();
+        for (to, &from) in self.values.values_mut().chunks_exact_mut(block.max(1)).zip(order) {
+            to.copy_from_slice(&other.values.values()[from * block..][..block]);
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, from: usize, to: usize) {
         let block = self.heads * self.capacity * self.values.cols();
         self.values.values_mut().copy_within(from * block..(from + 1) * block, to * block);
     }

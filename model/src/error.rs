@@ -168,10 +168,45 @@ pub enum Error {
     },
     /// A batch of another size than the one in progress.
     BatchSize {
-        /// Sentences in progress.
+        /// Targets in progress.
         expected: usize,
         /// Ids given.
         found: usize,
+    },
+    /// A target in progress cannot go on from one of another sentence.
+    Parent {
+        /// The target, counted over the batch.
+        target: usize,
+        /// The target that it was to go on from.
+        parent: usize,
+    },
+    /// A size among the options of generation is 0, or a list empty.
+    OptionZero {
+        /// The option.
+        field: &'static str,
+    },
+    /// A number among the options of generation is not one that makes sense.
+    OptionNumber {
+        /// The option.
+        field: &'static str,
+        /// Its value.
+        value: f32,
+    },
+    /// An option of generation exceeds another that limits it.
+    OptionLimit {
+        /// The option.
+        field: &'static str,
+        /// Its value.
+        value: usize,
+        /// The other.
+        limited_by: &'static str,
+        /// The other's value.
+        limit: usize,
+    },
+    /// Sampling follows one hypothesis of each sentence.
+    SampledBeams {
+        /// The beams asked for.
+        beams: usize,
     },
     /// Generation needs a `bos` token and the configuration names none.
     NoBeginning,
@@ -244,7 +279,16 @@ impl fmt::Display for Error {
             TooLong { length, max_length } => {
                 write!(f, "{length} tokens, but the model has {max_length} positions")
             }
-            BatchSize { expected, found } => write!(f, "{found} ids for {expected} sentences in progress"),
+            BatchSize { expected, found } => write!(f, "{found} ids for {expected} targets in progress"),
+            Parent { target, parent } => {
+                write!(f, "target {target} cannot continue target {parent}, which is not of its sentence")
+            }
+            OptionZero { field } => write!(f, "option {field} is 0"),
+            OptionNumber { field, value } => write!(f, "option {field} is {value}"),
+            OptionLimit { field, value, limited_by, limit } => {
+                write!(f, "option {field} is {value}, but {limited_by} is {limit}")
+            }
+            SampledBeams { beams } => write!(f, "sampling follows one hypothesis, not {beams} beams"),
             NoBeginning => write!(f, "generation needs a beginning token; the configuration has no bos"),
             NoTokens { field } => write!(f, "the configuration has no {field}: text cannot be used, only ids"),
             UnknownText { piece, offset } => {

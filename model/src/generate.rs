@@ -1,58 +1,314 @@
 //! Generation: whole target sentences from sources.
 
-use crate::{Error, Session};
+use crate::beam::Beams;
+use crate::probability::{Sampler, Sampling};
+use crate::weights::Linear;
+use crate::{Config, Error, Session};
+use gristmill::PackedRhsBuilder;
 
-/// When generation stops.
+/// What to generate, how to search, and when to stop.
+///
+/// By default the search is greedy: always the likeliest id, of equals the first.
 #[derive(Clone, Copy, Debug)]
-pub struct GenerateOptions {
+pub struct GenerateOptions<'o> {
     /// Ids after the beginning token; at most 256 by default.
     pub max_new_tokens: usize,
+    /// The end token is not chosen before there are so many ids after the beginning token. If it is the largest
+    /// number as well, sentences have exactly this length.
+    pub min_new_tokens: usize,
+    /// Hypotheses of each sentence that are followed at a time; 1 is greedy search, or sampling.
+    pub beams: usize,
+    /// Hypotheses of each sentence that are returned, at most `beams`.
+    pub n_best: usize,
+    /// Hypotheses compete by `log_probability / length.powf(length_penalty)`, the length being the ids after the
+    /// beginning token: above 0 favours long ones. 1 by default.
+    pub length_penalty: f32,
+    /// Whether a beam search ends with a sentence as soon as `beams` hypotheses have ended. If not, it goes on until
+    /// no hypothesis in progress can become one of the `n_best`.
+    pub early_stopping: bool,
+    /// Draws ids instead of taking the likeliest.
+    pub sampling: Option<Sampling>,
+    /// Only these ids, and the end token, can be generated. The vocabulary's product shrinks accordingly, and
+    /// probabilities are those among these ids. A session that is given the same list again keeps what it prepared.
+    pub shortlist: Option<&'o [u32]>,
 }
 
-impl Default for GenerateOptions {
+impl Default for GenerateOptions<'_> {
     fn default() -> Self {
-        Self { max_new_tokens: 256 }
+        Self {
+            max_new_tokens: 256,
+            min_new_tokens: 0,
+            beams: 1,
+            n_best: 1,
+            length_penalty: 1.0,
+            early_stopping: true,
+            sampling: None,
+            shortlist: None,
+        }
     }
 }
 
-impl Session<'_> {
-    /// Greedy generation: each sentence is `bos` and then, always, the likeliest id (of equals the first), up to and
-    /// including `eos`, or to `max_new_tokens`, or to as many ids as there are learned positions.
-    ///
-    /// A sentence that is finished leaves the batch.
+impl GenerateOptions<'_> {
+    /// Finds the first contradiction.
     ///
     /// # Errors
-    /// [`Error::NoBeginning`] when the configuration has no `bos`, and as [`Session::encode`].
+    /// [`Error::OptionZero`], [`Error::OptionNumber`], [`Error::OptionLimit`], [`Error::SampledBeams`].
+    pub fn validate(&self) -> Result<(), Error> {
+        let sizes =
+            [("beams", self.beams), ("n_best", self.n_best), ("shortlist", self.shortlist.map_or(1, <[_]>::len))];
+        if let Some(&(field, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return Err(Error::OptionZero { field });
+        }
+        let pairs = [
+            ("n_best", self.n_best, "beams", self.beams),
+            ("min_new_tokens", self.min_new_tokens, "max_new_tokens", self.max_new_tokens),
+        ];
+        if let Some(&(field, value, limited_by, limit)) = pairs.iter().find(|pair| pair.1 > pair.3) {
+            return Err(Error::OptionLimit { field, value, limited_by, limit });
+        }
+        let Sampling { temperature, top_p, .. } = self.sampling.unwrap_or_default();
+        let numbers = [
+            ("length_penalty", self.length_penalty, self.length_penalty.is_finite()),
+            (
+                "temperature",
+                temperature,
+                temperature > 0.0 && temperature.recip().is_finite() && temperature.is_finite(),
+            ),
+            ("top_p", top_p, top_p > 0.0 && top_p <= 1.0),
+        ];
+        if let Some(&(field, value, _)) = numbers.iter().find(|(.., good)| !good) {
+            return Err(Error::OptionNumber { field, value });
+        }
+        match self.sampling {
+            Some(_) if self.beams > 1 => Err(Error::SampledBeams { beams: self.beams }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A generated sentence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hypothesis {
+    /// The beginning token and what follows, up to and including the end token where the sentence has ended.
+    pub ids: Vec<u32>,
+    /// The natural logarithm of the probability that the model gives the ids after the first.
+    pub log_probability: f32,
+    /// What hypotheses compete by: see [`GenerateOptions::length_penalty`].
+    pub score: f32,
+}
+
+/// An id as it is generated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// The sentence in the batch.
+    pub sentence: usize,
+    /// The id that it continues with.
+    pub id: u32,
+}
+
+/// The ids that can be generated, and their part of the generator.
+#[derive(Default)]
+pub(crate) struct Shortlist {
+    /// Ascending.
+    ids: Vec<u32>,
+    generator: Option<Linear>,
+    active: bool,
+}
+
+impl Shortlist {
+    /// Prepares for these ids, and the end token.
+    fn set(&mut self, ids: &[u32], config: &Config, generator: &Linear) -> Result<(), Error> {
+        let vocabulary = config.tgt_vocab;
+        if let Some(position) = ids.iter().position(|&id| id as usize >= vocabulary) {
+            return Err(Error::IdOutOfRange { position, id: ids[position], vocabulary });
+        }
+        let mut ids: Vec<u32> = ids.iter().copied().chain(config.eos).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if self.ids != ids {
+            self.generator = Some(generator.select(&ids)?);
+            self.ids = ids;
+        }
+        self.active = true;
+        Ok(())
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.active = false;
+    }
+
+    /// The generator of the ids, `all` where any can be generated.
+    pub(crate) fn generator<'g>(&'g self, all: &'g Linear) -> &'g Linear {
+        self.generator.as_ref().filter(|_| self.active).unwrap_or(all)
+    }
+
+    /// The id of a column of the logits.
+    pub(crate) fn id_of(&self, column: usize) -> u32 {
+        if self.active { self.ids[column] } else { column as u32 }
+    }
+
+    fn column_of(&self, id: u32) -> Option<usize> {
+        if self.active { self.ids.binary_search(&id).ok() } else { Some(id as usize) }
+    }
+}
+
+impl Linear {
+    /// Some of the outputs.
+    fn select(&self, outputs: &[u32]) -> Result<Self, Error> {
+        let inputs = self.weight.k();
+        let mut builder = PackedRhsBuilder::new(inputs, outputs.len())?;
+        let mut rows = vec![0.0; 16 * inputs];
+        for outputs in outputs.chunks(16) {
+            let rows = &mut rows[..outputs.len() * inputs];
+            for (row, &output) in rows.chunks_exact_mut(inputs).zip(outputs) {
+                self.weight.row_into(output as usize, row)?;
+            }
+            builder.push(gristmill::MatRef::new(rows, outputs.len(), inputs)?)?;
+        }
+        let bias = self.bias.as_ref().map(|bias| outputs.iter().map(|&output| bias[output as usize]).collect());
+        Ok(Self { weight: builder.finish()?.into(), bias })
+    }
+}
+
+/// What both searches know.
+pub(crate) struct Plan<'o> {
+    pub(crate) options: &'o GenerateOptions<'o>,
+    pub(crate) bos: u32,
+    pub(crate) eos: Option<u32>,
+    /// Ids after the beginning token.
+    pub(crate) longest: usize,
+    pub(crate) scored: bool,
+}
+
+impl<'a> Session<'a> {
+    /// A target sentence for every source, the best that the search finds: the beginning token and what follows, up
+    /// to and including the end token, or to `max_new_tokens`, or to as many ids as there are learned positions.
+    ///
+    /// A sentence that is finished leaves the batch. The pool is entered once.
+    ///
+    /// # Errors
+    /// [`Error::NoBeginning`] when the configuration has no `bos`, what [`GenerateOptions::validate`] finds, and as
+    /// [`Session::encode`].
     pub fn generate<S: AsRef<[u32]> + Sync>(
         &mut self,
         sources: &[S],
         options: &GenerateOptions,
     ) -> Result<Vec<Vec<u32>>, Error> {
+        let best = self.search(sources, options, false, &mut |_| ())?;
+        Ok(best.into_iter().map(|mut hypotheses| hypotheses.swap_remove(0).ids).collect())
+    }
+
+    /// As [`generate`](Session::generate), giving every id to `receive` as it is chosen: sentence by sentence within a
+    /// step, step by step. Where beams compete, no id is certain before a sentence has ended, and its ids come then.
+    ///
+    /// # Errors
+    /// As [`generate`](Session::generate).
+    pub fn generate_each<S: AsRef<[u32]> + Sync>(
+        &mut self,
+        sources: &[S],
+        options: &GenerateOptions,
+        mut receive: impl FnMut(Token) + Send,
+    ) -> Result<(), Error> {
+        self.search(sources, options, false, &mut receive).map(drop)
+    }
+
+    /// The `n_best` hypotheses of every source, best first, with their log-probabilities.
+    ///
+    /// # Errors
+    /// As [`generate`](Session::generate).
+    pub fn hypotheses<S: AsRef<[u32]> + Sync>(
+        &mut self,
+        sources: &[S],
+        options: &GenerateOptions,
+    ) -> Result<Vec<Vec<Hypothesis>>, Error> {
+        self.search(sources, options, true, &mut |_| ())
+    }
+
+    fn search<S: AsRef<[u32]> + Sync>(
+        &mut self,
+        sources: &[S],
+        options: &GenerateOptions,
+        scored: bool,
+        receive: &mut (dyn FnMut(Token) + Send),
+    ) -> Result<Vec<Vec<Hypothesis>>, Error> {
+        options.validate()?;
         let config = self.model().config();
         let bos = config.bos.ok_or(Error::NoBeginning)?;
-        let longest = options.max_new_tokens.saturating_add(1).min(config.max_length().unwrap_or(usize::MAX));
+        let longest = options.max_new_tokens.min(config.max_length().map_or(usize::MAX, |length| length - 1));
+        let plan = Plan { options, bos, eos: config.eos, longest, scored };
         self.entered(|session| {
-            let mut sentences = vec![vec![bos]; sources.len()];
-            let mut decoding = session.start(sources)?;
-            // Place i of the batch holds sentence live[i], which so far ends with last[i].
-            let mut live: Vec<usize> = (0..sources.len()).collect();
-            let mut last = vec![bos; sources.len()];
-            let mut next = vec![0; sources.len()];
-            while !live.is_empty() && decoding.length() + 1 < longest {
-                decoding.step_greedy(&last, &mut next[..live.len()])?;
-                // From the end, so that a place is refilled only by one that has been dealt with.
-                for place in (0..live.len()).rev() {
-                    let id = next[place] as u32;
-                    sentences[live[place]].push(id);
-                    last[place] = id;
-                    if config.eos == Some(id) {
-                        live.swap_remove(place);
-                        last.swap_remove(place);
-                        decoding.swap_remove(place);
-                    }
+            let model = session.model();
+            session.start(sources)?;
+            if let Some(ids) = options.shortlist {
+                session.shortlist.set(ids, model.config(), &model.weights().generator)?;
+            }
+            if options.beams > 1 {
+                Beams::new(&plan, sources.len()).run(session, receive)
+            } else {
+                session.follow(&plan, sources.len(), receive)
+            }
+        })
+    }
+
+    /// One hypothesis for each sentence.
+    fn follow(
+        &mut self,
+        plan: &Plan,
+        sentences: usize,
+        receive: &mut (dyn FnMut(Token) + Send),
+    ) -> Result<Vec<Vec<Hypothesis>>, Error> {
+        let mut found = vec![Hypothesis { ids: vec![plan.bos], log_probability: 0.0, score: 0.0 }; sentences];
+        found.iter_mut().for_each(|hypothesis| hypothesis.ids.reserve(plan.longest.min(1024)));
+        let mut sampler = plan.options.sampling.map(|sampling| Sampler::new(sampling, sentences));
+        // Place i of the batch holds sentence live[i], which so far ends with last[i].
+        let mut live: Vec<usize> = (0..sentences).collect();
+        let mut last = vec![plan.bos; sentences];
+        let mut picks = vec![(0, 0.0); sentences];
+        for length in 0..plan.longest {
+            if live.is_empty() {
+                break;
+            }
+            self.next_logits(plan, &last, length)?;
+            let picks = &mut picks[..live.len()];
+            self.pick(sampler.as_mut(), &live, plan.scored, picks)?;
+            for place in 0..live.len() {
+                let (column, log_probability) = picks[place];
+                let (id, hypothesis) = (self.shortlist.id_of(column), &mut found[live[place]]);
+                hypothesis.ids.push(id);
+                hypothesis.log_probability += log_probability;
+                last[place] = id;
+                receive(Token { sentence: live[place], id });
+            }
+            // From the end, so that a place is refilled only by one that has been dealt with.
+            for place in (0..live.len()).rev().filter(|_| plan.eos.is_some()) {
+                if Some(last[place]) == plan.eos {
+                    live.swap_remove(place);
+                    last.swap_remove(place);
+                    self.cache.swap_remove(place);
                 }
             }
-            Ok(sentences)
-        })
+        }
+        for hypothesis in &mut found {
+            hypothesis.score = plan.score(hypothesis.log_probability, hypothesis.ids.len() - 1);
+        }
+        Ok(found.into_iter().map(|hypothesis| vec![hypothesis]).collect())
+    }
+
+    /// `logits` = those that follow `ids`, which are number `length` of the rows in progress.
+    pub(crate) fn next_logits(&mut self, plan: &Plan, ids: &[u32], length: usize) -> Result<(), Error> {
+        self.decode_next(ids)?;
+        self.project_logits()?;
+        let eos = plan.eos.filter(|_| length < plan.options.min_new_tokens);
+        if let Some(column) = eos.and_then(|eos| self.shortlist.column_of(eos)) {
+            (0..self.logits.rows()).for_each(|row| self.logits.row_mut(row)[column] = f32::NEG_INFINITY);
+        }
+        Ok(())
+    }
+}
+
+impl Plan<'_> {
+    /// What a hypothesis of so many ids competes by.
+    pub(crate) fn score(&self, log_probability: f32, length: usize) -> f32 {
+        log_probability / (length.max(1) as f32).powf(self.options.length_penalty)
     }
 }

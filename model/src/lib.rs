@@ -16,7 +16,7 @@
 //!
 //! // Two source sentences, as ids.
 //! let sources = [vec![2, 17, 45, 3], vec![2, 8, 3]];
-//! let targets = session.generate(&sources, &GenerateOptions { max_new_tokens: 10 })?;
+//! let targets = session.generate(&sources, &GenerateOptions { max_new_tokens: 10, ..Default::default() })?;
 //!
 //! // What the model thinks of its own words: a row of 100 logits for each target token.
 //! let logits = session.forward(&sources, &targets)?;
@@ -41,6 +41,7 @@
 
 mod attend;
 mod batch;
+mod beam;
 mod cache;
 mod checkpoint;
 mod config;
@@ -49,6 +50,7 @@ mod error;
 mod generate;
 mod layer;
 mod matrix;
+mod probability;
 mod run;
 mod seeded;
 mod session;
@@ -60,7 +62,8 @@ mod weights;
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config, NormOrder, Positions};
 pub use error::Error;
-pub use generate::GenerateOptions;
+pub use generate::{GenerateOptions, Hypothesis, Token};
+pub use probability::Sampling;
 pub use seeded::SeededWeights;
 pub use session::{Decoding, Rows, Session, SessionOptions};
 pub use source::TensorSource;

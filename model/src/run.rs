@@ -4,8 +4,8 @@ use crate::matrix::Matrix;
 use crate::weights::{Linear, Norm};
 use crate::{Config, Error};
 use gristmill::{
-    Activation, AttentionOptions, GemmOptions, HeadsMut, HeadsRef, LayerNormOptions, Level, Mask, MatRef, Threads,
-    Workspace, attention, gemm, layer_norm,
+    Activation, AttentionOptions, GemmOptions, HeadsMut, HeadsRef, LayerNormOptions, Level, Mask, MatRef, RowOptions,
+    Threads, Workspace, attention, gemm, layer_norm,
 };
 
 /// The model's conventions, where the work runs, and the kernels' scratch memory.
@@ -42,6 +42,11 @@ impl Run<'_> {
             ..GemmOptions::default()
         };
         Ok(gemm(x, &*linear.weight, y.view_mut(), &options, &mut self.workspace)?)
+    }
+
+    /// Where operations on rows run.
+    pub(crate) fn row_options(&self) -> RowOptions<'_> {
+        RowOptions { threads: self.threads, level: self.level }
     }
 
     /// `y = norm(x)`.

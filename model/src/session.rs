@@ -4,11 +4,12 @@ use crate::attend::Whole;
 use crate::batch::{Batch, Spans};
 use crate::cache::Cache;
 use crate::embed::Embedder;
+use crate::generate::Shortlist;
 use crate::layer::Buffers;
 use crate::matrix::Matrix;
+use crate::probability::Peaks;
 use crate::run::{Epilogue, Run};
 use crate::{Error, Transformer};
-use gristmill::rowwise::{RowOptions, argmax};
 use gristmill::{Level, MatRef, Simd, Threads, Workspace};
 use std::fmt;
 
@@ -27,17 +28,19 @@ pub struct SessionOptions<'a> {
 /// Batches are sentences of any lengths, side by side without padding. A sentence's results have the same bits
 /// whatever the others are.
 pub struct Session<'a> {
-    model: &'a Transformer,
-    run: Run<'a>,
+    pub(crate) model: &'a Transformer,
+    pub(crate) run: Run<'a>,
     embedder: Embedder,
-    buffers: Buffers,
+    pub(crate) buffers: Buffers,
     sources: Batch,
-    targets: Batch,
+    pub(crate) targets: Batch,
     /// The encoder's output for the sources.
     memory: Matrix,
     keys_values: Matrix,
-    logits: Matrix,
-    cache: Cache,
+    pub(crate) logits: Matrix,
+    pub(crate) peaks: Peaks,
+    pub(crate) shortlist: Shortlist,
+    pub(crate) cache: Cache,
 }
 
 impl<'a> Session<'a> {
@@ -54,6 +57,8 @@ impl<'a> Session<'a> {
             memory: Matrix::default(),
             keys_values: Matrix::default(),
             logits: Matrix::default(),
+            peaks: Peaks::default(),
+            shortlist: Shortlist::default(),
             cache: Cache::default(),
         })
     }
@@ -95,6 +100,7 @@ impl<'a> Session<'a> {
         targets: &[T],
     ) -> Result<Rows<'_>, Error> {
         self.pack_pairs(sources, targets)?;
+        self.shortlist.clear();
         self.entered(|session| {
             session.decode_targets()?;
             session.project_logits()
@@ -108,6 +114,7 @@ impl<'a> Session<'a> {
     /// As [`encode`](Session::encode).
     pub fn start<S: AsRef<[u32]>>(&mut self, sources: &[S]) -> Result<Decoding<'_, 'a>, Error> {
         self.sources.pack(sources, |ids| self.model.check_source(ids))?;
+        self.shortlist.clear();
         self.entered(|session| {
             session.encode_sources()?;
             let Session { model, run, cache, sources, memory, keys_values, .. } = session;
@@ -122,7 +129,11 @@ impl<'a> Session<'a> {
         threads.enter(|| work(self))
     }
 
-    fn pack_pairs<S: AsRef<[u32]>, T: AsRef<[u32]>>(&mut self, sources: &[S], targets: &[T]) -> Result<(), Error> {
+    pub(crate) fn pack_pairs<S: AsRef<[u32]>, T: AsRef<[u32]>>(
+        &mut self,
+        sources: &[S],
+        targets: &[T],
+    ) -> Result<(), Error> {
         if sources.len() != targets.len() {
             return Err(Error::BatchSize { expected: sources.len(), found: targets.len() });
         }
@@ -143,7 +154,7 @@ impl<'a> Session<'a> {
     }
 
     /// The stream = the decoder's output for the packed targets.
-    fn decode_targets(&mut self) -> Result<(), Error> {
+    pub(crate) fn decode_targets(&mut self) -> Result<(), Error> {
         self.encode_sources()?;
         let (weights, run, buffers) = (self.model.weights(), &mut self.run, &mut self.buffers);
         self.embedder.sentences(run, &weights.target, &self.targets, &mut buffers.stream.x)?;
@@ -161,7 +172,7 @@ impl<'a> Session<'a> {
     }
 
     /// The stream = the decoder's output for one more token of each sentence in progress.
-    fn decode_next(&mut self, ids: &[u32]) -> Result<(), Error> {
+    pub(crate) fn decode_next(&mut self, ids: &[u32]) -> Result<(), Error> {
         let (weights, run, buffers) = (self.model.weights(), &mut self.run, &mut self.buffers);
         self.embedder.position(run, &weights.target, ids, self.cache.length(), &mut buffers.stream.x)?;
         self.cache.reserve()?;
@@ -173,8 +184,8 @@ impl<'a> Session<'a> {
     }
 
     /// `logits` = the generator's product with the stream.
-    fn project_logits(&mut self) -> Result<(), Error> {
-        let generator = &self.model.weights().generator;
+    pub(crate) fn project_logits(&mut self) -> Result<(), Error> {
+        let generator = self.shortlist.generator(&self.model.weights().generator);
         self.run.linear(generator, self.buffers.stream.x.view(), &mut self.logits, Epilogue::default())
     }
 
@@ -251,8 +262,8 @@ impl Decoding<'_, '_> {
     /// sentences stay as they were.
     pub fn step(&mut self, ids: &[u32]) -> Result<MatRef<'_, f32>, Error> {
         let session = &mut *self.session;
-        if ids.len() != session.cache.sentences() {
-            return Err(Error::BatchSize { expected: session.cache.sentences(), found: ids.len() });
+        if ids.len() != session.cache.rows() {
+            return Err(Error::BatchSize { expected: session.cache.rows(), found: ids.len() });
         }
         let vocabulary = session.model.config().tgt_vocab;
         if let Some(position) = ids.iter().position(|&id| id as usize >= vocabulary) {
@@ -273,18 +284,44 @@ impl Decoding<'_, '_> {
     /// that of the NaN.
     ///
     /// # Errors
-    /// As [`step`](Decoding::step), and [`Error::Kernel`] unless `next` has room for an id per sentence.
-    pub fn step_greedy(&mut self, ids: &[u32], next: &mut [usize]) -> Result<(), Error> {
+    /// As [`step`](Decoding::step).
+    pub fn step_greedy(&mut self, ids: &[u32]) -> Result<&[usize], Error> {
         self.step(ids)?;
-        let options = RowOptions { threads: self.session.run.threads, level: self.session.run.level };
-        Ok(argmax(self.session.logits.view(), next, &options)?)
+        let Session { run, peaks, logits, .. } = &mut *self.session;
+        peaks.find(run, logits)?;
+        Ok(&peaks.columns)
     }
 
-    /// Takes a sentence out; the last one takes its place. Nothing happens if there is no such sentence.
+    /// Takes a sentence out, with all of its targets; the last one takes its place. Nothing happens if there is no
+    /// such sentence.
     pub fn swap_remove(&mut self, sentence: usize) {
         if sentence < self.sentences() {
             self.session.cache.swap_remove(sentence);
         }
+    }
+
+    /// Goes back to the first `length` tokens; nothing happens if there are no more.
+    pub fn rewind(&mut self, length: usize) {
+        self.session.cache.rewind(length);
+    }
+
+    /// From now on every sentence has `width` targets, side by side: target i goes on from what was target
+    /// `parents[i]`. This is what a beam search does between steps. At first there is one target of each sentence.
+    ///
+    /// # Errors
+    /// [`Error::BatchSize`] unless there are `width` parents for each sentence, [`Error::Parent`] for one that is not a
+    /// target of the same sentence. Everything stays as it was.
+    pub fn reorder(&mut self, width: usize, parents: &[usize]) -> Result<(), Error> {
+        let cache = &mut self.session.cache;
+        let (sentences, old) = (cache.sentences(), cache.rows() / cache.sentences().max(1));
+        if parents.len() != sentences.saturating_mul(width) {
+            return Err(Error::BatchSize { expected: sentences.saturating_mul(width), found: parents.len() });
+        }
+        let stranger = |&(target, &parent): &(usize, &usize)| parent / old.max(1) != target / width;
+        if let Some((target, &parent)) = parents.iter().enumerate().find(stranger) {
+            return Err(Error::Parent { target, parent });
+        }
+        cache.reorder(width, parents)
     }
 }
 

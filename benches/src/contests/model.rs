@@ -32,7 +32,7 @@ impl Sentences {
             Task::Encoder => last_of(session.encode(sources)?.values(), output),
             Task::Forced => last_of(session.forward(sources, sources)?.values(), output),
             Task::Step | Task::Greedy | Task::Beam4 => {
-                let options = GenerateOptions { max_new_tokens: self.case.seq };
+                let options = GenerateOptions { max_new_tokens: self.case.seq, ..Default::default() };
                 let sentences = session.generate(sources, &options)?;
                 let ids = sentences.last().map_or(&[][..], |ids| &ids[1..]);
                 output.iter_mut().zip(ids).for_each(|(output, &id)| *output = id as f32);

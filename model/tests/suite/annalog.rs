@@ -37,7 +37,7 @@ fn all_greedy_outputs_are_reproduced_at_every_level() {
     let sources: Vec<_> = cases.iter().map(|case| &case.src[..]).collect();
     sweep::levels_and_threads(|level, threads| {
         let mut session = model.session(SessionOptions { threads, level: Some(level) }).unwrap();
-        let found = session.generate(&sources, &GenerateOptions { max_new_tokens: 128 }).unwrap();
+        let found = session.generate(&sources, &GenerateOptions { max_new_tokens: 128, ..Default::default() }).unwrap();
         let same = found.iter().zip(&cases).filter(|(found, case)| **found == case.tgt).count();
         println!("annalog {level}: {same} of 52 greedy outputs");
         assert_eq!(same, 52, "{level}");

@@ -95,7 +95,7 @@ fn a_session_forgets_what_it_did_before() {
     let (sources, targets) = batch(model.config());
     let fresh = results(&mut model.session(SessionOptions::default()).unwrap(), &sources[1..4], &targets[1..4]);
     let mut session = model.session(SessionOptions::default()).unwrap();
-    session.generate(&sources, &GenerateOptions { max_new_tokens: 40 }).unwrap();
+    session.generate(&sources, &GenerateOptions { max_new_tokens: 40, ..Default::default() }).unwrap();
     results(&mut session, &sources, &targets);
     assert!(results(&mut session, &sources[1..4], &targets[1..4]) == fresh);
 }
@@ -104,7 +104,7 @@ fn a_session_forgets_what_it_did_before() {
 fn generation_does_not_know_its_batch_and_follows_the_logits() {
     for_every_variant(|name, model| {
         let sources = sentences(&SOURCES, model.config().src_vocab, 1);
-        let options = GenerateOptions { max_new_tokens: 30 };
+        let options = GenerateOptions { max_new_tokens: 30, ..Default::default() };
         let mut session = model.session(SessionOptions::default()).unwrap();
         let together = session.generate(&sources, &options).unwrap();
         for (source, target) in sources.iter().zip(&together) {

@@ -1,7 +1,7 @@
 //! The program, run as its users run it.
 
 use crate::common::{self, Tensors, small};
-use gristmill_model::{Config, Positions};
+use gristmill_model::{Config, GenerateOptions, Hypothesis, Positions, Sampling};
 use gristmill_testkit::sweep;
 use std::fs;
 use std::io::Write;
@@ -83,7 +83,7 @@ fn ids_in_ids_out_in_order_whatever_the_batch() {
     let sources = common::sentences(&[5, 1, 9, 9, 3, 12, 4], 41, 5);
     let stdin: String = sources.iter().map(|ids| format!("{ids:?}\n")).collect();
     let model = common::seeded(small());
-    let options = gristmill_model::GenerateOptions { max_new_tokens: 12 };
+    let options = GenerateOptions { max_new_tokens: 12, ..Default::default() };
     let mut session = model.session(gristmill_model::SessionOptions::default()).unwrap();
     let expected = session.generate(&sources, &options).unwrap();
     for more in [&[][..], &["--batch", "1"], &["--batch", "3"], &["--batch", "100", "--threads", "3"], &["--threads=1"]]
@@ -100,6 +100,56 @@ fn ids_in_ids_out_in_order_whatever_the_batch() {
     assert_eq!(ids(&good(&arguments, stdin.trim_end().as_bytes())), expected);
     assert_eq!(good(&arguments, b""), "");
     assert_eq!(ids(&good(&generate(&folder.0, &["--ids", "--max-new-tokens", "0"]), b"[2,3]\n")), [[2]]);
+}
+
+#[test]
+fn searches_are_those_of_the_library() {
+    let folder = Folder::with("search", &small());
+    let sources = common::sentences(&[5, 1, 9], 41, 5);
+    let stdin: String = sources.iter().map(|ids| format!("{ids:?}\n")).collect();
+    let model = common::seeded(small());
+    let mut session = model.session(gristmill_model::SessionOptions::default()).unwrap();
+    let beam = ["--beams", "4", "--n-best", "2", "--length-penalty", "-0.5", "--min-new-tokens", "3", "--exhaustive"];
+    let options = GenerateOptions {
+        beams: 4,
+        n_best: 2,
+        length_penalty: -0.5,
+        min_new_tokens: 3,
+        max_new_tokens: 9,
+        early_stopping: false,
+        ..Default::default()
+    };
+    let draw = ["--sample", "7", "--temperature", "1.5", "--top-k", "20", "--top-p", "0.9", "--shortlist", "4,5,6,9"];
+    let sampling = Sampling { temperature: 1.5, top_k: 20, top_p: 0.9, seed: 7, first_sentence: 0 };
+    let drawn = GenerateOptions {
+        max_new_tokens: 9,
+        sampling: Some(sampling),
+        shortlist: Some(&[4, 5, 6, 9]),
+        ..Default::default()
+    };
+    for (flags, options) in [(&beam[..], options), (&draw[..], drawn)] {
+        let found = session.hypotheses(&sources, &options).unwrap();
+        let line = |h: &Hypothesis| format!("{}\t{}\t{}\n", h.score, h.log_probability, serde_json::json!(h.ids));
+        let expected: String = found.iter().flatten().map(line).collect();
+        // Cut into batches, every sentence keeps its number.
+        for batch in ["1", "2", "9"] {
+            let more = ["--ids", "--max-new-tokens", "9", "--scores", "--batch", batch];
+            let arguments = generate(&folder.0, &[&more, flags].concat());
+            assert_eq!(good(&arguments, stdin.as_bytes()), expected);
+        }
+    }
+    for (flags, says) in [
+        (&["--beams", "0"][..], "beams is 0"),
+        (&["--n-best", "2"], "n_best is 2, but beams is 1"),
+        (&["--temperature", "2"], "--sample"),
+        (&["--sample", "1", "--top-p", "0"], "top_p is 0"),
+        (&["--sample", "1", "--beams", "2"], "2 beams"),
+        (&["--shortlist", "1,99"], "99"),
+        (&["--shortlist", "x"], "--shortlist"),
+    ] {
+        let message = refused(&generate(&folder.0, &[&["--ids"], flags].concat()), b"[2]\n");
+        assert!(message.contains(says), "{flags:?}: {message}");
+    }
 }
 
 #[test]

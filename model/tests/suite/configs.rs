@@ -191,7 +191,7 @@ fn generation_stops_where_it_must() {
     let lengths = |config: &Config, max_new_tokens| {
         let model = crate::common::seeded(config.clone());
         let mut session = model.session(SessionOptions::default()).unwrap();
-        let targets = session.generate(&sources, &GenerateOptions { max_new_tokens }).unwrap();
+        let targets = session.generate(&sources, &GenerateOptions { max_new_tokens, ..Default::default() }).unwrap();
         targets.iter().map(Vec::len).collect::<Vec<_>>()
     };
     assert_eq!(lengths(&endless, 0), [1, 1]);
@@ -222,5 +222,8 @@ fn a_model_without_layers_is_a_model() {
     let mut session = model.session(SessionOptions::default()).unwrap();
     let logits = session.forward(&sources, &sources).unwrap();
     assert!(logits.values().iter().all(|value| value.is_finite()));
-    assert_eq!(session.generate(&sources, &GenerateOptions { max_new_tokens: 2 }).unwrap().len(), 2);
+    assert_eq!(
+        session.generate(&sources, &GenerateOptions { max_new_tokens: 2, ..Default::default() }).unwrap().len(),
+        2
+    );
 }

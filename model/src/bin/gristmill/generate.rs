@@ -1,8 +1,9 @@
 //! `gristmill generate`.
 
 use crate::progress::Progress;
+use crate::search::Search;
 use crate::{Failure, Machine};
-use gristmill_model::{GenerateOptions, Session, Tokenizer, Transformer};
+use gristmill_model::{Hypothesis, Session, Tokenizer, Transformer};
 use std::io::{Read, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -15,12 +16,14 @@ pub(crate) struct Arguments {
     /// Lines are JSON arrays of ids, beginning and end tokens included, instead of text.
     #[arg(long)]
     ids: bool,
-    /// The most ids to generate after the beginning token.
-    #[arg(long, value_name = "N", default_value_t = GenerateOptions::default().max_new_tokens)]
-    max_new_tokens: usize,
     /// Sentences that are generated together.
     #[arg(long, value_name = "N", default_value = "32")]
     batch: NonZeroUsize,
+    /// Write the score and the log-probability before each sentence, separated by tabs.
+    #[arg(long)]
+    scores: bool,
+    #[command(flatten)]
+    search: Search,
     #[command(flatten)]
     machine: Machine,
 }
@@ -32,6 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Transformer::load(&arguments.model)?
     };
     let tokenizer = if arguments.ids { None } else { Some(Tokenizer::new(model.config())?) };
+    arguments.search.options(0).validate()?;
     let sources = read_sources(&model, tokenizer.as_ref())?;
     arguments.machine.with_session(&model, |session| write_targets(session, &sources, tokenizer.as_ref(), arguments))
 }
@@ -74,11 +78,21 @@ fn write_targets(
     tokenizer: Option<&Tokenizer>,
     arguments: &Arguments,
 ) -> Result<(), Failure> {
-    let options = GenerateOptions { max_new_tokens: arguments.max_new_tokens };
     let progress = Progress::new("sentences", sources.len());
     let mut out = std::io::stdout().lock();
-    for batch in sources.chunks(arguments.batch.get()) {
-        for ids in session.generate(batch, &options)? {
+    let size = arguments.batch.get();
+    for (index, batch) in sources.chunks(size).enumerate() {
+        let options = arguments.search.options(index * size);
+        let hypotheses = if arguments.scores || options.n_best > 1 {
+            session.hypotheses(batch, &options)?
+        } else {
+            let plain = |ids| vec![Hypothesis { ids, log_probability: 0.0, score: 0.0 }];
+            session.generate(batch, &options)?.into_iter().map(plain).collect()
+        };
+        for Hypothesis { ids, log_probability, score } in hypotheses.into_iter().flatten() {
+            if arguments.scores {
+                write!(out, "{score}\t{log_probability}\t")?;
+            }
             match tokenizer {
                 Some(tokenizer) => writeln!(out, "{}", tokenizer.decode(&ids)?)?,
                 None => writeln!(out, "{}", serde_json::json!(ids))?,

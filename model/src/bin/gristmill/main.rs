@@ -6,6 +6,7 @@ mod failure;
 mod generate;
 mod info;
 mod progress;
+mod search;
 mod time;
 
 use clap::{Parser, Subcommand};

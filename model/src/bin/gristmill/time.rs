@@ -81,7 +81,7 @@ fn measure(session: &mut Session, model: &Config, arguments: &Arguments) -> Resu
         })
     })?;
     progress.advance(1);
-    let options = GenerateOptions { max_new_tokens };
+    let options = GenerateOptions { max_new_tokens, ..Default::default() };
     let generation = repeat(|times| timed(times, || session.generate(&sources, &options).map(drop)))?;
     Ok(Times { encoder, step, generation })
 }

@@ -1,0 +1,287 @@
+//! Beam search.
+
+use crate::generate::{Hypothesis, Plan, Token};
+use crate::{Error, Session};
+
+/// The hypotheses of a batch: `width` rows for each sentence in progress, one at first.
+pub(crate) struct Beams<'p> {
+    plan: &'p Plan<'p>,
+    /// Which sentences are in progress.
+    live: Vec<usize>,
+    /// One for each row of the batch.
+    rows: Vec<Row>,
+    next: Vec<Row>,
+    /// Of each of the rows in `next`, the row that it continues.
+    parents: Vec<usize>,
+    /// The ids of all hypotheses, each after its parent.
+    nodes: Vec<Node>,
+    /// Hypotheses that have ended, for each sentence, best first, at most as many as there are beams.
+    ended: Vec<Vec<Ended>>,
+    last: Vec<u32>,
+    largest: Vec<(f32, usize)>,
+    candidates: Vec<Candidate>,
+}
+
+/// A hypothesis in progress.
+#[derive(Clone, Copy)]
+struct Row {
+    log_probability: f32,
+    /// Its last id.
+    node: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Node {
+    id: u32,
+    parent: usize,
+}
+
+struct Ended {
+    score: f32,
+    log_probability: f32,
+    node: usize,
+    length: usize,
+}
+
+/// A hypothesis with one more id.
+#[derive(Clone, Copy)]
+struct Candidate {
+    log_probability: f32,
+    row: usize,
+    /// Of its row's, by the logits.
+    rank: usize,
+    column: usize,
+}
+
+impl<'p> Beams<'p> {
+    pub(crate) fn new(plan: &'p Plan<'p>, sentences: usize) -> Self {
+        let row = Row { log_probability: 0.0, node: 0 };
+        Self {
+            plan,
+            live: (0..sentences).collect(),
+            rows: vec![row; sentences],
+            next: Vec::new(),
+            parents: Vec::new(),
+            nodes: vec![Node { id: plan.bos, parent: 0 }],
+            ended: (0..sentences).map(|_| Vec::new()).collect(),
+            last: Vec::new(),
+            largest: Vec::new(),
+            candidates: Vec::new(),
+        }
+    }
+
+    pub(crate) fn run(
+        mut self,
+        session: &mut Session,
+        receive: &mut (dyn FnMut(Token) + Send),
+    ) -> Result<Vec<Vec<Hypothesis>>, Error> {
+        let mut found: Vec<Vec<Hypothesis>> = vec![Vec::new(); self.ended.len()];
+        for length in 0..self.plan.longest {
+            if self.live.is_empty() {
+                break;
+            }
+            self.last.clear();
+            self.last.extend(self.rows.iter().map(|row| self.nodes[row.node].id));
+            session.next_logits(self.plan, &self.last, length)?;
+            self.continue_rows(session, length + 1)?;
+            // From the end, so that a place is refilled only by one that has been dealt with.
+            for place in (0..self.live.len()).rev() {
+                if self.is_done(place, length + 1) {
+                    // Where nothing is possible, something must be given.
+                    let Row { log_probability, node } = self.rows[place * self.plan.options.beams];
+                    if self.ended[self.live[place]].is_empty() {
+                        self.end(self.live[place], log_probability, node, length + 1);
+                    }
+                    found[self.live[place]] = self.take_best(self.live[place], receive);
+                    self.live.swap_remove(place);
+                    self.remove(place);
+                    session.cache.swap_remove(place);
+                }
+            }
+        }
+        // What has not ended by now competes as it is.
+        let beams = self.rows.len() / self.live.len().max(1);
+        for (place, sentence) in std::mem::take(&mut self.live).into_iter().enumerate() {
+            for row in place * beams..(place + 1) * beams {
+                let Row { log_probability, node } = self.rows[row];
+                self.end(sentence, log_probability, node, self.plan.longest);
+            }
+            found[sentence] = self.take_best(sentence, receive);
+        }
+        Ok(found)
+    }
+
+    /// Gives every hypothesis its best continuations, of which the best of each sentence are kept.
+    fn continue_rows(&mut self, session: &mut Session, length: usize) -> Result<(), Error> {
+        let beams = self.plan.options.beams;
+        let width = self.rows.len() / self.live.len();
+        // As many as can be ends, and as many again.
+        let each = (2 * beams).min(session.logits.cols());
+        session.peaks.columns.clear();
+        self.largest.clear();
+        for row in 0..self.rows.len() {
+            let start = self.largest.len();
+            largest(session.logits.row(row), each, &mut self.largest);
+            // A row without a candidate has no probabilities that matter.
+            session.peaks.columns.push(self.largest.get(start).map_or(0, |&(_, column)| column));
+            self.largest.resize(start + each, (f32::NAN, 0));
+        }
+        session.peaks.normalise(&session.run, &mut session.logits)?;
+
+        self.next.clear();
+        self.parents.clear();
+        for place in 0..self.live.len() {
+            let sentence = self.live[place];
+            self.candidates.clear();
+            for row in place * width..(place + 1) * width {
+                let of_row = &self.largest[row * each..][..each];
+                let (before, peak) = (self.rows[row].log_probability, session.peaks.logarithms[row]);
+                let candidates = of_row.iter().enumerate().map(|(rank, &(logit, column))| Candidate {
+                    log_probability: before + ((logit - of_row[0].0) + peak),
+                    row,
+                    rank,
+                    column,
+                });
+                // Impossible ones are none, nor is what is not a number.
+                self.candidates.extend(candidates.filter(|candidate| candidate.log_probability > f32::NEG_INFINITY));
+            }
+            let order = |a: &Candidate, b: &Candidate| {
+                b.log_probability.total_cmp(&a.log_probability).then((a.row, a.rank).cmp(&(b.row, b.rank)))
+            };
+            self.candidates.sort_unstable_by(order);
+            for rank in 0..self.candidates.len() {
+                if self.next.len() == (place + 1) * beams {
+                    break;
+                }
+                let Candidate { log_probability, row, column, .. } = self.candidates[rank];
+                let (id, parent) = (session.shortlist.id_of(column), self.rows[row].node);
+                let is_end = self.plan.eos == Some(id);
+                if is_end && rank >= beams {
+                    continue;
+                }
+                let node = self.nodes.len();
+                self.nodes.push(Node { id, parent });
+                if is_end {
+                    self.end(sentence, log_probability, node, length);
+                } else {
+                    self.next.push(Row { log_probability, node });
+                    self.parents.push(row);
+                }
+            }
+            // Fewer continuations than beams: the rest are there for their number only.
+            while self.next.len() < (place + 1) * beams {
+                self.next.push(Row { log_probability: f32::NEG_INFINITY, node: self.rows[place * width].node });
+                self.parents.push(place * width);
+            }
+        }
+        std::mem::swap(&mut self.rows, &mut self.next);
+        session.cache.reorder(beams, &self.parents)
+    }
+
+    /// Adds a hypothesis to those that have ended, if it is good enough.
+    fn end(&mut self, sentence: usize, log_probability: f32, node: usize, length: usize) {
+        let (score, ended) = (self.plan.score(log_probability, length), &mut self.ended[sentence]);
+        if log_probability > f32::NEG_INFINITY || ended.is_empty() {
+            // Of equal ones the first.
+            let place = ended.partition_point(|other| other.score >= score);
+            ended.insert(place, Ended { score, log_probability, node, length });
+            ended.truncate(self.plan.options.beams);
+        }
+    }
+
+    fn is_done(&self, place: usize, length: usize) -> bool {
+        let options = self.plan.options;
+        let ended = &self.ended[self.live[place]];
+        let rows = &self.rows[place * options.beams..][..options.beams];
+        // They are in order.
+        let best = rows[0].log_probability;
+        if options.early_stopping && ended.len() >= options.beams {
+            return true;
+        }
+        // A sum only falls, and a penalty above 0 is kindest to the longest.
+        let kindest = if options.length_penalty > 0.0 { self.plan.longest } else { length };
+        let worst = ended.get(options.n_best - 1);
+        best == f32::NEG_INFINITY || worst.is_some_and(|worst| worst.score >= self.plan.score(best, kindest))
+    }
+
+    /// Forgets the rows of a place; those of the last place take it.
+    fn remove(&mut self, place: usize) {
+        let beams = self.plan.options.beams;
+        let last = self.rows.len() - beams;
+        self.rows.copy_within(last.., place * beams);
+        self.rows.truncate(last);
+    }
+
+    fn take_best(&self, sentence: usize, receive: &mut (dyn FnMut(Token) + Send)) -> Vec<Hypothesis> {
+        let best = self.ended[sentence].iter().take(self.plan.options.n_best).map(|ended| {
+            let mut ids = Vec::with_capacity(ended.length + 1);
+            let mut node = ended.node;
+            while node != 0 {
+                ids.push(self.nodes[node].id);
+                node = self.nodes[node].parent;
+            }
+            ids.push(self.plan.bos);
+            ids.reverse();
+            Hypothesis { ids, log_probability: ended.log_probability, score: ended.score }
+        });
+        let best: Vec<_> = best.collect();
+        best.first().into_iter().flat_map(|best| &best.ids[1..]).for_each(|&id| receive(Token { sentence, id }));
+        best
+    }
+}
+
+/// Appends the largest values of a row with their columns, in order, of equal ones the first; minus infinity and what
+/// is not a number are none of them.
+fn largest(row: &[f32], count: usize, found: &mut Vec<(f32, usize)>) {
+    let start = found.len();
+    let mut least = f32::NEG_INFINITY;
+    for (block, values) in row.chunks(64).enumerate() {
+        // Without an early exit this is a few instructions per register, and mostly all there is to do.
+        if !values.iter().fold(false, |any, &value| any | (value > least)) {
+            continue;
+        }
+        for (column, &value) in values.iter().enumerate() {
+            if value > least {
+                let place = start + found[start..].partition_point(|&(other, _)| other >= value);
+                found.insert(place, (value, block * 64 + column));
+                found.truncate(start + count);
+                least = if found.len() == start + count { found[start + count - 1].0 } else { f32::NEG_INFINITY };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, GenerateOptions, SessionOptions, Transformer};
+
+    #[test]
+    fn one_beam_is_greedy() {
+        let config = Config { d_model: 12, heads: 2, d_ff: 20, src_vocab: 19, tgt_vocab: 19, ..Config::base() };
+        let model = Transformer::seeded(config, 3).unwrap();
+        let sources: Vec<Vec<u32>> = (1..8).map(|length| (0..length).map(|id| id * 5 % 19).collect()).collect();
+        let mut session = model.session(SessionOptions::default()).unwrap();
+        for min_new_tokens in [0, 5] {
+            let options = GenerateOptions { max_new_tokens: 15, min_new_tokens, ..Default::default() };
+            let greedy = session.hypotheses(&sources, &options).unwrap();
+            session.start(&sources).unwrap();
+            let plan = Plan { options: &options, bos: 2, eos: Some(3), longest: 15, scored: true };
+            assert_eq!(Beams::new(&plan, 7).run(&mut session, &mut |_| ()).unwrap(), greedy);
+        }
+    }
+
+    #[test]
+    fn the_largest_come_in_order() {
+        let mut found = vec![(9.0, 9)];
+        let mut row = vec![0.0; 200];
+        for (value, columns) in [(2.0, [150, 3]), (1.0, [64, 63]), (f32::NAN, [5, 199]), (f32::NEG_INFINITY, [0, 1])] {
+            columns.iter().for_each(|&column| row[column] = value);
+        }
+        largest(&row, 5, &mut found);
+        assert_eq!(found, [(9.0, 9), (2.0, 3), (2.0, 150), (1.0, 63), (1.0, 64), (0.0, 2)]);
+        found.clear();
+        largest(&[f32::NAN, f32::NEG_INFINITY, -1.0], 3, &mut found);
+        assert_eq!(found, [(-1.0, 2)]);
+    }
+}

@@ -6,11 +6,13 @@ use crate::plan::{CHUNK, Plan, Rows, Unit, VALUE_BLOCK, WAVE};
 use crate::product::{Left, Product, Right};
 use crate::skip::Skip;
 use crate::softmax;
+use crate::source::Source;
 use gristmill_core::{MatMut, MatRef};
 use gristmill_gemm::pack::pack_panels;
 use gristmill_gemm::tile::PANEL;
 use gristmill_simd::{Divisor, Isa, slices};
 use std::ops::Range;
+use std::ptr;
 
 /// The most rows of a block at any level.
 const MAX_ROWS: usize = 12;
@@ -27,6 +29,8 @@ pub(crate) struct Worker<'w, 'a> {
     scores: &'w mut [f32],
     /// The outputs of every block of a wave before the division.
     sums: &'w mut [f32],
+    /// Chains that the next page of a cache goes on with.
+    chains: &'w mut [f32],
     /// Which sequence and key/value head the scratch memory holds.
     holds: Option<(usize, usize)>,
     /// How many of its keys are packed.
@@ -65,8 +69,9 @@ impl<'w, 'a> Worker<'w, 'a> {
         let (keys, rest) = scratch.split_at_mut(plan.scratch.keys);
         let (values, rest) = rest.split_at_mut(plan.scratch.values);
         let (scores, rest) = rest.split_at_mut(plan.scratch.scores);
-        let sums = &mut rest[..plan.scratch.sums];
-        Self { call, plan, keys, values, scores, sums, holds: None, packed_keys: 0, packed_values: 0 }
+        let (sums, rest) = rest.split_at_mut(plan.scratch.sums);
+        let chains = &mut rest[..plan.scratch.chains];
+        Self { call, plan, keys, values, scores, sums, chains, holds: None, packed_keys: 0, packed_values: 0 }
     }
 
     /// Computes a unit.
@@ -103,8 +108,8 @@ impl<'w, 'a> Worker<'w, 'a> {
         for block in wave.iter_mut() {
             self.weight(isa, unit, block);
         }
-        for first in (0..end).step_by(VALUE_BLOCK) {
-            let values = self.values_from(isa, unit, first, (first + VALUE_BLOCK).min(end));
+        for first in (0..end).step_by(self.plan.value_piece) {
+            let values = self.values_from(isa, unit, first, (first + self.plan.value_piece).min(end));
             for block in wave.iter().filter(|block| first < block.limit) {
                 self.sum(isa, block, values, first);
             }
@@ -117,7 +122,10 @@ impl<'w, 'a> Worker<'w, 'a> {
     /// The panels of the chunk of keys `first .. end`, packed now if they are not yet.
     #[inline(always)]
     fn keys_from<I: Isa>(&mut self, isa: I, unit: Unit, first: usize, end: usize) -> *const f32 {
-        let k = self.call.k.head(unit.batch, unit.kv_head);
+        let k = match self.call.source {
+            Source::Views { k, .. } => k.head(unit.batch, unit.kv_head),
+            Source::Cache(cache) => return cache.keys_from(unit.batch, unit.kv_head, first).as_ptr(),
+        };
         if !self.plan.keep_keys {
             pack(isa, &k, true, first..end, self.keys);
             return self.keys.as_ptr();
@@ -134,7 +142,13 @@ impl<'w, 'a> Worker<'w, 'a> {
     /// The block of values `first .. end`, packed now if they are to be and are not yet.
     #[inline(always)]
     fn values_from<I: Isa>(&mut self, isa: I, unit: Unit, first: usize, end: usize) -> Right {
-        let v = self.call.v.head(unit.batch, unit.kv_head);
+        let v = match self.call.source {
+            Source::Views { v, .. } => v.head(unit.batch, unit.kv_head),
+            Source::Cache(cache) => {
+                let start = cache.values_from(unit.batch, unit.kv_head, first).as_ptr();
+                return Right { start, step: cache.value_dim() as isize, panel: PANEL as isize, exact: true };
+            }
+        };
         if !self.plan.pack_values {
             let panel = PANEL as isize;
             return Right { start: v.ptr_at(first, 0), step: v.row_stride(), panel, exact: true };
@@ -166,6 +180,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             c_row: stride,
             alpha: self.call.scale,
             accumulate: false,
+            chains: ptr::null(),
         };
         // SAFETY: the rows exist; the chunk's panels are packed and full; a strip has a block's rows, each as long as
         // the keys in whole panels.
@@ -203,27 +218,33 @@ impl<'w, 'a> Worker<'w, 'a> {
         }
     }
 
-    /// Adds the values of the block of keys from `first` on, under the weights of a block of rows.
+    /// Adds the values of the piece of keys from `first` on, under the weights of a block of rows.
     #[inline(always)]
     fn sum<I: Isa>(&mut self, isa: I, block: &Block, right: Right, first: usize) {
         let (row, stride) = (self.plan.score_stride as isize, self.plan.out_stride);
+        let depth = (block.limit - first).min(self.plan.value_piece);
+        let begins = first.is_multiple_of(VALUE_BLOCK);
+        let ends = first + depth == block.limit || (first + depth).is_multiple_of(VALUE_BLOCK);
+        let at = block.slot * self.plan.block_rows * stride;
+        let chains = if begins && ends { ptr::null_mut() } else { self.chains[at..].as_mut_ptr() };
         let product = Product {
             left: Left { start: self.strip(block.slot)[first..].as_ptr(), row, step: 1 },
             right,
-            c: self.sums[block.slot * self.plan.block_rows * stride..].as_mut_ptr(),
+            c: if ends { self.sums[at..].as_mut_ptr() } else { chains },
             c_row: stride,
             alpha: 1.0,
-            accumulate: first > 0,
+            accumulate: ends && first >= VALUE_BLOCK,
+            chains: if begins { ptr::null() } else { chains },
         };
         // SAFETY: the strip holds a weight for each key below the limit; as many values exist, and those in place
-        // are read exactly; the sums have whole panels.
-        unsafe { product.run(isa, block.rows.count, self.call.v.dim(), (block.limit - first).min(VALUE_BLOCK)) };
+        // are read exactly; the sums, and the chains of a cache, have whole panels.
+        unsafe { product.run(isa, block.rows.count, self.call.source.value_dim(), depth) };
     }
 
     /// Divides the sums of a block and writes its rows.
     #[inline(always)]
     fn finish<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block) {
-        let dim = self.call.v.dim();
+        let dim = self.call.source.value_dim();
         for (r, state) in block.states.iter().enumerate().take(block.rows.count) {
             let (h, i) = block.rows.at(r);
             // SAFETY: every unit, and every row of it, is computed once.
@@ -238,7 +259,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             if state.hides && any_nan(isa, &sums[..dim]) {
                 isa.vectorize(Skip {
                     call: self.call,
-                    v: self.call.v.head(unit.batch, unit.kv_head),
+                    kv_head: unit.kv_head,
                     row: [unit.batch, h, i],
                     weights: &self.scores[row * self.plan.score_stride..][..block.limit],
                     sums: &mut sums[..dim],

@@ -1,6 +1,7 @@
 //! Whether the arguments of a call fit together.
 
 use crate::AttentionOptions;
+use crate::KvCache;
 use gristmill_core::{Error, HeadsMut, HeadsRef};
 
 /// Checks views and options against each other.
@@ -11,9 +12,6 @@ pub(crate) fn call(
     out: &HeadsMut<f32>,
     options: &AttentionOptions,
 ) -> Result<(), Error> {
-    let equal = |what, expected, found| {
-        if expected == found { Ok(()) } else { Err(Error::ShapeMismatch { what, expected, found }) }
-    };
     equal("batch of k", q.batch(), k.batch())?;
     equal("batch of v", q.batch(), v.batch())?;
     equal("batch of out", q.batch(), out.batch())?;
@@ -23,17 +21,47 @@ pub(crate) fn call(
     equal("heads of out", q.heads(), out.heads())?;
     equal("head size of k", q.dim(), k.dim())?;
     equal("head size of out", v.dim(), out.dim())?;
-    let divides = match k.heads() {
+    heads_and_options(q, k.heads(), k.seq(), options)
+}
+
+/// Checks views, options and a cache against each other.
+pub(crate) fn cached(
+    q: &HeadsRef<f32>,
+    cache: &KvCache,
+    out: &HeadsMut<f32>,
+    options: &AttentionOptions,
+) -> Result<(), Error> {
+    equal("sequences of the cache", q.batch(), cache.sequences())?;
+    equal("batch of out", q.batch(), out.batch())?;
+    equal("positions of out", q.seq(), out.seq())?;
+    equal("heads of out", q.heads(), out.heads())?;
+    equal("head size of the cache", q.dim(), cache.dim())?;
+    equal("head size of out", cache.value_dim(), out.dim())?;
+    heads_and_options(q, cache.kv_heads(), cache.longest(), options)?;
+    for (batch, &length) in options.mask.key_lengths.unwrap_or(&[]).iter().enumerate() {
+        if length > cache.len(batch) {
+            return Err(Error::KeyLength { batch, length, keys: cache.len(batch) });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn equal(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
+    if expected == found { Ok(()) } else { Err(Error::ShapeMismatch { what, expected, found }) }
+}
+
+fn heads_and_options(q: &HeadsRef<f32>, kv_heads: usize, keys: usize, options: &AttentionOptions) -> Result<(), Error> {
+    let divides = match kv_heads {
         0 => q.heads() == 0,
         heads => q.heads().is_multiple_of(heads),
     };
     if !divides {
-        return Err(Error::HeadGroups { query: q.heads(), key_value: k.heads() });
+        return Err(Error::HeadGroups { query: q.heads(), key_value: kv_heads });
     }
     if let Some(cap) = options.softcap
         && !(cap > 0.0 && cap.is_finite())
     {
         return Err(Error::InvalidOption { what: "softcap must be finite and positive", value: cap });
     }
-    options.mask.validate(q.batch(), q.heads(), q.seq(), k.seq())
+    options.mask.validate(q.batch(), q.heads(), q.seq(), keys)
 }

@@ -4,6 +4,7 @@ use crate::AttentionOptions;
 use crate::block::Worker;
 use crate::plan::Plan;
 use crate::product::block_rows;
+use crate::source::Source;
 use gristmill_core::{Error, HeadsRef, SendPtr, SharedHeads, Workspace};
 use gristmill_simd::{Isa, Kernel, Simd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,8 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The checked arguments of a call.
 pub(crate) struct Call<'a> {
     pub(crate) q: HeadsRef<'a, f32>,
-    pub(crate) k: HeadsRef<'a, f32>,
-    pub(crate) v: HeadsRef<'a, f32>,
+    pub(crate) source: Source<'a>,
     pub(crate) out: SharedHeads<'a, f32>,
     pub(crate) options: &'a AttentionOptions<'a>,
     pub(crate) scale: f32,
@@ -22,14 +22,14 @@ impl Call<'_> {
     /// Where the keys end that lengths and causality leave to the query at `position` of sequence `b`.
     #[inline]
     pub(crate) fn key_end(&self, b: usize, position: usize) -> usize {
-        self.options.mask.key_range(b, position, self.q.seq(), self.k.seq()).end
+        self.options.mask.key_range(b, position, self.q.seq(), self.source.keys(b)).end
     }
 }
 
 /// Computes a checked call at the level of `simd`.
 pub(crate) fn run(simd: Simd, call: &Call, workspace: &mut Workspace) -> Result<(), Error> {
     let [batch, positions, heads, _] = call.q.sizes();
-    if [batch, positions, heads, call.v.dim()].contains(&0) {
+    if [batch, positions, heads, call.source.value_dim()].contains(&0) {
         return Ok(());
     }
     simd.run(Run { call, workspace })

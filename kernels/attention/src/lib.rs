@@ -3,7 +3,8 @@
 //! [`attention`] computes `softmax(scale * q k^T + bias) v` per head without ever holding more than a few rows of
 //! scores, over views with any strides, with grouped key/value heads and every combination of masks ([`Mask`]). It
 //! returns exactly the bits of [`naive::attention`], whatever the level, the threads, the other rows and sequences
-//! of the batch, and however the values lie in memory.
+//! of the batch, and however the values lie in memory. [`attention_cached`] does the same to a [`KvCache`], which keeps
+//! the keys and values of generated tokens in the layout that the kernel wants.
 //!
 //! ```
 //! use gristmill_attention::{AttentionOptions, attention};
@@ -30,6 +31,7 @@
 //! ```
 
 mod block;
+mod cache;
 mod check;
 mod driver;
 mod mask;
@@ -38,6 +40,9 @@ mod plan;
 mod product;
 mod skip;
 mod softmax;
+mod source;
+
+pub use cache::KvCache;
 
 use gristmill_core::{Error, HeadsMut, HeadsRef, Mask, Threads, Workspace};
 use gristmill_simd::{Level, Simd};
@@ -93,6 +98,33 @@ pub fn attention(
 ) -> Result<(), Error> {
     check::call(&q, &k, &v, &out, options)?;
     let simd = Simd::choose(options.level)?;
-    let call = driver::Call { q, k, v, out: out.share(), options, scale: options.scale_for(q.dim()) };
+    let source = source::Source::Views { k, v };
+    let call = driver::Call { q, source, out: out.share(), options, scale: options.scale_for(q.dim()) };
+    driver::run(simd, &call, workspace)
+}
+
+/// [`attention`] of queries `q`, `[B, S_q, H, D]`, to the keys and values of `cache`, one sequence of it for each of
+/// the batch. Every sequence has its own number of keys, S_k = `cache.len(b)`, and gets exactly the bits that
+/// [`attention`] gives it alone: [`Causal::BottomRight`](gristmill_core::Causal::BottomRight) counts from each one's
+/// own end, as queries whose keys have just been appended need. A broadcast bias or boolean mask has
+/// `cache.longest()` keys; shorter sequences read the first ones.
+///
+/// Nothing is packed and no key is copied. Scratch memory per thread is at most `48 * (S_k + 80 + 2 * D_v)` values
+/// for the longest S_k, with `D_v` rounded up to a multiple of 16.
+///
+/// # Errors
+/// As [`attention`]; [`Error::ShapeMismatch`] also when the cache holds another number of sequences, and
+/// [`Error::KeyLength`] for a key length above that sequence's. `out` is then untouched.
+pub fn attention_cached(
+    q: HeadsRef<f32>,
+    cache: &KvCache,
+    mut out: HeadsMut<f32>,
+    options: &AttentionOptions,
+    workspace: &mut Workspace,
+) -> Result<(), Error> {
+    check::cached(&q, cache, &out, options)?;
+    let simd = Simd::choose(options.level)?;
+    let source = source::Source::Cache(cache);
+    let call = driver::Call { q, source, out: out.share(), options, scale: options.scale_for(q.dim()) };
     driver::run(simd, &call, workspace)
 }

@@ -1,6 +1,8 @@
 //! How a call is cut into blocks of query rows, blocks into units of work, and what scratch memory that takes.
 
+use crate::cache::PAGE;
 use crate::driver::Call;
+use crate::source::Source;
 use gristmill_core::cache::Caches;
 use gristmill_core::{Error, HeadsRef};
 use gristmill_gemm::tile::PANEL;
@@ -9,7 +11,7 @@ use gristmill_gemm::tile::PANEL;
 pub(crate) const WAVE: usize = 4;
 
 /// Keys that a wave packs, and uses, at a time.
-pub(crate) const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = PAGE;
 
 /// Keys whose weighted values are summed in one chain.
 pub(crate) const VALUE_BLOCK: usize = 512;
@@ -89,6 +91,8 @@ pub(crate) struct Plan {
     pub(crate) out_stride: usize,
     /// Whether values are packed too: into whole cache lines, free of the strides that they come with.
     pub(crate) pack_values: bool,
+    /// Keys whose values lie together; it divides [`VALUE_BLOCK`].
+    pub(crate) value_piece: usize,
     /// Scratch memory of one worker.
     pub(crate) scratch: Scratch,
 }
@@ -100,13 +104,14 @@ pub(crate) struct Scratch {
     pub(crate) values: usize,
     pub(crate) scores: usize,
     pub(crate) sums: usize,
+    pub(crate) chains: usize,
 }
 
 impl Plan {
     /// Cuts a call that has at least one query row and at least one value to compute.
     pub(crate) fn new(call: &Call, block_rows: usize) -> Result<Self, Error> {
         let [batch, positions, heads, dim] = call.q.sizes();
-        let (kv_heads, out_dim) = (call.k.heads(), call.v.dim());
+        let (kv_heads, out_dim) = (call.source.kv_heads(), call.source.value_dim());
         let group = heads / kv_heads;
         let keys = (0..batch).map(|b| call.key_end(b, positions - 1)).max().unwrap_or(0);
 
@@ -123,25 +128,39 @@ impl Plan {
         let blocks_per_unit = blocks_per_group.div_ceil(split).max(MIN_BLOCKS).min(blocks_per_group);
         let units = groups * blocks_per_group.div_ceil(blocks_per_unit);
 
-        let keep_keys = blocks_per_unit > WAVE;
+        // A cache holds its keys packed.
+        let cached = matches!(call.source, Source::Cache(_));
+        let keep_keys = !cached && blocks_per_unit > WAVE;
         // Keys and values that the second-level cache does not hold are used by several blocks at a time.
         let streams = keys.saturating_mul(dim + out_dim) > Caches::detected().l2 / size_of::<f32>() / 2;
         let wave = if streams || !keep_keys { blocks_per_unit.min(WAVE) } else { 1 };
         // The tiles need values side by side; and what several waves read should not be scattered over the cache.
-        let [_, row, _, step] = call.v.strides();
-        let pack_values = step != 1 || (keep_keys && row != out_dim as isize);
+        let pack_values = match call.source {
+            Source::Views { v, .. } => {
+                let [_, row, _, step] = v.strides();
+                step != 1 || (keep_keys && row != out_dim as isize)
+            }
+            Source::Cache(_) => false,
+        };
 
         let too_large = Error::SizeOverflow { what: "elements of scratch memory" };
         let product = |a: usize, b: usize| a.checked_mul(b).ok_or(too_large.clone());
         let padded = keys.checked_next_multiple_of(CHUNK).and_then(|keys| keys.checked_add(PANEL));
         let score_stride = padded.ok_or(too_large.clone())?;
         let out_stride = out_dim.checked_next_multiple_of(PANEL).ok_or(too_large.clone())?;
-        let packed = if keep_keys { keys.next_multiple_of(PANEL) } else { CHUNK.min(keys.next_multiple_of(PANEL)) };
+        let packed = if cached {
+            0
+        } else if keep_keys {
+            keys.next_multiple_of(PANEL)
+        } else {
+            CHUNK.min(keys.next_multiple_of(PANEL))
+        };
         let scratch = Scratch {
             keys: product(packed, dim)?,
             values: if pack_values { product(keys, out_stride)? } else { 0 },
             scores: product(wave * block_rows, score_stride)?,
             sums: product(wave * block_rows, out_stride)?,
+            chains: if cached { product(wave * block_rows, out_stride)? } else { 0 },
         };
         let plan = Self {
             positions,
@@ -158,6 +177,7 @@ impl Plan {
             score_stride,
             out_stride,
             pack_values,
+            value_piece: if cached { PAGE } else { VALUE_BLOCK },
             scratch,
         };
         Ok(plan)
@@ -190,6 +210,6 @@ impl Plan {
 impl Scratch {
     /// Values of all parts.
     pub(crate) fn total(&self) -> Option<usize> {
-        [self.values, self.scores, self.sums].into_iter().try_fold(self.keys, usize::checked_add)
+        [self.values, self.scores, self.sums, self.chains].into_iter().try_fold(self.keys, usize::checked_add)
     }
 }

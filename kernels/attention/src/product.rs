@@ -27,7 +27,8 @@ pub(crate) struct Right {
 /// - **P1** `left` is readable for all rows and steps;
 /// - **P2** `right` is readable for all steps and columns, or, unless `exact`, for whole panels;
 /// - **P3** `c + r * c_row + j` is writable for all rows and whole panels of columns, and nobody else uses it;
-/// - **P4** there are from 1 to [`block_rows`] rows.
+/// - **P4** there are from 1 to [`block_rows`] rows;
+/// - **P5** `chains` is null or readable where the destination is writable.
 #[derive(Clone, Copy)]
 pub(crate) struct Product {
     pub(crate) left: Left,
@@ -40,6 +41,8 @@ pub(crate) struct Product {
     pub(crate) alpha: f32,
     /// Whether the product is added to what the destination holds.
     pub(crate) accumulate: bool,
+    /// Row 0 of sums that the chains go on from, its rows as far apart as the destination's; null for +0.0.
+    pub(crate) chains: *const f32,
 }
 
 /// Rows of a block: those of the level's tallest tile.
@@ -51,7 +54,7 @@ impl Product {
     /// Computes `rows` by `cols` elements, each a chain of `depth` multiply-adds.
     ///
     /// # Safety
-    /// P1 to P4.
+    /// P1 to P5.
     #[inline(always)]
     pub(crate) unsafe fn run<I: Isa>(&self, isa: I, rows: usize, cols: usize, depth: usize) {
         debug_assert!((1..=block_rows::<I>()).contains(&rows), "P4: {rows} rows");
@@ -78,11 +81,11 @@ impl Product {
                 b_panel: self.right.panel,
                 k: depth,
                 cols: if masked { cols - panel * PANEL } else { panels * PANEL },
-                start: std::ptr::null(),
-                start_row: 0,
+                start: if self.chains.is_null() { self.chains } else { self.chains.wrapping_add(panel * PANEL) },
+                start_row: self.c_row as isize,
                 epilogue,
             };
-            // SAFETY: the tile's operands and destination are those of the columns from `panel * 16` on: P1 to P3.
+            // SAFETY: the tile's operands and destination are those of the columns from `panel * 16` on: P1 to P3, P5.
             // A masked tile is one panel wide and reads the columns that exist; P4 bounds the rows.
             unsafe { tile_fn::<I>(rows, panels, masked)(isa, &tile) };
             panel += panels;

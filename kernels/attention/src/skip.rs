@@ -2,7 +2,6 @@
 
 use crate::driver::Call;
 use crate::plan::VALUE_BLOCK;
-use gristmill_core::MatRef;
 use gristmill_gemm::tile::PANEL;
 use gristmill_simd::{Isa, Kernel};
 
@@ -11,8 +10,8 @@ use gristmill_simd::{Isa, Kernel};
 /// The tiles give a hidden key a weight of zero, which is exact unless its value is not finite.
 pub(crate) struct Skip<'s, 'a> {
     pub(crate) call: &'s Call<'a>,
-    /// Values of the row's key/value head.
-    pub(crate) v: MatRef<'s, f32>,
+    /// The row's key/value head.
+    pub(crate) kv_head: usize,
     /// Sequence, query head, position.
     pub(crate) row: [usize; 3],
     /// Weights of the keys, hidden or not.
@@ -26,9 +25,9 @@ impl Kernel for Skip<'_, '_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let (q, k) = (&self.call.q, &self.call.k);
+        let (q, source) = (&self.call.q, &self.call.source);
         let [b, h, i] = self.row;
-        let visible = |j| self.call.options.mask.visible([b, h, i, j], q.seq(), k.seq());
+        let visible = |j| self.call.options.mask.visible([b, h, i, j], q.seq(), source.keys(b));
         for (part, sums) in self.sums.chunks_mut(I::LANES).enumerate() {
             let mut total = isa.splat(0.0);
             for (block, weights) in self.weights.chunks(VALUE_BLOCK).enumerate() {
@@ -37,7 +36,7 @@ impl Kernel for Skip<'_, '_> {
                     if visible(j) {
                         let mut values = [0.0; PANEL];
                         for (l, value) in values.iter_mut().enumerate().take(sums.len()) {
-                            *value = self.v.at(j, part * I::LANES + l);
+                            *value = source.value([b, self.kv_head, j], part * I::LANES + l);
                         }
                         // SAFETY: a register has at most as many lanes as the array has values.
                         chain = isa.fma(isa.splat(weight), unsafe { isa.load(values.as_ptr()) }, chain);

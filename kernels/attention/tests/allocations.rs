@@ -3,7 +3,8 @@
 mod common;
 
 use common::{Case, Sizes};
-use gristmill_core::{Threads, Workspace};
+use gristmill_attention::{AttentionOptions, KvCache, attention_cached};
+use gristmill_core::{HeadsMut, HeadsRef, Threads, Workspace};
 use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
 use gristmill_testkit::sweep;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -51,4 +52,27 @@ fn a_second_call_allocates_nothing() {
             assert_eq!(counts[1], 0, "{level}: {queries} queries");
         });
     }
+}
+
+#[test]
+fn a_second_search_in_the_same_cache_allocates_nothing() {
+    let data = [0.5; 4 * 2 * 8];
+    let tokens = HeadsRef::bshd(&data, [4, 1, 2, 8]).unwrap();
+    let mut out = [0.0; 4 * 2 * 8];
+    let (mut cache, mut workspace) = (KvCache::new(2, 8, 8).unwrap(), Workspace::new());
+    let options = AttentionOptions { threads: Threads::Serial, ..AttentionOptions::default() };
+    let counts = [(); 3].map(|()| {
+        let before = ALLOCATIONS.get();
+        cache.reset(4).unwrap();
+        for step in 0..150 {
+            cache.select(&[0, 0, 1 + step % 3, 2]).unwrap();
+            cache.append(tokens, tokens).unwrap();
+            let out = HeadsMut::bshd(&mut out, [4, 1, 2, 8]).unwrap();
+            attention_cached(tokens, &cache, out, &options, &mut workspace).unwrap();
+        }
+        ALLOCATIONS.get() - before
+    });
+    assert!(counts[0] > 0, "the first search allocates pages and scratch memory");
+    // Two vectors of sequences take turns: after the second search both have grown.
+    assert_eq!(counts[2], 0);
 }

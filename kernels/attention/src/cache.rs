@@ -1,0 +1,390 @@
+//! Keys and values that generation keeps from step to step.
+
+use crate::check::equal;
+use aligned_vec::{AVec, ConstAlign};
+use gristmill_core::{Error, HeadsRef, MatRef};
+use gristmill_gemm::pack::pack_panels;
+use gristmill_gemm::tile::PANEL;
+use gristmill_simd::{Isa, Kernel, Simd};
+
+/// Tokens of a page: whole panels, and a whole number of pages to each chain of values.
+pub(crate) const PAGE: usize = 64;
+
+/// Keys and values of any number of sequences, each of its own length, in f32, for
+/// [`attention_cached`](crate::attention_cached).
+///
+/// Tokens lie in pages of 64. A page holds, for each head, its keys transposed in panels of 16, which is how attention
+/// reads them, and then its values in rows. Sequences share pages: [`select`](KvCache::select) copies a beam by
+/// counting one more user of each of its pages, and only a page that is both shared and not full is copied, once, when
+/// one of its users appends. Pages that nobody uses any more are kept for later; growing never moves a page.
+///
+/// ```
+/// use gristmill_attention::{AttentionOptions, KvCache, attention_cached};
+/// use gristmill_core::{HeadsMut, HeadsRef, Workspace};
+///
+/// // Two sequences; keys and values have 1 head of 4 values.
+/// let mut cache = KvCache::new(1, 4, 4)?;
+/// cache.reset(2)?;
+/// let token = [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0];
+/// let token = HeadsRef::bshd(&token, [2, 1, 1, 4])?;
+/// cache.append(token, token)?;
+///
+/// // Both beams go on from the second one.
+/// cache.select(&[1, 1])?;
+/// let mut out = [0.0; 8];
+/// let out_view = HeadsMut::bshd(&mut out, [2, 1, 1, 4])?;
+/// attention_cached(token, &cache, out_view, &AttentionOptions::default(), &mut Workspace::new())?;
+/// assert_eq!(out, [2.0; 8]);
+/// # Ok::<(), gristmill_core::Error>(())
+/// ```
+pub struct KvCache {
+    kv_heads: usize,
+    dim: usize,
+    value_dim: usize,
+    /// Values of a page.
+    page_len: usize,
+    pages: Vec<Page>,
+    /// Pages without users.
+    free: Vec<usize>,
+    sequences: Vec<Sequence>,
+    /// As many as `sequences` has had; their vectors are used again.
+    spare: Vec<Sequence>,
+}
+
+struct Page {
+    values: AVec<f32, ConstAlign<64>>,
+    /// Sequences that it belongs to.
+    users: usize,
+}
+
+/// The pages of a sequence, exactly as many as its tokens need.
+#[derive(Default)]
+struct Sequence {
+    pages: Vec<usize>,
+    len: usize,
+}
+
+impl KvCache {
+    /// A cache without sequences, for keys of `dim` and values of `value_dim` elements in each of `kv_heads` heads.
+    /// Allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::SizeOverflow`] when the size of a page is not representable.
+    pub fn new(kv_heads: usize, dim: usize, value_dim: usize) -> Result<Self, Error> {
+        let per_token = dim.checked_add(value_dim).and_then(|n| n.checked_mul(kv_heads));
+        let page_len = per_token.and_then(|n| n.checked_mul(PAGE)).filter(|&n| n <= isize::MAX as usize / 8);
+        let page_len = page_len.ok_or(Error::SizeOverflow { what: "elements of a page" })?;
+        let (pages, free, sequences, spare) = Default::default();
+        Ok(Self { kv_heads, dim, value_dim, page_len, pages, free, sequences, spare })
+    }
+
+    /// Heads of keys and values, H_kv.
+    pub fn kv_heads(&self) -> usize {
+        self.kv_heads
+    }
+
+    /// Elements of a key, D.
+    #[inline]
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Elements of a value, D_v.
+    #[inline]
+    pub fn value_dim(&self) -> usize {
+        self.value_dim
+    }
+
+    /// Sequences.
+    pub fn sequences(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// Tokens of a sequence.
+    ///
+    /// # Panics
+    /// If there is no such sequence, like indexing a slice.
+    #[inline]
+    #[track_caller]
+    pub fn len(&self, sequence: usize) -> usize {
+        self.sequences[sequence].len
+    }
+
+    /// Whether no sequence has a token.
+    pub fn is_empty(&self) -> bool {
+        self.longest() == 0
+    }
+
+    /// Tokens of the longest sequence; 0 without any.
+    pub fn longest(&self) -> usize {
+        self.sequences.iter().map(|sequence| sequence.len).max().unwrap_or(0)
+    }
+
+    /// Bytes of keys and values held, in pages that are used or kept for later.
+    pub fn bytes(&self) -> usize {
+        self.pages.len() * self.page_len * size_of::<f32>()
+    }
+
+    /// Bytes of the pages that sequences use; shared ones count once.
+    pub fn bytes_used(&self) -> usize {
+        (self.pages.len() - self.free.len()) * self.page_len * size_of::<f32>()
+    }
+
+    /// Forgets everything and starts `sequences` empty sequences. Keeps the memory.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; the cache is then unchanged.
+    pub fn reset(&mut self, sequences: usize) -> Result<(), Error> {
+        reserve(&mut self.sequences, sequences)?;
+        for sequence in 0..self.sequences.len() {
+            self.truncate(sequence, 0);
+        }
+        self.sequences.resize_with(sequences, Sequence::default);
+        Ok(())
+    }
+
+    /// Makes room for `tokens` more tokens in every sequence.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] or [`Error::SizeOverflow`]; the sequences are then unchanged.
+    pub fn reserve(&mut self, tokens: usize) -> Result<(), Error> {
+        self.reserve_each(|_| tokens)
+    }
+
+    /// Appends the tokens of `k`, `[B, n, H_kv, D]`, and `v`, `[B, n, H_kv, D_v]`: n to each of the B sequences.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`], [`Error::OutOfMemory`], [`Error::SizeOverflow`], or [`Error::Level`] when
+    /// `GRISTMILL_LEVEL` pins a level that cannot be used. The sequences are then unchanged.
+    pub fn append(&mut self, k: HeadsRef<f32>, v: HeadsRef<f32>) -> Result<(), Error> {
+        self.append_counted(k, v, None)
+    }
+
+    /// As [`append`](KvCache::append), but of sequence b only the first `counts[b]` tokens, which may be none.
+    ///
+    /// # Errors
+    /// Those of [`append`](KvCache::append), and [`Error::KeyLength`] for a count above n.
+    pub fn append_ragged(&mut self, k: HeadsRef<f32>, v: HeadsRef<f32>, counts: &[usize]) -> Result<(), Error> {
+        self.append_counted(k, v, Some(counts))
+    }
+
+    /// Makes sequence i what sequence `parents[i]` was. One may be named several times, and is then shared; those not
+    /// named are forgotten. There are `parents.len()` sequences afterwards. Copies no keys and no values.
+    ///
+    /// # Errors
+    /// [`Error::RangeOutOfBounds`] for a parent that does not exist, [`Error::OutOfMemory`]; the cache is then
+    /// unchanged.
+    pub fn select(&mut self, parents: &[usize]) -> Result<(), Error> {
+        let len = self.sequences.len();
+        if let Some(&parent) = parents.iter().find(|&&parent| parent >= len) {
+            return Err(Error::RangeOutOfBounds { start: parent, end: parent.saturating_add(1), len });
+        }
+        reserve(&mut self.spare, parents.len())?;
+        self.spare.resize_with(parents.len(), Sequence::default);
+        for (next, &parent) in self.spare.iter_mut().zip(parents) {
+            next.pages.clear();
+            reserve(&mut next.pages, self.sequences[parent].pages.len())?;
+        }
+        for (next, &parent) in self.spare.iter_mut().zip(parents) {
+            let parent = &self.sequences[parent];
+            next.pages.extend_from_slice(&parent.pages);
+            next.len = parent.len;
+            parent.pages.iter().for_each(|&page| self.pages[page].users += 1);
+        }
+        for sequence in 0..len {
+            self.truncate(sequence, 0);
+        }
+        std::mem::swap(&mut self.sequences, &mut self.spare);
+        Ok(())
+    }
+
+    /// Forgets the tokens of a sequence from `len` on, if it has that many.
+    ///
+    /// # Panics
+    /// If there is no such sequence, like indexing a slice.
+    #[track_caller]
+    pub fn truncate(&mut self, sequence: usize, len: usize) {
+        let sequence = &mut self.sequences[sequence];
+        sequence.len = sequence.len.min(len);
+        let kept = sequence.len.div_ceil(PAGE);
+        for page in sequence.pages.drain(kept..) {
+            self.pages[page].users -= 1;
+            if self.pages[page].users == 0 {
+                // There is room: reserve_each makes it when it makes the page.
+                self.free.push(page);
+            }
+        }
+    }
+
+    /// The panels of the page that token `first` of a sequence begins.
+    #[inline]
+    pub(crate) fn keys_from(&self, sequence: usize, head: usize, first: usize) -> &[f32] {
+        let keys = PAGE * self.dim;
+        &self.page(sequence, first)[head * keys..][..keys]
+    }
+
+    /// The rows of values of the page that token `first` of a sequence begins.
+    #[inline]
+    pub(crate) fn values_from(&self, sequence: usize, head: usize, first: usize) -> &[f32] {
+        let values = PAGE * self.value_dim;
+        &self.page(sequence, first)[PAGE * self.dim * self.kv_heads + head * values..][..values]
+    }
+
+    /// Element `d` of the value of sequence `b`, head `h`, token `j`.
+    pub(crate) fn value(&self, [b, h, j]: [usize; 3], d: usize) -> f32 {
+        self.values_from(b, h, j)[j % PAGE * self.value_dim + d]
+    }
+
+    #[inline]
+    fn page(&self, sequence: usize, token: usize) -> &[f32] {
+        &self.pages[self.sequences[sequence].pages[token / PAGE]].values
+    }
+
+    fn append_counted(&mut self, k: HeadsRef<f32>, v: HeadsRef<f32>, counts: Option<&[usize]>) -> Result<(), Error> {
+        equal("batch of k", self.sequences.len(), k.batch())?;
+        equal("batch of v", self.sequences.len(), v.batch())?;
+        equal("positions of v", k.seq(), v.seq())?;
+        equal("heads of k", self.kv_heads, k.heads())?;
+        equal("heads of v", self.kv_heads, v.heads())?;
+        equal("head size of k", self.dim, k.dim())?;
+        equal("head size of v", self.value_dim, v.dim())?;
+        if let Some(counts) = counts {
+            equal("counts of tokens", self.sequences.len(), counts.len())?;
+            if let Some(batch) = counts.iter().position(|&count| count > k.seq()) {
+                return Err(Error::KeyLength { batch, length: counts[batch], keys: k.seq() });
+            }
+        }
+        let simd = Simd::choose(None)?;
+        let count = |b: usize| counts.map_or(k.seq(), |counts| counts[b]);
+        self.reserve_each(count)?;
+        for b in 0..self.sequences.len() {
+            let (mut from, count) = (0, count(b));
+            while from < count {
+                let (page, slot) = self.writable(b);
+                let n = (count - from).min(PAGE - slot);
+                let (keys, values) = self.pages[page].values.split_at_mut(PAGE * self.dim * self.kv_heads);
+                for h in 0..self.kv_heads {
+                    let tokens = from..from + n;
+                    simd.run(Write {
+                        k: k.head(b, h).submatrix(tokens.clone(), 0..self.dim)?,
+                        v: v.head(b, h).submatrix(tokens, 0..self.value_dim)?,
+                        slot,
+                        keys: &mut keys[h * PAGE * self.dim..][..PAGE * self.dim],
+                        values: &mut values[h * PAGE * self.value_dim..][..PAGE * self.value_dim],
+                    });
+                }
+                self.sequences[b].len += n;
+                from += n;
+            }
+        }
+        Ok(())
+    }
+
+    /// The page, of its own, that the next token of a sequence goes to, and where in it. There must be a free page.
+    fn writable(&mut self, b: usize) -> (usize, usize) {
+        let sequence = &mut self.sequences[b];
+        let slot = sequence.len % PAGE;
+        if slot > 0 {
+            let last = sequence.pages.len() - 1;
+            let old = sequence.pages[last];
+            if self.pages[old].users == 1 {
+                return (old, slot);
+            }
+            let new = self.free.pop().expect("reserved");
+            let [from, to] = self.pages.get_disjoint_mut([old, new]).expect("a used page is not free");
+            to.values.copy_from_slice(&from.values);
+            (from.users, to.users) = (from.users - 1, 1);
+            sequence.pages[last] = new;
+            return (new, slot);
+        }
+        let new = self.free.pop().expect("reserved");
+        self.pages[new].users = 1;
+        sequence.pages.push(new);
+        (new, 0)
+    }
+
+    /// Sees to it that there are free pages, and room in all lists, for so many more tokens of each sequence.
+    fn reserve_each(&mut self, tokens: impl Fn(usize) -> usize) -> Result<(), Error> {
+        let mut needed = 0usize;
+        for (b, sequence) in self.sequences.iter_mut().enumerate() {
+            let tokens = tokens(b);
+            let total = sequence.len.checked_add(tokens).ok_or(TOO_LARGE)?;
+            let more = total.div_ceil(PAGE) - sequence.pages.len();
+            reserve(&mut sequence.pages, more)?;
+            let shared = !sequence.len.is_multiple_of(PAGE)
+                && self.pages[*sequence.pages.last().expect("of its tokens")].users > 1;
+            needed = needed.checked_add(more + usize::from(shared && tokens > 0)).ok_or(TOO_LARGE)?;
+        }
+        let more = needed.saturating_sub(self.free.len());
+        reserve(&mut self.pages, more)?;
+        // All pages may become free.
+        let all = self.pages.len().checked_add(more).ok_or(TOO_LARGE)?;
+        let room = all - self.free.len();
+        reserve(&mut self.free, room)?;
+        for _ in 0..more {
+            let mut values = AVec::new(64);
+            let bytes = self.page_len * size_of::<f32>();
+            values.try_reserve_exact(self.page_len).map_err(|_| Error::OutOfMemory { bytes })?;
+            values.resize(self.page_len, 0.0);
+            self.free.push(self.pages.len());
+            self.pages.push(Page { values, users: 0 });
+        }
+        Ok(())
+    }
+}
+
+const TOO_LARGE: Error = Error::SizeOverflow { what: "tokens of a cache" };
+
+fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<(), Error> {
+    list.try_reserve(more).map_err(|_| Error::OutOfMemory { bytes: more.saturating_mul(size_of::<T>()) })
+}
+
+impl std::fmt::Debug for KvCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sizes = [self.kv_heads, self.dim, self.value_dim];
+        let mut f = f.debug_struct("KvCache");
+        f.field("sizes", &sizes).field("sequences", &self.sequences()).field("bytes", &self.bytes()).finish()
+    }
+}
+
+/// Writes some tokens of one head into a page, from `slot` on.
+struct Write<'w> {
+    k: MatRef<'w, f32>,
+    v: MatRef<'w, f32>,
+    slot: usize,
+    keys: &'w mut [f32],
+    values: &'w mut [f32],
+}
+
+impl Kernel for Write<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (n, dim) = (self.k.rows(), self.k.cols());
+        // One by one up to the next panel; panels that begin here are packed, and filled up with zeros.
+        let lead = n.min(self.slot.next_multiple_of(PANEL) - self.slot);
+        for t in 0..lead {
+            let slot = self.slot + t;
+            let panel = &mut self.keys[slot / PANEL * PANEL * dim..][..PANEL * dim];
+            for (d, column) in panel.chunks_exact_mut(PANEL).enumerate() {
+                column[slot % PANEL] = self.k.at(t, d);
+            }
+        }
+        if lead < n
+            && let Ok(rest) = self.k.submatrix(lead..n, 0..dim)
+        {
+            let at = (self.slot + lead) * dim;
+            pack_panels(isa, rest.transposed(), &mut self.keys[at..][..(n - lead).next_multiple_of(PANEL) * dim]);
+        }
+        let width = self.v.cols();
+        let rows = &mut self.values[self.slot * width..][..n * width];
+        for t in 0..n {
+            let to = &mut rows[t * width..][..width];
+            match self.v.row(t) {
+                Some(from) => to.copy_from_slice(from),
+                None => to.iter_mut().enumerate().for_each(|(d, value)| *value = self.v.at(t, d)),
+            }
+        }
+    }
+}

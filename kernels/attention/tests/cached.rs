@@ -1,0 +1,203 @@
+//! Attention to a cache equals `attention` to the same keys and values, in bits.
+
+mod common;
+
+use common::{Case, Sizes};
+use gristmill_attention::{AttentionOptions, KvCache, attention_cached};
+use gristmill_core::{Error, HeadsMut, HeadsRef, Threads, Workspace};
+use gristmill_simd::Level;
+use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
+use gristmill_testkit::{Fill, Heads, Layout, assert_bits_eq, sweep};
+
+fn causal() -> OwnedMask {
+    OwnedMask { causal: Some(OwnedCausal::BottomRight), ..OwnedMask::default() }
+}
+
+/// Positions `from .. to` of every sequence.
+fn positions(x: HeadsRef<'_, f32>, from: usize, to: usize) -> Heads {
+    let [b, _, h, d] = x.sizes();
+    let mut out = Heads::filled([b, to - from, h, d], &Layout::default(), Fill::Normal, 0);
+    let mut view = out.heads_mut();
+    for b in 0..b {
+        for s in from..to {
+            for h in 0..h {
+                (0..d).for_each(|d| view.set(b, s - from, h, d, x.at(b, s, h, d)));
+            }
+        }
+    }
+    out
+}
+
+fn run(cache: &KvCache, q: &Heads, out: [usize; 4], options: &AttentionOptions) -> Vec<f32> {
+    let mut out = Heads::filled(out, &Layout::default(), Fill::Normal, 9);
+    attention_cached(q.heads(), cache, out.heads_mut(), options, &mut Workspace::new()).unwrap();
+    out.values()
+}
+
+#[test]
+fn steps_equal_one_causal_pass() {
+    // Steps of one token and of several, over pages, and over blocks of 512 keys.
+    for (dim, value_dim, steps) in [
+        (8, 8, vec![1; 20]),
+        (7, 33, vec![3, 1, 12, 1, 1, 47, 1, 64, 5]),
+        (64, 64, vec![15, 1, 1, 100, 1]),
+        (16, 5, vec![500, 1, 11, 1, 2, 513, 1, 1]),
+    ] {
+        let keys = steps.iter().sum();
+        let sizes = Sizes { batch: 2, kv_heads: 2, group: 2, dim, value_dim, ..Sizes::single(keys, keys, dim) };
+        let case = Case { mask: causal(), ..Case::normal(sizes, 5) };
+        let want = sweep::arithmetics().into_iter().map(|level| (level.fused(), case.naive(level))).collect::<Vec<_>>();
+        sweep::levels_and_threads(|level, threads| {
+            let want = &want.iter().find(|(fused, _)| *fused == level.fused()).unwrap().1;
+            let mut cache = KvCache::new(2, dim, value_dim).unwrap();
+            cache.reset(2).unwrap();
+            let mut at = 0;
+            for &step in &steps {
+                let next = at + step;
+                let [q, k, v] = [&case.q, &case.k, &case.v].map(|x| positions(x.heads(), at, next));
+                cache.append(k.heads(), v.heads()).unwrap();
+                let got = run(&cache, &q, [2, step, 4, value_dim], &case.options(level, threads));
+                let row = 4 * value_dim;
+                let want: Vec<f32> =
+                    (0..2).flat_map(|b| &want[(b * keys + at) * row..(b * keys + next) * row]).copied().collect();
+                assert_bits_eq(&got, &want, format_args!("{level}, tokens {at} to {next}, d {dim}"));
+                at = next;
+            }
+        });
+    }
+}
+
+#[test]
+fn sequences_of_different_lengths_equal_each_alone() {
+    let lengths = [70, 0, 130, 64];
+    let sizes = Sizes { batch: 4, kv_heads: 1, group: 3, ..Sizes::single(5, 130, 24) };
+    for mask in [OwnedMask::default(), causal()] {
+        let mut case = Case { mask, softcap: Some(20.0), ..Case::normal(sizes, 6) };
+        // Rows that see this one are summed again without what they do not see.
+        case.v.heads_mut().set(2, 127, 0, 3, f32::INFINITY);
+        let mut cache = KvCache::new(1, 24, 24).unwrap();
+        cache.reset(4).unwrap();
+        cache.append_ragged(case.k.heads(), case.v.heads(), &lengths).unwrap();
+        sweep::levels_and_threads(|level, threads| {
+            let got = run(&cache, &case.q, sizes.out(), &case.options(level, threads));
+            for (b, &length) in lengths.iter().enumerate() {
+                let one = |x: &Heads, keys: usize| {
+                    let x = x.heads();
+                    let all = positions(x, 0, keys);
+                    let [_, s, h, d] = all.heads().sizes();
+                    let values: Vec<f32> = all.values()[b * s * h * d..][..s * h * d].to_vec();
+                    (values, [1, s, h, d])
+                };
+                let (q, k, v) = (one(&case.q, 5), one(&case.k, length), one(&case.v, length));
+                let mut want = vec![0.0; 5 * 3 * 24];
+                gristmill_testkit::naive!(
+                    level,
+                    gristmill_attention::naive::attention(
+                        HeadsRef::bshd(&q.0, q.1).unwrap(),
+                        HeadsRef::bshd(&k.0, k.1).unwrap(),
+                        HeadsRef::bshd(&v.0, v.1).unwrap(),
+                        HeadsMut::bshd(&mut want, [1, 5, 3, 24]).unwrap(),
+                        &case.options(level, threads)
+                    )
+                )
+                .unwrap();
+                assert_bits_eq(&got[b * want.len()..][..want.len()], &want, format_args!("{level}, sequence {b}"));
+            }
+        });
+    }
+}
+
+/// Tokens of one head of 4 values that tell what they are.
+fn token(cache: &mut KvCache, values: &[f32]) {
+    let data: Vec<f32> = values.iter().flat_map(|&x| [x; 4]).collect();
+    let view = HeadsRef::bshd(&data, [values.len(), 1, 1, 4]).unwrap();
+    cache.append(view, view).unwrap();
+}
+
+/// A cache that has never shared anything, with the same tokens.
+fn fresh(histories: &[Vec<f32>]) -> KvCache {
+    let longest = histories.iter().map(Vec::len).max().unwrap();
+    let padded = |history: &Vec<f32>| (0..longest).map(|t| history.get(t).copied().unwrap_or(f32::NAN)).collect();
+    let data: Vec<f32> = histories.iter().flat_map::<Vec<f32>, _>(padded).flat_map(|x| [x; 4]).collect();
+    let view = HeadsRef::bshd(&data, [histories.len(), longest, 1, 4]).unwrap();
+    let mut cache = KvCache::new(1, 4, 4).unwrap();
+    cache.reset(histories.len()).unwrap();
+    let counts: Vec<usize> = histories.iter().map(Vec::len).collect();
+    cache.append_ragged(view, view, &counts).unwrap();
+    cache
+}
+
+#[test]
+fn beams_share_pages_and_never_see_each_other() {
+    let mut cache = KvCache::new(1, 4, 4).unwrap();
+    cache.reset(1).unwrap();
+    let mut histories = vec![Vec::new()];
+    let mut rng = gristmill_testkit::Rng::new(3);
+    for step in 0..400 {
+        let beams = 1 + step % 5;
+        let parents: Vec<usize> = (0..beams).map(|_| rng.below(histories.len())).collect();
+        cache.select(&parents).unwrap();
+        histories = parents.iter().map(|&parent| histories[parent].clone()).collect::<Vec<Vec<f32>>>();
+        if step % 7 == 6 {
+            let (b, len) = (rng.below(beams), rng.below(histories[0].len() + 1));
+            cache.truncate(b, len);
+            histories[b].truncate(len);
+        }
+        let next: Vec<f32> = (0..beams).map(|b| (step * 8 + b) as f32 * 1e-3 - 1.0).collect();
+        token(&mut cache, &next);
+        histories.iter_mut().zip(&next).for_each(|(history, &x)| history.push(x));
+        if step % 19 == 18 {
+            let q = Heads::filled([beams, 1, 1, 4], &Layout::default(), Fill::Normal, step as u64);
+            let options = AttentionOptions::default();
+            let [got, want] = [&cache, &fresh(&histories)].map(|cache| run(cache, &q, [beams, 1, 1, 4], &options));
+            assert_bits_eq(&got, &want, format_args!("step {step}"));
+        }
+    }
+}
+
+#[test]
+fn sharing_costs_no_page_and_reset_keeps_them() {
+    let page = 64 * 8 * size_of::<f32>();
+    let mut cache = KvCache::new(1, 4, 4).unwrap();
+    assert_eq!((cache.bytes(), cache.is_empty()), (0, true));
+    cache.reset(1).unwrap();
+    (0..65).for_each(|i| token(&mut cache, &[i as f32]));
+    assert_eq!((cache.bytes_used(), cache.longest()), (2 * page, 65));
+    cache.select(&[0; 8]).unwrap();
+    assert_eq!(cache.bytes_used(), 2 * page);
+    // Only the page that is not full is copied, and the last user keeps it.
+    token(&mut cache, &[1.0; 8]);
+    assert_eq!(cache.bytes_used(), (1 + 8) * page);
+    let bytes = cache.bytes();
+    cache.reset(3).unwrap();
+    assert_eq!((cache.sequences(), cache.bytes_used(), cache.bytes()), (3, 0, bytes));
+}
+
+#[test]
+fn mistakes_are_refused() {
+    let mut cache = KvCache::new(1, 4, 4).unwrap();
+    cache.reset(2).unwrap();
+    let data = [0.0; 32];
+    let view = |sizes| HeadsRef::bshd(&data, sizes).unwrap();
+    let mismatch = |what, expected, found| Err(Error::ShapeMismatch { what, expected, found });
+    assert_eq!(cache.append(view([1, 1, 1, 4]), view([1, 1, 1, 4])), mismatch("batch of k", 2, 1));
+    assert_eq!(cache.append(view([2, 1, 1, 3]), view([2, 1, 1, 4])), mismatch("head size of k", 4, 3));
+    let two = view([2, 2, 1, 4]);
+    assert_eq!(cache.append_ragged(two, two, &[1]), mismatch("counts of tokens", 2, 1));
+    assert_eq!(cache.append_ragged(two, two, &[1, 3]), Err(Error::KeyLength { batch: 1, length: 3, keys: 2 }));
+    cache.append_ragged(two, two, &[1, 2]).unwrap();
+    assert_eq!(cache.select(&[0, 2]), Err(Error::RangeOutOfBounds { start: 2, end: 3, len: 2 }));
+    assert_eq!([cache.len(0), cache.len(1)], [1, 2]);
+
+    let mut out = [7.0; 8];
+    let mut attend = |q, lengths: &[usize]| {
+        let mut options =
+            AttentionOptions { level: Some(Level::Portable), threads: Threads::Serial, ..Default::default() };
+        options.mask.key_lengths = Some(lengths);
+        let out = HeadsMut::bshd(&mut out, [2, 1, 1, 4]).unwrap();
+        attention_cached(q, &cache, out, &options, &mut Workspace::new())
+    };
+    assert_eq!(attend(view([3, 1, 1, 4]), &[1, 2]), mismatch("sequences of the cache", 3, 2));
+    assert_eq!(attend(view([2, 1, 1, 4]), &[2, 2]), Err(Error::KeyLength { batch: 0, length: 2, keys: 1 }));
+    assert_eq!(out, [7.0; 8]);
+}

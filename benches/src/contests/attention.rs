@@ -1,4 +1,4 @@
-//! Attention over `[B, H, S, D]`, against plain loops.
+//! Attention over `[B, H, S, D]`, against plain loops. A single query attends to a cache, as decoding does.
 
 use super::{fused, sample};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     contest::{Contender, Contest, Difference},
     rivals::plain,
 };
-use gristmill_attention::{AttentionOptions, attention, naive};
+use gristmill_attention::{AttentionOptions, KvCache, attention, attention_cached, naive};
 use gristmill_core::{Causal, Error, HeadsMut, HeadsRef, Mask, Workspace};
 
 /// Operations above which nobody waits for a plain loop.
@@ -19,18 +19,23 @@ pub(super) struct Heads {
     k: Buffer,
     v: Buffer,
     key_lengths: Vec<usize>,
+    /// The same keys and values, where there is one query.
+    cache: Option<KvCache>,
 }
 
 impl Heads {
     pub(super) fn new(case: cases::Attention) -> Self {
         let len = |seq| case.batch * case.heads * seq * case.dim;
-        Heads {
-            case,
-            q: Buffer::uniform(len(case.queries), 1),
-            k: Buffer::uniform(len(case.keys), 2),
-            v: Buffer::uniform(len(case.keys), 3),
-            key_lengths: case.key_lengths(),
-        }
+        let (k, v) = (Buffer::uniform(len(case.keys), 2), Buffer::uniform(len(case.keys), 3));
+        let fill = || {
+            let sizes = [case.batch, case.keys, case.heads, case.dim];
+            let mut cache = KvCache::new(case.heads, case.dim, case.dim)?;
+            cache.reset(case.batch)?;
+            cache.append(HeadsRef::bhsd(&k, sizes)?, HeadsRef::bhsd(&v, sizes)?)?;
+            Ok::<_, Error>(cache)
+        };
+        let cache = (case.queries == 1).then(|| fill().expect("keys and values fit together"));
+        Heads { case, q: Buffer::uniform(len(case.queries), 1), k, v, key_lengths: case.key_lengths(), cache }
     }
 
     fn options(&self) -> AttentionOptions<'_> {
@@ -51,7 +56,11 @@ impl Heads {
         let (queries, keys) = (self.sizes(self.case.queries), self.sizes(self.case.keys));
         let q = HeadsRef::bhsd(&self.q, queries)?;
         let (k, v) = (HeadsRef::bhsd(&self.k, keys)?, HeadsRef::bhsd(&self.v, keys)?);
-        attention(q, k, v, HeadsMut::bhsd(output, queries)?, &self.options(), workspace)
+        let output = HeadsMut::bhsd(output, queries)?;
+        match &self.cache {
+            Some(cache) => attention_cached(q, cache, output, &self.options(), workspace),
+            None => attention(q, k, v, output, &self.options(), workspace),
+        }
     }
 
     /// One query of one head by the naive version.

@@ -10,7 +10,7 @@ use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
 use gristmill_testkit::{Fill, Heads, Layout, sweep};
 
 /// Head sizes that are whole panels, and not.
-const DIMS: [usize; 8] = [1, 7, 8, 16, 33, 64, 80, 128];
+const DIMS: [usize; 9] = [1, 7, 8, 16, 33, 64, 80, 128, 256];
 
 fn causal() -> OwnedMask {
     OwnedMask { causal: Some(OwnedCausal::BottomRight), ..OwnedMask::default() }

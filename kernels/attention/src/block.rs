@@ -3,7 +3,7 @@
 use crate::driver::Call;
 use crate::mask::Edit;
 use crate::plan::{CHUNK, Plan, Rows, Unit, VALUE_BLOCK, WAVE};
-use crate::product::{Left, Product, Right};
+use crate::product::{Left, Product, Right, block_rows};
 use crate::skip::Skip;
 use crate::softmax;
 use crate::source::Source;
@@ -77,6 +77,7 @@ impl<'w, 'a> Worker<'w, 'a> {
     /// Computes a unit.
     #[inline(always)]
     pub(crate) fn run<I: Isa>(&mut self, isa: I, index: usize) {
+        const { assert!(block_rows::<I>() <= MAX_ROWS, "a block has no more rows than states") };
         let unit = self.plan.unit(index);
         if self.holds != Some((unit.batch, unit.kv_head)) {
             self.holds = Some((unit.batch, unit.kv_head));

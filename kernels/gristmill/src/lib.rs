@@ -46,7 +46,7 @@ pub use gristmill_layernorm::{
 };
 pub use gristmill_rowwise::{
     EmbedOptions, PositionRows, Positions, RowOptions, argmax, bias_activation, bias_activation_in_place, embed,
-    embed_in_place, sinusoidal_positions, softmax, softmax_in_place,
+    embed_in_place, log_softmax, log_softmax_in_place, sinusoidal_positions, softmax, softmax_in_place,
 };
 pub use gristmill_simd::{LEVEL_VARIABLE, Level, LevelError, Simd, bf16, f16};
 

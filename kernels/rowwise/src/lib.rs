@@ -3,7 +3,7 @@
 //! Matrices are rows by n; every row is computed for itself, so a result depends on nothing but its row. All kernels
 //! return the bits of [`naive`] at every level, for every layout and number of threads.
 //!
-//! - [`softmax`], [`softmax_in_place`];
+//! - [`softmax`], [`softmax_in_place`]; [`log_softmax`], [`log_softmax_in_place`];
 //! - [`bias_activation`], [`bias_activation_in_place`]: a linear layer's bias and non-linearity;
 //! - [`argmax`]: greedy choice of the next token;
 //! - [`embed`], [`embed_in_place`]: token embedding, scale and positions, with [`sinusoidal_positions`].
@@ -27,6 +27,7 @@ mod activation;
 mod argmax;
 mod check;
 mod embed;
+mod log_softmax;
 pub mod naive;
 mod positions;
 mod rows;
@@ -35,6 +36,7 @@ mod softmax;
 pub use activation::{bias_activation, bias_activation_in_place};
 pub use argmax::argmax;
 pub use embed::{EmbedOptions, embed, embed_in_place};
+pub use log_softmax::{log_softmax, log_softmax_in_place};
 pub use positions::{PositionRows, Positions, sinusoidal_positions};
 pub use softmax::{softmax, softmax_in_place};
 

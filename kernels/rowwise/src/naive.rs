@@ -5,7 +5,7 @@
 
 use crate::{EmbedOptions, check};
 use gristmill_core::{Activation, Error, MatMut, MatRef};
-use gristmill_simd::naive::exp_nonpositive;
+use gristmill_simd::naive::{exp_nonpositive, ln};
 
 /// Softmax of each row of `x`: [rows, n] into `y`: [rows, n].
 ///
@@ -41,6 +41,44 @@ pub fn softmax<const FUSED: bool>(x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) ->
         // A sum of 0 is that of a row of minus infinities, which stays zeros.
         for j in 0..if lanes[0] == 0.0 { 0 } else { x.cols() } {
             y.set(i, j, y.at(i, j) / lanes[0]);
+        }
+    }
+    Ok(())
+}
+
+/// Logarithms of the softmax of each row of `x`: [rows, n] into `y`: [rows, n].
+///
+/// # Errors
+/// As [`log_softmax`](crate::log_softmax).
+pub fn log_softmax<const FUSED: bool>(x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) -> Result<(), Error> {
+    check::same_shape(x, &y)?;
+    for i in 0..if x.cols() > 0 { x.rows() } else { 0 } {
+        // The largest value that is not NaN; 0 for a row of minus infinities, whose differences shall not be NaN.
+        let mut max = f32::NEG_INFINITY;
+        for j in 0..x.cols() {
+            if x.at(i, j) > max {
+                max = x.at(i, j);
+            }
+        }
+        if max == f32::NEG_INFINITY {
+            max = 0.0;
+        }
+
+        // The sum of the exponentials, in lanes as for softmax.
+        let mut lanes = [0.0; 64];
+        for j in 0..x.cols() {
+            lanes[j % 64] += exp_nonpositive::<FUSED>(x.at(i, j) - max);
+        }
+        for half in [32, 16, 8, 4, 2, 1] {
+            for l in 0..half {
+                lanes[l] += lanes[l + half];
+            }
+        }
+
+        // A sum of 0 is that of a row of minus infinities, which stays so.
+        let ln = ln::<FUSED>(if lanes[0] == 0.0 { 1.0 } else { lanes[0] });
+        for j in 0..x.cols() {
+            y.set(i, j, (x.at(i, j) - max) - ln);
         }
     }
     Ok(())

@@ -52,7 +52,7 @@ impl Job<f32> for Softmax<'_> {
 }
 
 /// `exp(x - max)`.
-struct Exponential<V>(V);
+pub(crate) struct Exponential<V>(pub(crate) V);
 
 impl<I: Isa> Map<I> for Exponential<I::F32> {
     #[inline(always)]
@@ -153,7 +153,7 @@ pub(crate) fn max<I: Isa>(isa: I, x: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn exponential<I: Isa>(isa: I, max: f32) -> Exponential<I::F32> {
+pub(crate) fn exponential<I: Isa>(isa: I, max: f32) -> Exponential<I::F32> {
     // A row of minus infinities must not have NaN for its differences.
     Exponential(isa.splat(if max == f32::NEG_INFINITY { 0.0 } else { max }))
 }

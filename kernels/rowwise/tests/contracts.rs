@@ -243,3 +243,28 @@ fn sinusoids_follow_the_paper() {
     let huge = sinusoidal_positions(isize::MAX as usize / 8, 1);
     assert_eq!(huge, Err(Error::OutOfMemory { bytes: isize::MAX as usize / 8 * 4 }));
 }
+
+#[test]
+fn log_softmax_is_close_to_f64_and_keeps_minus_infinity() {
+    let options = RowOptions::default();
+    let x: Vec<f32> = (0..1030).map(|i| ((i * 37) % 101) as f32 * 1.7 - 60.0).collect();
+    let mut y = vec![0.0; x.len()];
+    gristmill_rowwise::log_softmax(
+        MatRef::new(&x, 1, x.len()).unwrap(),
+        MatMut::new(&mut y, 1, x.len()).unwrap(),
+        &options,
+    )
+    .unwrap();
+    let max = x.iter().fold(f64::NEG_INFINITY, |max, &x| max.max(f64::from(x)));
+    let ln = x.iter().map(|&x| (f64::from(x) - max).exp()).sum::<f64>().ln();
+    for (&x, &y) in x.iter().zip(&y) {
+        let want = f64::from(x) - max - ln;
+        assert!((f64::from(y) - want).abs() <= 1e-6 * want.abs().max(1.0), "{y} {want}");
+    }
+
+    let inf = f32::INFINITY;
+    let mut rows = [-inf, -inf, 0.0, -inf, inf, 0.0, f32::NAN, 0.0];
+    gristmill_rowwise::log_softmax_in_place(MatMut::new(&mut rows, 4, 2).unwrap(), &options).unwrap();
+    assert_eq!(rows[..4], [-inf, -inf, 0.0, -inf]);
+    assert!(rows[4..].iter().all(|y| y.is_nan()), "{rows:?}");
+}

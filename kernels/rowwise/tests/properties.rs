@@ -3,7 +3,7 @@
 use gristmill_core::{Activation, MatMut, MatRef, Threads};
 use gristmill_rowwise::{
     EmbedOptions, PositionRows, Positions, RowOptions, argmax, bias_activation, bias_activation_in_place, embed,
-    embed_in_place, naive, softmax, softmax_in_place,
+    embed_in_place, log_softmax, log_softmax_in_place, naive, softmax, softmax_in_place,
 };
 use gristmill_simd::Level;
 use gristmill_testkit::{Fill, Layout, Matrix, Rng, assert_bits_eq, naive, strategy, sweep};
@@ -62,6 +62,31 @@ proptest! {
             let (mut got, mut want) = (x.clone(), x.clone());
             softmax_in_place(got.mat_mut(), &options(level, threads)).unwrap();
             naive!(level, naive::softmax(x.mat(), want.mat_mut())).unwrap();
+            assert_bits_eq(&got.values(), &want.values(), level);
+            got.assert_gaps(level);
+        });
+    }
+
+    #[test]
+    fn log_softmax_equals_naive((mut x, y) in input_and_output(), kind in 0..4u8, seed: u64) {
+        spread(&mut x, kind, seed);
+        sweep::levels_and_threads(|level, threads| {
+            let options = options(level, threads);
+            let (mut got, mut want) = (y.clone(), y.clone());
+            log_softmax(x.mat(), got.mat_mut(), &options).unwrap();
+            naive!(level, naive::log_softmax(x.mat(), want.mat_mut())).unwrap();
+            assert_bits_eq(&got.values(), &want.values(), level);
+            got.assert_gaps(level);
+        });
+    }
+
+    #[test]
+    fn log_softmax_in_place_equals_naive((_, mut x) in input_and_output(), kind in 0..4u8, seed: u64) {
+        spread(&mut x, kind, seed);
+        sweep::levels_and_threads(|level, threads| {
+            let (mut got, mut want) = (x.clone(), x.clone());
+            log_softmax_in_place(got.mat_mut(), &options(level, threads)).unwrap();
+            naive!(level, naive::log_softmax(x.mat(), want.mat_mut())).unwrap();
             assert_bits_eq(&got.values(), &want.values(), level);
             got.assert_gaps(level);
         });

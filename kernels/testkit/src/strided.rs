@@ -2,6 +2,7 @@
 
 use crate::{Fill, Rng};
 use gristmill_core::{HeadsMut, HeadsRef, MatMut, MatRef, ScoresRef};
+use gristmill_simd::Element;
 use std::fmt;
 
 /// How the elements of `N` dimensions lie in a slice.
@@ -106,6 +107,19 @@ impl<const N: usize> Strided<f32, N> {
         let mut rng = Rng::new(seed);
         Self::new(sizes, layout, GAP, || fill.value(&mut rng))
     }
+}
+
+impl<T: Element, const N: usize> Strided<T, N> {
+    /// The same layout with every value, gaps too, widened or rounded to another storage type.
+    pub fn to<U: Element>(&self) -> Strided<U, N> {
+        let Self { offset, sizes, strides, .. } = *self;
+        Strided { data: self.data.iter().map(|x| U::from_f32(x.to_f32())).collect(), offset, sizes, strides }
+    }
+
+    /// The elements in row-major order as f32, which has each of them exactly.
+    pub fn widened(&self) -> Vec<f32> {
+        self.addresses().map(|address| self.data[address].to_f32()).collect()
+    }
 
     /// Asserts that nothing was written between the elements.
     ///
@@ -115,8 +129,9 @@ impl<const N: usize> Strided<f32, N> {
     pub fn assert_gaps(&self, context: impl fmt::Display) {
         let mut element = vec![false; self.data.len()];
         self.addresses().for_each(|address| element[address] = true);
+        let gap = bits(T::from_f32(GAP));
         let mut gaps = self.data.iter().zip(&element).enumerate().filter(|(_, (_, element))| !**element);
-        let written = gaps.find(|(_, (value, _))| value.to_bits() != GAP.to_bits());
+        let written = gaps.find(|(_, (value, _))| bits(**value) != gap);
         assert!(written.is_none(), "{context}: {:?} was written between the elements of {self:?}", written.unwrap());
     }
 
@@ -126,9 +141,14 @@ impl<const N: usize> Strided<f32, N> {
     /// When one does.
     #[track_caller]
     pub fn assert_untouched(&self, before: &Self, context: impl fmt::Display) {
-        let same = self.data.iter().map(|x| x.to_bits()).eq(before.data.iter().map(|x| x.to_bits()));
+        let same = self.data.iter().map(|&x| bits(x)).eq(before.data.iter().map(|&x| bits(x)));
         assert!(same, "{context}: {self:?} was touched");
     }
+}
+
+/// Bits that tell values of a storage type apart, all but a NaN's first payload bit.
+fn bits<T: Element>(x: T) -> u32 {
+    x.to_f32().to_bits()
 }
 
 impl<T> Strided<T, 2> {
@@ -193,6 +213,22 @@ mod tests {
         }
         let repeated = Layout { repeated: [true, false], ..Layout::default() };
         assert_eq!(Matrix::filled([3, 5], &repeated, Fill::Normal, 1).strides, [0, 1]);
+    }
+
+    #[test]
+    fn other_storage_types_keep_the_layout() {
+        use half::{bf16, f16};
+        let padded = Layout { padding: [3, 0], margin: 2, ..Layout::default() };
+        let matrix = Matrix::filled([3, 5], &padded, Fill::Special, 1);
+        let mut half: Strided<f16, 2> = matrix.to();
+        half.assert_gaps("f16");
+        matrix.to::<bf16>().assert_gaps("bf16");
+        let rounded: Vec<f32> = matrix.values().into_iter().map(|x| f16::from_f32(x).to_f32()).collect();
+        crate::assert_bits_eq(&half.widened(), &rounded, "f16");
+        let before = half.clone();
+        half.mat_mut().set(2, 1, f16::from_f32(9.0));
+        assert_eq!(half.mat().at(2, 1).to_f32(), 9.0);
+        assert!(std::panic::catch_unwind(|| half.assert_untouched(&before, "f16")).is_err());
     }
 
     #[test]

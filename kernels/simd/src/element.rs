@@ -9,16 +9,46 @@ mod sealed {
     impl Sealed for super::bf16 {}
 }
 
+/// The name of a storage type, for code that learns the type at run time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// 32 bits: 8 of exponent, 23 of fraction.
+    F32,
+    /// 16 bits: 5 of exponent, 10 of fraction.
+    F16,
+    /// 16 bits: 8 of exponent, 7 of fraction.
+    Bf16,
+}
+
+impl Dtype {
+    /// Every storage type.
+    pub const ALL: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
+
+    /// Bytes of a value.
+    pub const fn size(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::Bf16 => 2,
+        }
+    }
+}
+
 /// A storage type: f32, f16 or bf16. Arithmetic is always f32: values widen exactly when loaded and are rounded
 /// once, to nearest even, when stored.
 pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     /// The type's name as it stands in benchmark ids: `f32`, `f16`, `bf16`.
     const NAME: &'static str;
+    /// The type as a value.
+    const DTYPE: Dtype;
 
     /// The same value as f32.
     fn to_f32(self) -> f32;
     /// `x` rounded to nearest even; NaN stays NaN.
     fn from_f32(x: f32) -> Self;
+    /// The bits, in the low ones of the result.
+    fn to_bits(self) -> u32;
+    /// The value of the lowest bits.
+    fn from_bits(bits: u32) -> Self;
 
     /// Loads and widens a register.
     ///
@@ -44,9 +74,11 @@ pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + PartialEq + s
 
 /// One impl per storage type; the four memory operations are the token's own.
 macro_rules! element {
-    ($t:ty, $name:literal, $to:expr, $from:expr, $load:ident, $store:ident, $load_tail:ident, $store_tail:ident) => {
+    ($t:ty, $bits:ty, $name:literal, $dtype:ident, $to:expr, $from:expr,
+     $load:ident, $store:ident, $load_tail:ident, $store_tail:ident) => {
         impl Element for $t {
             const NAME: &'static str = $name;
+            const DTYPE: Dtype = Dtype::$dtype;
 
             #[inline(always)]
             fn to_f32(self) -> f32 {
@@ -57,6 +89,14 @@ macro_rules! element {
             fn from_f32(x: f32) -> Self {
                 let from: fn(f32) -> $t = $from;
                 from(x)
+            }
+            #[inline(always)]
+            fn to_bits(self) -> u32 {
+                <$t>::to_bits(self).into()
+            }
+            #[inline(always)]
+            fn from_bits(bits: u32) -> Self {
+                <$t>::from_bits(bits as $bits)
             }
             #[inline(always)]
             unsafe fn load<I: Isa>(isa: I, p: *const Self) -> I::F32 {
@@ -82,6 +122,6 @@ macro_rules! element {
     };
 }
 
-element!(f32, "f32", |x| x, |x| x, load, store, load_tail, store_tail);
-element!(f16, "f16", f16::to_f32, f16::from_f32, load_f16, store_f16, load_tail_f16, store_tail_f16);
-element!(bf16, "bf16", bf16::to_f32, bf16::from_f32, load_bf16, store_bf16, load_tail_bf16, store_tail_bf16);
+element!(f32, u32, "f32", F32, |x| x, |x| x, load, store, load_tail, store_tail);
+element!(f16, u16, "f16", F16, f16::to_f32, f16::from_f32, load_f16, store_f16, load_tail_f16, store_tail_f16);
+element!(bf16, u16, "bf16", Bf16, bf16::to_f32, bf16::from_f32, load_bf16, store_bf16, load_tail_bf16, store_tail_bf16);

@@ -24,6 +24,6 @@ mod token;
 
 pub use dispatch::{LEVEL_VARIABLE, Level, LevelError, Simd};
 pub use divide::Divisor;
-pub use element::Element;
+pub use element::{Dtype, Element};
 pub use half::{bf16, f16};
 pub use isa::{Isa, Kernel};

@@ -134,7 +134,7 @@ impl Kernel for Largest {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         for n in 0..=2 * SUM_LANES + 1 {
-            let x: Vec<f32> = Fill::Normal.vec(5, n).into_iter().map(|x| -x * x - 1.0).collect();
+            let x: Vec<f32> = Fill::Normal.vec(5, n).into_iter().map(|x: f32| -x * x - 1.0).collect();
             let lanes = slices::fold(isa, &x, f32::NEG_INFINITY, |acc, x| isa.max(acc, x));
             let got = lanes.as_ref().iter().map(|&v| isa.reduce_max(v)).fold(f32::NEG_INFINITY, f32::max);
             let want = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -1,14 +1,15 @@
 //! Comparing results: in bits, or within a bound of a reference in f64.
 
 use gristmill_core::MatRef;
+use gristmill_simd::Element;
 use std::fmt::{Display, Write};
 
 /// Differences that a message lists.
 const LISTED: usize = 8;
 
 /// Equal: the same bits, or both NaN.
-pub fn equal(a: f32, b: f32) -> bool {
-    a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+pub fn equal<T: Element>(a: T, b: T) -> bool {
+    a.to_bits() == b.to_bits() || (a.to_f32().is_nan() && b.to_f32().is_nan())
 }
 
 /// Asserts that two slices have equal elements (see [`equal`]), or says where they differ.
@@ -16,7 +17,7 @@ pub fn equal(a: f32, b: f32) -> bool {
 /// # Panics
 /// When they differ.
 #[track_caller]
-pub fn assert_bits_eq(got: &[f32], want: &[f32], context: impl Display) {
+pub fn assert_bits_eq<T: Element>(got: &[T], want: &[T], context: impl Display) {
     assert_eq!(got.len(), want.len(), "{context}: lengths differ");
     let pairs = got.iter().zip(want).enumerate().map(|(i, (&got, &want))| (i, got, want));
     report(pairs, |i| format!("[{i}]"), context);
@@ -27,7 +28,7 @@ pub fn assert_bits_eq(got: &[f32], want: &[f32], context: impl Display) {
 /// # Panics
 /// When they differ.
 #[track_caller]
-pub fn assert_mat_bits_eq(got: MatRef<f32>, want: MatRef<f32>, context: impl Display) {
+pub fn assert_mat_bits_eq<T: Element>(got: MatRef<T>, want: MatRef<T>, context: impl Display) {
     let shape = (got.rows(), got.cols());
     assert_eq!(shape, (want.rows(), want.cols()), "{context}: shapes differ");
     let indices = (0..shape.0).flat_map(|i| (0..shape.1).map(move |j| (i, j)));
@@ -36,7 +37,12 @@ pub fn assert_mat_bits_eq(got: MatRef<f32>, want: MatRef<f32>, context: impl Dis
 
 /// Panics when a pair differs, naming the first ones and how many there are.
 #[track_caller]
-fn report<I: Copy>(pairs: impl Iterator<Item = (I, f32, f32)>, name: impl Fn(I) -> String, context: impl Display) {
+fn report<I: Copy, T: Element>(
+    pairs: impl Iterator<Item = (I, T, T)>,
+    name: impl Fn(I) -> String,
+    context: impl Display,
+) {
+    let digits = 2 * size_of::<T>();
     let (mut total, mut different, mut list) = (0, 0, String::new());
     for (index, got, want) in pairs {
         total += 1;
@@ -45,7 +51,9 @@ fn report<I: Copy>(pairs: impl Iterator<Item = (I, f32, f32)>, name: impl Fn(I) 
         }
         if different < LISTED {
             let (got_bits, want_bits, name) = (got.to_bits(), want.to_bits(), name(index));
-            write!(list, "\n  {name}: got {got:e} ({got_bits:08x}), want {want:e} ({want_bits:08x})").unwrap();
+            let (got, want) = (got.to_f32(), want.to_f32());
+            write!(list, "\n  {name}: got {got:e} ({got_bits:0digits$x}), want {want:e} ({want_bits:0digits$x})")
+                .unwrap();
         }
         different += 1;
     }

@@ -1,5 +1,7 @@
 //! Seeded values, the same on every machine.
 
+use gristmill_simd::{Dtype, Element};
+
 /// A small generator of pseudo-random numbers (SplitMix64).
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
@@ -92,11 +94,30 @@ impl Fill {
         }
     }
 
-    /// `len` values.
-    pub fn vec(self, seed: u64, len: usize) -> Vec<f32> {
-        let mut rng = Rng::new(seed);
-        (0..len).map(|_| self.value(&mut rng)).collect()
+    /// The next value of a storage type: rounded to it, but for bit patterns and extremes, which are its own.
+    pub fn element<T: Element>(self, rng: &mut Rng) -> T {
+        let own = T::DTYPE != Dtype::F32;
+        match self {
+            Fill::Bits if own => T::from_bits(rng.bits() as u32),
+            Fill::Special if own && rng.one_in(16) => extreme(rng),
+            _ => T::from_f32(self.value(rng)),
+        }
     }
+
+    /// `len` values.
+    pub fn vec<T: Element>(self, seed: u64, len: usize) -> Vec<T> {
+        let mut rng = Rng::new(seed);
+        (0..len).map(|_| self.element(&mut rng)).collect()
+    }
+}
+
+/// An end of a 16-bit type's range: the smallest and the largest subnormal, the smallest normal and the largest number,
+/// of either sign.
+fn extreme<T: Element>(rng: &mut Rng) -> T {
+    let infinity = T::from_f32(f32::INFINITY).to_bits();
+    let normal = if T::DTYPE == Dtype::F16 { 1 << 10 } else { 1 << 7 };
+    let magnitude = [1, normal - 1, normal, infinity - 1][rng.below(4)];
+    T::from_bits(magnitude | (rng.below(2) as u32) << 15)
 }
 
 /// `len` normal values.
@@ -117,13 +138,18 @@ pub fn special(seed: u64, len: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gristmill_simd::{bf16, f16};
 
     #[test]
     fn seeds_decide() {
         for fill in Fill::ALL {
-            let bits = |seed| fill.vec(seed, 100).into_iter().map(f32::to_bits).collect::<Vec<_>>();
-            assert_eq!(bits(7), bits(7));
-            assert_ne!(bits(7), bits(8));
+            fn bits<T: Element>(fill: Fill, seed: u64) -> Vec<u32> {
+                fill.vec::<T>(seed, 100).into_iter().map(T::to_bits).collect()
+            }
+            for bits in [bits::<f32>, bits::<f16>, bits::<bf16>] {
+                assert_eq!(bits(fill, 7), bits(fill, 7));
+                assert_ne!(bits(fill, 7), bits(fill, 8));
+            }
         }
         assert_eq!(Rng::new(0).bits(), 0xe220_a839_7b1d_cdaf);
     }
@@ -140,7 +166,9 @@ mod tests {
         let special = special(3, 2000);
         let has = |x: f32| special.iter().any(|y| y.to_bits() == x.to_bits());
         assert!(SPECIAL.into_iter().all(has));
-        let scaled = Fill::Scaled.vec(4, 2000);
+        let extremes: Vec<f16> = Fill::Special.vec(5, 2000);
+        assert!([0x0001, 0x83ff, 0x0400, 0x7bff, 0xfc00].iter().all(|&bits| extremes.contains(&f16::from_bits(bits))));
+        let scaled: Vec<f32> = Fill::Scaled.vec(4, 2000);
         assert!(scaled.iter().any(|x| x.abs() > 1e18) && scaled.iter().any(|x| x.abs() < 1e-18));
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     mask::{OwnedCausal, OwnedMask},
     strided::GAP,
 };
+use gristmill_simd::Element;
 use proptest::{array::uniform4, prelude::*, sample::select};
 
 /// Any kind of fill, normal values most often.
@@ -45,18 +46,18 @@ pub fn input_layout<const N: usize>() -> impl Strategy<Value = Layout<N>> {
 }
 
 /// An input of these sizes in any layout, with any values.
-pub fn input<const N: usize>(sizes: [usize; N]) -> impl Strategy<Value = Strided<f32, N>> {
+pub fn input<T: Element, const N: usize>(sizes: [usize; N]) -> impl Strategy<Value = Strided<T, N>> {
     (input_layout(), fill(), any::<u64>())
         .prop_map(move |(layout, fill, seed)| Strided::filled(sizes, &layout, fill, seed))
 }
 
 /// An input of these sizes in any layout, with values of this kind.
-pub fn input_of<const N: usize>(sizes: [usize; N], fill: Fill) -> impl Strategy<Value = Strided<f32, N>> {
+pub fn input_of<T: Element, const N: usize>(sizes: [usize; N], fill: Fill) -> impl Strategy<Value = Strided<T, N>> {
     (input_layout(), any::<u64>()).prop_map(move |(layout, seed)| Strided::filled(sizes, &layout, fill, seed))
 }
 
 /// An output of these sizes in any layout that outputs may have, holding any values.
-pub fn output<const N: usize>(sizes: [usize; N]) -> impl Strategy<Value = Strided<f32, N>> {
+pub fn output<T: Element, const N: usize>(sizes: [usize; N]) -> impl Strategy<Value = Strided<T, N>> {
     (output_layout(), fill(), any::<u64>())
         .prop_map(move |(layout, fill, seed)| Strided::filled(sizes, &layout, fill, seed))
 }
@@ -82,7 +83,7 @@ pub fn output_heads(sizes: [usize; 4]) -> impl Strategy<Value = Heads> {
 }
 
 /// `len` values of any kind: a bias, gamma, beta.
-pub fn vector(len: usize) -> impl Strategy<Value = Vec<f32>> {
+pub fn vector<T: Element>(len: usize) -> impl Strategy<Value = Vec<T>> {
     (fill(), any::<u64>()).prop_map(move |(fill, seed)| fill.vec(seed, len))
 }
 

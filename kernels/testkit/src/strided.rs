@@ -101,15 +101,13 @@ impl<T: Copy, const N: usize> Strided<T, N> {
     }
 }
 
-impl<const N: usize> Strided<f32, N> {
+impl<T: Element, const N: usize> Strided<T, N> {
     /// Elements of a kind; the gaps hold [`GAP`].
     pub fn filled(sizes: [usize; N], layout: &Layout<N>, fill: Fill, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        Self::new(sizes, layout, GAP, || fill.value(&mut rng))
+        Self::new(sizes, layout, T::from_f32(GAP), || fill.element(&mut rng))
     }
-}
 
-impl<T: Element, const N: usize> Strided<T, N> {
     /// The same layout with every value, gaps too, widened or rounded to another storage type.
     pub fn to<U: Element>(&self) -> Strided<U, N> {
         let Self { offset, sizes, strides, .. } = *self;
@@ -129,9 +127,9 @@ impl<T: Element, const N: usize> Strided<T, N> {
     pub fn assert_gaps(&self, context: impl fmt::Display) {
         let mut element = vec![false; self.data.len()];
         self.addresses().for_each(|address| element[address] = true);
-        let gap = bits(T::from_f32(GAP));
+        let gap = T::from_f32(GAP).to_bits();
         let mut gaps = self.data.iter().zip(&element).enumerate().filter(|(_, (_, element))| !**element);
-        let written = gaps.find(|(_, (value, _))| bits(**value) != gap);
+        let written = gaps.find(|(_, (value, _))| value.to_bits() != gap);
         assert!(written.is_none(), "{context}: {:?} was written between the elements of {self:?}", written.unwrap());
     }
 
@@ -141,14 +139,9 @@ impl<T: Element, const N: usize> Strided<T, N> {
     /// When one does.
     #[track_caller]
     pub fn assert_untouched(&self, before: &Self, context: impl fmt::Display) {
-        let same = self.data.iter().map(|&x| bits(x)).eq(before.data.iter().map(|&x| bits(x)));
+        let same = self.data.iter().map(|x| x.to_bits()).eq(before.data.iter().map(|x| x.to_bits()));
         assert!(same, "{context}: {self:?} was touched");
     }
-}
-
-/// Bits that tell values of a storage type apart, all but a NaN's first payload bit.
-fn bits<T: Element>(x: T) -> u32 {
-    x.to_f32().to_bits()
 }
 
 impl<T> Strided<T, 2> {

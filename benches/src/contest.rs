@@ -1,33 +1,96 @@
 //! One case made ready: its data, our call, the rivals' calls, and what all of them must return.
 
 use crate::{
+    buffer::{Output, Stored},
     cases::{Case, Work},
     contests,
 };
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 /// Somebody who computes a case.
 pub struct Contender<'a> {
     /// The library, and the way it is used where there are several.
     pub name: &'static str,
-    /// One call; the result goes to the slice, whose contents before are unspecified.
-    pub call: Call<'a>,
+    body: Box<dyn Body + 'a>,
 }
 
-/// A call that writes its result to a slice.
-pub type Call<'a> = Box<dyn FnMut(&mut [f32]) + Send + 'a>;
+/// What a contender does.
+trait Body: Send {
+    fn call(&mut self, output: &mut Output);
+
+    /// Writes the result of the last call to the output, if the call has not done so.
+    fn deliver(&mut self, _output: &mut Output) {}
+}
 
 impl<'a> Contender<'a> {
-    /// A contender from its name and its call.
+    /// A contender from its name and its call, which writes its result to the slice, whose contents before are
+    /// unspecified.
     pub fn new(name: &'static str, call: impl FnMut(&mut [f32]) + Send + 'a) -> Self {
-        Contender { name, call: Box::new(call) }
+        Self::of::<f32>(name, call)
+    }
+
+    /// [`Contender::new`] for a case whose output is of type `T`.
+    pub fn of<T: Stored>(name: &'static str, call: impl FnMut(&mut [T]) + Send + 'a) -> Self {
+        Contender { name, body: Box::new(Writing { call, values: PhantomData::<fn(&mut T)> }) }
+    }
+
+    /// A contender whose library returns a value of its own. `read` copies it to the output for the check; that is no
+    /// part of the call, and not timed.
+    pub fn owning<T: Stored, R: Send + 'a>(
+        name: &'static str,
+        call: impl FnMut() -> R + Send + 'a,
+        read: impl FnMut(&R, &mut [T]) + Send + 'a,
+    ) -> Self {
+        Contender { name, body: Box::new(Owning { call, read, result: None, values: PhantomData::<fn(&mut T)> }) }
+    }
+
+    /// One call. Where the result goes is the contender's business until [`Contender::deliver`].
+    pub fn call(&mut self, output: &mut Output) {
+        self.body.call(output);
+    }
+
+    /// Makes sure that the result of the last call is in the output.
+    pub fn deliver(&mut self, output: &mut Output) {
+        self.body.deliver(output);
+    }
+}
+
+struct Writing<T, C> {
+    call: C,
+    values: PhantomData<fn(&mut T)>,
+}
+
+impl<T: Stored, C: FnMut(&mut [T]) + Send> Body for Writing<T, C> {
+    fn call(&mut self, output: &mut Output) {
+        (self.call)(T::slice(output));
+    }
+}
+
+struct Owning<T, C, F, R> {
+    call: C,
+    read: F,
+    result: Option<R>,
+    values: PhantomData<fn(&mut T)>,
+}
+
+impl<T: Stored, R: Send, C: FnMut() -> R + Send, F: FnMut(&R, &mut [T]) + Send> Body for Owning<T, C, F, R> {
+    fn call(&mut self, _output: &mut Output) {
+        // The previous result goes first, as in a loop that makes one after another.
+        self.result = None;
+        self.result = Some((self.call)());
+    }
+
+    fn deliver(&mut self, output: &mut Output) {
+        if let Some(result) = &self.result {
+            (self.read)(result, T::slice(output));
+        }
     }
 }
 
 /// A case with its data. The calls run inside a pool of the case's thread count.
 pub trait Contest: Sync {
-    /// Values that a call writes.
-    fn output_len(&self) -> usize;
+    /// A fresh output of the type and length that the calls write.
+    fn output(&self) -> Output;
 
     /// Our call, prepared: packed weights and workspace are its own.
     fn ours(&self) -> Contender<'_>;
@@ -35,7 +98,8 @@ pub trait Contest: Sync {
     /// The others' calls, prepared through their own public means.
     fn rivals(&self) -> Vec<Contender<'_>>;
 
-    /// Compares our output with the naive version, bit by bit, on as many rows as are affordable.
+    /// Compares our output, whose values were widened, with the naive version, bit by bit, on as many rows as are
+    /// affordable.
     ///
     /// # Errors
     /// The first difference.

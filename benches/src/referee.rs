@@ -3,7 +3,7 @@
 //! The turns go round (A B C A B C ...) in one process, so that a slow moment of the machine strikes all alike.
 
 use crate::{
-    buffer::Buffer,
+    buffer::Output,
     cases::Case,
     clock::{median, turn},
     contest::{Contender, Contest, Difference},
@@ -94,7 +94,7 @@ pub fn judge(
     time: Duration,
 ) -> Result<Verdict, Wrong> {
     let (mut contenders, wrong) = pool.install(|| admit(contest))?;
-    let medians = pool.install(|| race(&mut contenders, contest.output_len(), time));
+    let medians = pool.install(|| race(&mut contenders, contest.output(), time));
     drop(contenders.split_off(medians.len()));
 
     let operations = case.work.operations();
@@ -124,17 +124,19 @@ pub fn judge(
 
 /// Calls everybody once. Our output must be the naive one; a rival that is not within the tolerance stays out.
 fn admit(contest: &dyn Contest) -> Result<(Vec<Contender<'_>>, Vec<Wrong>), Wrong> {
-    let mut expected = Buffer::filled(contest.output_len(), f32::NAN);
+    let mut output = contest.output();
     let mut ours = contest.ours();
-    (ours.call)(&mut expected);
+    ours.call(&mut output);
+    ours.deliver(&mut output);
+    let expected = output.values();
     contest.exact(&expected).map_err(|difference| Wrong { name: ours.name, difference })?;
 
     let (mut contenders, mut wrong) = (vec![ours], Vec::new());
-    let mut output = Buffer::filled(contest.output_len(), f32::NAN);
     for mut rival in contest.rivals() {
         output.fill(f32::NAN);
-        (rival.call)(&mut output);
-        match Difference::beyond(&output, &expected, contest.tolerance()) {
+        rival.call(&mut output);
+        rival.deliver(&mut output);
+        match Difference::beyond(&output.values(), &expected, contest.tolerance()) {
             Ok(()) => contenders.push(rival),
             Err(difference) => wrong.push(Wrong { name: rival.name, difference }),
         }
@@ -143,13 +145,12 @@ fn admit(contest: &dyn Contest) -> Result<(Vec<Contender<'_>>, Vec<Wrong>), Wron
 }
 
 /// Rounds of turns until the time is over; the median of each contender's turns.
-fn race(contenders: &mut [Contender<'_>], output_len: usize, time: Duration) -> Vec<f64> {
-    let mut output = Buffer::filled(output_len, 0.0);
+fn race(contenders: &mut [Contender<'_>], mut output: Output, time: Duration) -> Vec<f64> {
     let mut turns = vec![Vec::new(); contenders.len()];
     let start = Instant::now();
     while turns[0].len() < MIN_ROUNDS || start.elapsed() < time {
         for (contender, turns) in contenders.iter_mut().zip(&mut turns) {
-            turns.push(turn(|| (contender.call)(&mut output)));
+            turns.push(turn(|| contender.call(&mut output)));
         }
     }
     turns.iter_mut().map(|turns| median(turns)).collect()
@@ -175,8 +176,8 @@ mod tests {
     struct Copying(Vec<f32>);
 
     impl Contest for Copying {
-        fn output_len(&self) -> usize {
-            self.0.len()
+        fn output(&self) -> Output {
+            Output::of::<f32>(self.0.len())
         }
         fn ours(&self) -> Contender<'_> {
             Contender::new("ours", |output| output.copy_from_slice(&self.0))
@@ -184,6 +185,7 @@ mod tests {
         fn rivals(&self) -> Vec<Contender<'_>> {
             vec![
                 Contender::new("same", |output| output.copy_from_slice(&self.0)),
+                Contender::owning::<f32, _>("own", || self.0.clone(), |result, output| output.copy_from_slice(result)),
                 Contender::new("wrong", |output| output.fill(-1.0)),
             ]
         }
@@ -199,7 +201,7 @@ mod tests {
     fn wrong_rivals_stay_out() {
         let contest = Copying(vec![1.0, 2.0]);
         let (contenders, wrong) = admit(&contest).unwrap();
-        assert_eq!(contenders.iter().map(|c| c.name).collect::<Vec<_>>(), ["ours", "same"]);
+        assert_eq!(contenders.iter().map(|c| c.name).collect::<Vec<_>>(), ["ours", "same", "own"]);
         let difference = Difference { index: 0, found: -1.0, expected: 1.0 };
         assert_eq!(wrong, [Wrong { name: "wrong", difference }]);
     }
@@ -234,8 +236,8 @@ mod tests {
     fn everybody_gets_a_turn_in_each_round() {
         let contest = Copying(vec![1.0; 100]);
         let (mut contenders, _) = admit(&contest).unwrap();
-        let medians = race(&mut contenders, 100, Duration::ZERO);
-        assert_eq!(medians.len(), 2);
+        let medians = race(&mut contenders, contest.output(), Duration::ZERO);
+        assert_eq!(medians.len(), 3);
         assert!(medians.iter().all(|&ns| ns > 0.0));
     }
 

@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use gristmill_bench::{
-    buffer::Buffer,
+    buffer::Output,
     cases::Case,
     contest::{self, Contender, Contest},
     cost::Cost,
@@ -49,12 +49,12 @@ fn bench(criterion: &mut Criterion, case: &Case, pool: &ThreadPool) {
 
     // Made when criterion, having looked at its filter, runs the bench for the first time; then kept.
     let contest: OnceCell<Box<dyn Contest>> = OnceCell::new();
-    let mut ready: Option<(Contender, Buffer)> = None;
+    let mut ready: Option<(Contender, Output)> = None;
     group.bench_function(rest, |bencher| {
         let contest = contest.get_or_init(|| contest::prepare(case).expect("a kernel for the case"));
-        let (ours, output) = ready.get_or_insert_with(|| (contest.ours(), Buffer::filled(contest.output_len(), 0.0)));
+        let (ours, output) = ready.get_or_insert_with(|| (contest.ours(), contest.output()));
         // One entry into the pool for many calls, as in an engine.
-        bencher.iter_custom(|calls| pool.install(|| time(calls, || (ours.call)(black_box(output)))));
+        bencher.iter_custom(|calls| pool.install(|| time(calls, || ours.call(black_box(output)))));
     });
 }
 

@@ -2,7 +2,7 @@
 
 use super::{fused, sample};
 use crate::{
-    buffer::Buffer,
+    buffer::{Buffer, Output},
     cases::{self, MaskKind},
     contest::{Contender, Contest, Difference},
     rivals::plain,
@@ -103,8 +103,8 @@ struct Query {
 }
 
 impl Contest for Heads {
-    fn output_len(&self) -> usize {
-        self.q.len()
+    fn output(&self) -> Output {
+        Output::of::<f32>(self.q.len())
     }
 
     fn ours(&self) -> Contender<'_> {

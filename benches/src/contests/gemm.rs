@@ -2,7 +2,7 @@
 
 use super::{fused, sample};
 use crate::{
-    buffer::Buffer,
+    buffer::{Buffer, Output},
     cases,
     contest::{Contender, Contest, Difference},
     rivals::{self, Product},
@@ -49,8 +49,8 @@ impl Products {
 }
 
 impl Contest for Products {
-    fn output_len(&self) -> usize {
-        self.case.m * self.case.n
+    fn output(&self) -> Output {
+        Output::of::<f32>(self.case.m * self.case.n)
     }
 
     fn ours(&self) -> Contender<'_> {

@@ -1,6 +1,7 @@
 //! The Transformer on seeded weights.
 
 use crate::{
+    buffer::Output,
     cases::{self, Task},
     contest::{Contender, Contest, Difference},
 };
@@ -53,12 +54,12 @@ fn last_of(values: &[f32], output: &mut [f32]) {
 }
 
 impl Contest for Sentences {
-    fn output_len(&self) -> usize {
-        match self.case.task {
+    fn output(&self) -> Output {
+        Output::of::<f32>(match self.case.task {
             Task::Encoder => self.model.config().d_model,
             Task::Forced => self.model.config().tgt_vocab,
             Task::Step | Task::Greedy | Task::Beam4 => self.case.seq,
-        }
+        })
     }
 
     fn ours(&self) -> Contender<'_> {

@@ -2,7 +2,7 @@
 
 use super::{fused, sample};
 use crate::{
-    buffer::Buffer,
+    buffer::{Buffer, Output},
     cases::{self, RowOp},
     contest::{Contender, Contest, Difference},
     rivals::plain,
@@ -82,8 +82,8 @@ impl RowsOf {
 }
 
 impl Contest for RowsOf {
-    fn output_len(&self) -> usize {
-        self.x.len()
+    fn output(&self) -> Output {
+        Output::of::<f32>(self.x.len())
     }
 
     fn ours(&self) -> Contender<'_> {

@@ -140,6 +140,7 @@ unsafe impl Isa for Avx2 {
     memory! {
         fn load(self, p: *const f32) -> __m256 = _mm256_loadu_ps(p);
         fn store(self, p: *mut f32, v: __m256) = _mm256_storeu_ps(p, v);
+        fn stream(self, p: *mut f32, v: __m256) = _mm256_stream_ps(p, v);
         fn load_tail(self, p: *const f32, tail: Tail) -> __m256 = _mm256_maskload_ps(p, tail.mask);
         fn store_tail(self, p: *mut f32, v: __m256, tail: Tail) = _mm256_maskstore_ps(p, tail.mask, v);
         fn load_f16(self, p: *const f16) -> __m256 = _mm256_cvtph_ps(_mm_loadu_si128(p.cast()));
@@ -177,6 +178,12 @@ unsafe impl Isa for Avx2 {
                 _mm256_storeu_ps(dst.add((4 + j) * dst_stride), _mm256_permute2f128_ps::<0x31>(a, b));
             }
         }
+    }
+
+    #[inline(always)]
+    fn stream_fence(self) {
+        // SAFETY: the token proves SSE.
+        unsafe { _mm_sfence() }
     }
 
     #[inline(always)]

@@ -84,6 +84,7 @@ unsafe impl Isa for Avx512 {
     memory! {
         fn load(self, p: *const f32) -> __m512 = _mm512_loadu_ps(p);
         fn store(self, p: *mut f32, v: __m512) = _mm512_storeu_ps(p, v);
+        fn stream(self, p: *mut f32, v: __m512) = _mm512_stream_ps(p, v);
         fn load_tail(self, p: *const f32, tail: __mmask16) -> __m512 = _mm512_maskz_loadu_ps(tail, p);
         fn store_tail(self, p: *mut f32, v: __m512, tail: __mmask16) = _mm512_mask_storeu_ps(p, tail, v);
         fn load_f16(self, p: *const f16) -> __m512 = _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()));
@@ -128,6 +129,12 @@ unsafe impl Isa for Avx512 {
                 _mm512_storeu_ps(dst.add((12 + j) * dst_stride), _mm512_shuffle_f32x4::<0xdd>(ab_odd, cd_odd));
             }
         }
+    }
+
+    #[inline(always)]
+    fn stream_fence(self) {
+        // SAFETY: the token proves SSE.
+        unsafe { _mm_sfence() }
     }
 
     #[inline(always)]

@@ -86,6 +86,17 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// The values of the tail at `p` must be writable.
     unsafe fn store_tail(self, p: *mut f32, v: Self::F32, tail: Self::Tail);
 
+    /// [`store`](Isa::store) that goes around the caches, where the CPU can: for outputs much larger than them. The
+    /// line is not read first.
+    ///
+    /// # Safety
+    /// `LANES` values at `p` must be writable, and `p` aligned to their size. Nobody may access them before this
+    /// thread has called [`stream_fence`](Isa::stream_fence).
+    unsafe fn stream(self, p: *mut f32, v: Self::F32);
+    /// Ends a sequence of [`stream`](Isa::stream): their values are in memory for every later access of this thread,
+    /// and of threads that synchronise with it.
+    fn stream_fence(self);
+
     /// Loads and widens `LANES` values of f16, exactly.
     ///
     /// # Safety

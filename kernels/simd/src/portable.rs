@@ -119,6 +119,29 @@ unsafe impl Isa for Portable {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, p: *mut f32, v: f32x4) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: SSE is x86-64's baseline; the caller promises four aligned values and the fence.
+        unsafe {
+            use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
+            _mm_stream_ps(p, _mm_loadu_ps(v.to_array().as_ptr()));
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.store(p, v);
+        }
+    }
+    #[inline(always)]
+    fn stream_fence(self) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: SSE is x86-64's baseline.
+        unsafe {
+            std::arch::x86_64::_mm_sfence();
+        }
+    }
+
+    #[inline(always)]
     unsafe fn transpose(self, src: *const f32, src_stride: isize, dst: *mut f32, dst_stride: usize) {
         // SAFETY: the caller promises 4 readable rows and 4 writable columns.
         unsafe {

@@ -19,6 +19,7 @@ impl Kernel for Memory {
         widen_all::<I, bf16>(isa, bf16::from_bits);
         narrow_many::<I, f16>(isa, |bits| f16::from_bits(bits).to_f32());
         narrow_many::<I, bf16>(isa, |bits| bf16::from_bits(bits).to_f32());
+        stream(isa);
         transpose(isa);
     }
 }
@@ -103,6 +104,20 @@ fn narrow_many<I: Isa, T: Element>(isa: I, widen: fn(u16) -> f32) {
         for (&x, got) in chunk.iter().zip(got) {
             assert!(same(got, T::from_f32(x)), "{x:e} narrows to {got:?} of {} at {}", T::NAME, I::LEVEL);
         }
+    }
+}
+
+/// Stores around the caches, flush with either page: whole registers that end at one are aligned.
+#[inline(always)]
+fn stream<I: Isa>(isa: I) {
+    let x: [f32; 16] = std::array::from_fn(|i| i as f32 - 7.5);
+    for mut memory in guarded(&vec![77.0f32; 3 * I::LANES]) {
+        for part in memory.chunks_exact_mut(I::LANES) {
+            // SAFETY: the part is one register, and starts at a multiple of its size.
+            unsafe { isa.stream(part.as_mut_ptr(), register(isa, &x)) };
+        }
+        isa.stream_fence();
+        assert!(memory.iter().enumerate().all(|(i, &got)| got == x[i % I::LANES]), "stream at {}", I::LEVEL);
     }
 }
 

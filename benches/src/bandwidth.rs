@@ -1,112 +1,144 @@
-//! Read bandwidth for a footprint: the fastest way found to read a buffer of so many bytes again and again.
+//! Memory bandwidth for a footprint: the fastest way found to go through so many bytes again and again.
+//!
+//! What only reads is compared with reading; what writes as much as it reads, with copying.
+
+mod copy;
+mod read;
 
 use crate::{
     buffer::Buffer,
     clock::{median, on_every_thread, turn},
 };
-use gristmill_simd::{Isa, Kernel, Level, Simd};
+use gristmill_simd::{Level, Simd};
 use rayon::ThreadPool;
-use std::hint::black_box;
+use std::{hint::black_box, sync::Mutex};
 
-/// Registers loaded in one step: enough sums in flight to hide the addition.
+/// Registers moved in one step: enough in flight to hide what is done with them.
 const REGISTERS: usize = 8;
 /// Values of f32 in a cache line.
 const LINE: usize = 16;
 /// Turns whose median is taken for each pattern.
 const TURNS: usize = 7;
-/// Values that one call reads at least, so that its fixed cost is lost beside them.
+/// Values that one call goes through at least, so that its fixed cost is lost beside them.
 const CALL: usize = 64 * 1024;
+/// Lines between a load and its software prefetch; none for zero.
+const AHEAD: [usize; 4] = [0, 16, 32, 64];
 
-/// A way to walk through a buffer.
-#[derive(Clone, Copy, Debug)]
-struct Pattern {
-    /// Equal parts read side by side: one or four.
-    streams: usize,
-    /// Lines between a load and its software prefetch; none for zero.
-    ahead: usize,
+/// What a case does with memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Traffic {
+    /// Almost all bytes are read only.
+    Read,
+    /// As many bytes as each of the `sources` (one or two) has are written.
+    Copy {
+        /// Operands that are read.
+        sources: usize,
+    },
 }
 
-/// Bytes that all threads of the pool together read per nanosecond from buffers of `bytes` in all.
-///
-/// The best of the medians over one and four streams, each without software prefetch and with one of 16, 32 and 64
-/// lines, with the widest loads of the CPU.
-pub fn read_bandwidth(pool: &ThreadPool, bytes: u64) -> f64 {
-    let threads = pool.current_num_threads();
-    let share = (bytes as usize / size_of::<f32>()).div_ceil(threads).max(REGISTERS * LINE);
-    let shares: Vec<Buffer> = (0..threads).map(|_| Buffer::filled(share, 1.0)).collect();
-    let level = Level::available().last();
-    let Ok(simd) = Simd::choose(level) else { return f64::NAN };
-
-    let mut best = f64::NAN;
-    for streams in [1, 4] {
-        for ahead in [0, 16, 32, 64] {
-            let pattern = Pattern { streams, ahead };
-            let mut rates: Vec<f64> = (0..TURNS).map(|_| rate(pool, simd, &shares, pattern)).collect();
-            best = median(&mut rates).max(best);
-        }
-    }
-    best
+/// Memory that is gone through again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Footprint {
+    /// What is done with it.
+    pub traffic: Traffic,
+    /// Its size, over all operands and threads.
+    pub bytes: u64,
 }
 
-fn rate(pool: &ThreadPool, simd: Simd, shares: &[Buffer], pattern: Pattern) -> f64 {
-    on_every_thread(pool, |thread| {
-        let data: &[f32] = &shares[thread];
-        let passes = CALL.div_ceil(data.len());
-        let mut read = 0;
-        let time = turn(|| read = black_box(simd.run(Read { data, passes, pattern })));
-        (read * size_of::<f32>()) as f64 / time
-    })
+/// A way to go through memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pattern {
+    /// Loads.
+    Read {
+        /// Equal parts read side by side: one or four.
+        streams: usize,
+        /// Lines between a load and its software prefetch; none for zero.
+        ahead: usize,
+    },
+    /// Loads and stores.
+    Copy {
+        /// Whether the stores go around the caches.
+        streaming: bool,
+        /// Lines between a load and its software prefetch; none for zero.
+        ahead: usize,
+    },
+    /// The standard library's copy.
+    Memcpy,
 }
 
-/// Reads the data `passes` times and returns how many values were read; what does not fill a last step is left out.
-struct Read<'a> {
-    data: &'a [f32],
-    passes: usize,
-    pattern: Pattern,
-}
-
-impl Kernel for Read<'_> {
-    type Output = usize;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> usize {
-        (0..self.passes)
-            .map(|_| match self.pattern {
-                Pattern { streams: 1, ahead: 0 } => walk::<I, 1, false>(isa, self.data, 0),
-                Pattern { streams: 1, ahead } => walk::<I, 1, true>(isa, self.data, ahead),
-                Pattern { ahead: 0, .. } => walk::<I, 4, false>(isa, self.data, 0),
-                Pattern { ahead, .. } => walk::<I, 4, true>(isa, self.data, ahead),
-            })
-            .sum()
-    }
-}
-
-#[inline(always)]
-fn walk<I: Isa, const STREAMS: usize, const PREFETCH: bool>(isa: I, data: &[f32], ahead: usize) -> usize {
-    let per_stream = REGISTERS / STREAMS;
-    let step = per_stream * I::LANES;
-    let steps = data.len() / (STREAMS * step);
-    let mut sums = [isa.splat(0.0); REGISTERS];
-    for s in 0..steps {
-        for stream in 0..STREAMS {
-            let at = (stream * steps + s) * step;
-            let p = data.as_ptr().wrapping_add(at);
-            for r in 0..per_stream {
-                debug_assert!(at + (r + 1) * I::LANES <= data.len());
-                // SAFETY: `(stream * steps + s + 1) * step <= STREAMS * steps * step <= data.len()`.
-                let v = unsafe { isa.load(p.add(r * I::LANES)) };
-                let sum = &mut sums[stream * per_stream + r];
-                *sum = isa.add(*sum, v);
-            }
-            if PREFETCH {
-                for line in 0..step.div_ceil(LINE) {
-                    isa.prefetch(p.wrapping_add((ahead + line) * LINE));
-                }
+impl Traffic {
+    /// Every pattern for this traffic: one and four streams, or cached and streaming stores, each without software
+    /// prefetch and with one of 16, 32 and 64 lines; the standard library's copy, where there is one source.
+    fn patterns(self) -> Vec<Pattern> {
+        let ahead = |pattern: &dyn Fn(usize) -> Pattern| AHEAD.map(pattern).to_vec();
+        match self {
+            Traffic::Read => [1, 4].map(|streams| ahead(&|ahead| Pattern::Read { streams, ahead })).concat(),
+            Traffic::Copy { sources } => {
+                let own = [false, true].map(|streaming| ahead(&|ahead| Pattern::Copy { streaming, ahead })).concat();
+                own.into_iter().chain((sources == 1).then_some(Pattern::Memcpy)).collect()
             }
         }
     }
-    black_box(isa.reduce_add(sums.into_iter().fold(isa.splat(0.0), |a, b| isa.add(a, b))));
-    STREAMS * steps * step
+
+    /// Buffers of equal size.
+    fn operands(self) -> usize {
+        match self {
+            Traffic::Read => 1,
+            Traffic::Copy { sources } => sources + 1,
+        }
+    }
+}
+
+/// A footprint's memory, ready to be gone through by every thread of a pool.
+pub struct Bandwidth {
+    simd: Simd,
+    shares: Vec<Mutex<Share>>,
+}
+
+/// One thread's part.
+struct Share {
+    /// The operands that are read; the first one alone where there is one.
+    sources: [Buffer; 2],
+    /// What is written; nothing for reading.
+    target: Buffer,
+}
+
+impl Bandwidth {
+    /// Allocates the memory for a pool. The widest registers of the CPU will be used.
+    pub fn new(pool: &ThreadPool, footprint: Footprint) -> Bandwidth {
+        let simd = Simd::choose(Level::available().last()).expect("a level that is available");
+        let (threads, operands) = (pool.current_num_threads(), footprint.traffic.operands());
+        let len = (footprint.bytes as usize / size_of::<f32>()).div_ceil(threads * operands).max(REGISTERS * LINE);
+        let filled = |there: bool| Buffer::filled(if there { len } else { 0 }, 1.0);
+        let share = || Share { sources: [filled(true), filled(operands > 2)], target: filled(operands > 1) };
+        Bandwidth { simd, shares: (0..threads).map(|_| Mutex::new(share())).collect() }
+    }
+
+    /// The pattern with the best median rate.
+    pub fn best(&self, pool: &ThreadPool, traffic: Traffic) -> Pattern {
+        let rate = |pattern| median(&mut (0..TURNS).map(|_| self.turn(pool, pattern)).collect::<Vec<_>>());
+        let rates = traffic.patterns().into_iter().map(|pattern| (rate(pattern), pattern));
+        rates.max_by(|a, b| a.0.total_cmp(&b.0)).expect("every traffic has patterns").1
+    }
+
+    /// One turn of every thread; bytes per nanosecond of all together, read and written.
+    pub fn turn(&self, pool: &ThreadPool, pattern: Pattern) -> f64 {
+        on_every_thread(pool, |thread| {
+            let mut share = self.shares[thread].lock().expect("no thread panics with a share");
+            let Share { sources: [a, b], target } = &mut *share;
+            let (passes, mut values) = (CALL.div_ceil(a.len()), 0);
+            let time = turn(|| {
+                values = black_box(match pattern {
+                    Pattern::Read { streams, ahead } => self.simd.run(read::Read { data: a, passes, streams, ahead }),
+                    Pattern::Copy { streaming, ahead } => {
+                        self.simd.run(copy::Copy { sources: [a, b], target, passes, streaming, ahead })
+                    }
+                    Pattern::Memcpy => copy::memcpy(a, target, passes),
+                });
+            });
+            (values * size_of::<f32>()) as f64 / time
+        })
+    }
 }
 
 #[cfg(test)]
@@ -114,22 +146,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_pattern_reads_all_whole_steps() {
-        for level in Level::available() {
-            let simd = Simd::choose(Some(level)).unwrap();
-            for streams in [1, 4] {
-                for ahead in [0, 16] {
-                    let data = Buffer::filled(5 * REGISTERS * LINE + 3, 1.0);
-                    let read = simd.run(Read { data: &data, passes: 2, pattern: Pattern { streams, ahead } });
-                    assert_eq!(read, 2 * 5 * REGISTERS * LINE);
-                }
+    fn tiny_footprints_have_a_rate_for_every_pattern() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        for traffic in [Traffic::Read, Traffic::Copy { sources: 1 }, Traffic::Copy { sources: 2 }] {
+            let bandwidth = Bandwidth::new(&pool, Footprint { traffic, bytes: 4 });
+            for pattern in traffic.patterns() {
+                assert!(bandwidth.turn(&pool, pattern) > 0.0, "{pattern:?}");
+                // Turns are taken from inside the pool as well.
+                assert!(pool.install(|| bandwidth.turn(&pool, pattern)) > 0.0, "{pattern:?}");
             }
         }
     }
 
     #[test]
-    fn tiny_footprints_have_a_rate() {
+    fn shares_make_up_the_footprint() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        assert!(read_bandwidth(&pool, 4) > 0.0);
+        let footprint = Footprint { traffic: Traffic::Copy { sources: 2 }, bytes: 6 << 20 };
+        for share in Bandwidth::new(&pool, footprint).shares {
+            let Share { sources: [a, b], target } = share.into_inner().unwrap();
+            assert_eq!([a.len(), b.len(), target.len()], [1 << 18; 3]);
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod model;
 
+use crate::bandwidth::{Footprint, Traffic};
 use crate::cases::{Attention, Gemm, MaskKind, RowOp, Rows, Work};
 
 /// Arithmetic and traffic of one operation.
@@ -41,12 +42,16 @@ impl Work {
         }
     }
 
-    /// Bytes that a repeated call goes through again and again.
-    pub fn footprint(&self) -> u64 {
-        match self {
-            Work::Model(work) => work.footprint(),
-            Work::Gemm(_) | Work::Attention(_) | Work::Rows(_) => self.operations().into_iter().sum::<Cost>().bytes,
-        }
+    /// What a repeated call goes through again and again.
+    pub fn footprint(&self) -> Footprint {
+        let total = || self.operations().into_iter().sum::<Cost>().bytes;
+        let (traffic, bytes) = match self {
+            Work::Model(work) => (Traffic::Read, work.footprint()),
+            Work::Gemm(_) | Work::Attention(_) => (Traffic::Read, total()),
+            Work::Rows(Rows { op: RowOp::AddLayerNorm, .. }) => (Traffic::Copy { sources: 2 }, total()),
+            Work::Rows(_) => (Traffic::Copy { sources: 1 }, total()),
+        };
+        Footprint { traffic, bytes }
     }
 }
 

@@ -16,16 +16,19 @@
 //! Per thread count, one process with one pool of that size; every call is made from inside the pool. Without
 //! `--threads`, the counts are one and the number of cores.
 //!
-//! 1. The limits: the multiply-add peak of every level ([`peak`]), that of the bf16 dot instruction, and, when a case
-//!    needs it, the read bandwidth for its footprint ([`bandwidth`]).
+//! 1. The peaks, for the heading: the multiply-add peak of every level ([`peak`]) and that of the bf16 dot
+//!    instruction.
 //! 2. Each case: our output is compared with the naive version bit by bit (on a sample of rows where all of them would
 //!    take long), the rivals' outputs with ours within a tolerance. Who is wrong is named and not timed; if we are, the
 //!    run fails.
-//! 3. Turns go round: ours, first rival, second rival, ours, ... A turn is one untimed call and then calls for at least
-//!    two milliseconds; its result is their mean. The figure shown is the median over the turns of one contender.
-//! 4. `limit_pct` is the time at the machine's limit over our time. The limit is
-//!    `max(flops / peak, bytes / bandwidth)` with the costs of [`cost`]; the rates behind it are shown in the column
-//!    `machine` (GFLOP/s and GB/s) and are never below what a contender has just shown.
+//! 3. The fastest way through the case's footprint is searched: reading, or for operations on rows copying
+//!    ([`bandwidth`]).
+//! 4. Turns go round: ours, first rival, second rival, ..., the machine's peak and bandwidth, ours, ... A turn is one
+//!    untimed call and then calls for at least two milliseconds; its result is their mean. The figure shown is the
+//!    median over the turns.
+//! 5. `limit_pct` is the time at the machine's limit over our time. The limit is
+//!    `max(flops / peak, bytes / bandwidth)` with the costs of [`cost`]; the rates behind it, taken in the same rounds,
+//!    are shown in the column `machine` (GFLOP/s and GB/s) and are never below what a contender has just shown.
 //!
 //! All contenders read the same buffers and write the same one. A right-hand side that a contender can pack through its
 //! own public means is packed outside the timed part where the case says `packed`.

@@ -94,13 +94,13 @@ pub fn judge(
     time: Duration,
 ) -> Result<Verdict, Wrong> {
     let (mut contenders, wrong) = pool.install(|| admit(contest))?;
-    let medians = pool.install(|| race(&mut contenders, contest.output(), time));
-    drop(contenders.split_off(medians.len()));
+    let pace = limits.pace(pool, case.work.dtype(), case.work.footprint());
+    let mut limit = Vec::new();
+    let medians = pool.install(|| race(&mut contenders, contest.output(), time, || limit.push(pace.turn(pool))));
 
     let operations = case.work.operations();
     let total: Cost = operations.iter().copied().sum();
-    let found = limits.rates(pool, case.work.dtype(), case.work.footprint());
-    let rates = raised(found, total, &medians, limits.pinned());
+    let rates = raised(Rates::medians(&limit), total, &medians, limits.pinned());
     let limit_ns: f64 = operations.iter().map(|cost| cost.limit_ns(rates.gflops, rates.gbs)).sum();
 
     let ours = medians[0];
@@ -144,14 +144,16 @@ fn admit(contest: &dyn Contest) -> Result<(Vec<Contender<'_>>, Vec<Wrong>), Wron
     Ok((contenders, wrong))
 }
 
-/// Rounds of turns until the time is over; the median of each contender's turns.
-fn race(contenders: &mut [Contender<'_>], mut output: Output, time: Duration) -> Vec<f64> {
+/// Rounds of turns until the time is over, the machine's own turn at the end of each; the median of each contender's
+/// turns.
+fn race(contenders: &mut [Contender<'_>], mut output: Output, time: Duration, mut machine: impl FnMut()) -> Vec<f64> {
     let mut turns = vec![Vec::new(); contenders.len()];
     let start = Instant::now();
     while turns[0].len() < MIN_ROUNDS || start.elapsed() < time {
         for (contender, turns) in contenders.iter_mut().zip(&mut turns) {
             turns.push(turn(|| contender.call(&mut output)));
         }
+        machine();
     }
     turns.iter_mut().map(|turns| median(turns)).collect()
 }
@@ -236,7 +238,9 @@ mod tests {
     fn everybody_gets_a_turn_in_each_round() {
         let contest = Copying(vec![1.0; 100]);
         let (mut contenders, _) = admit(&contest).unwrap();
-        let medians = race(&mut contenders, contest.output(), Duration::ZERO);
+        let mut rounds = 0;
+        let medians = race(&mut contenders, contest.output(), Duration::ZERO, || rounds += 1);
+        assert_eq!(rounds, MIN_ROUNDS);
         assert_eq!(medians.len(), 3);
         assert!(medians.iter().all(|&ns| ns > 0.0));
     }

@@ -77,8 +77,8 @@ impl<'a> Packed<'a> {
     /// Neighbouring sentences of one length as `[B, S, H, D]`, where they lie.
     fn heads(&self, config: &Config, sentences: Range<usize>) -> Result<HeadsRef<'a, f32>, Error> {
         let rows = self.spans.rows(sentences.clone());
-        let (sizes, strides) = layout(config, sentences.len(), rows.len(), self.matrix.cols());
-        Ok(HeadsRef::strided(self.matrix.values(), rows.start * self.matrix.cols() + self.first, sizes, strides)?)
+        let length = rows.len() / sentences.len();
+        heads(config, self.matrix, [rows.start, self.first], [sentences.len(), length], length)
     }
 }
 
@@ -89,16 +89,23 @@ fn attend(run: &mut Run, [q, k, v]: [Packed; 3], causal: Option<Causal>, context
     for sentences in q.spans.runs(k.spans) {
         let parts = [q, k, v].map(|part| part.heads(run.config, sentences.clone()));
         let rows = q.spans.rows(sentences.clone());
-        let (sizes, strides) = layout(run.config, sentences.len(), rows.len(), d);
-        let out = HeadsMut::strided(context.values_mut(), rows.start * d, sizes, strides)?;
         let [queries, keys, values] = parts;
-        run.attention([queries?, keys?, values?], out, Mask { causal, ..Mask::default() })?;
+        let queries = queries?;
+        let out = HeadsMut::bshd(context.rows_mut(rows), queries.sizes())?;
+        run.attention([queries, keys?, values?], out, Mask { causal, ..Mask::default() })?;
     }
     Ok(())
 }
 
-/// Sizes and strides of `rows` rows, `cols` apart, that hold `batch` sentences of one length.
-fn layout(config: &Config, batch: usize, rows: usize, cols: usize) -> ([usize; 4], [isize; 4]) {
-    let (length, width) = (rows / batch, config.d_head());
-    ([batch, length, config.heads, width], [(length * cols) as isize, cols as isize, width as isize, 1])
+/// `[batch, length, H, D / H]` from a row and a column on; the sentences are `stride` rows apart.
+pub(crate) fn heads<'a>(
+    config: &Config,
+    matrix: &'a Matrix,
+    [row, column]: [usize; 2],
+    [batch, length]: [usize; 2],
+    stride: usize,
+) -> Result<HeadsRef<'a, f32>, Error> {
+    let (cols, width) = (matrix.cols(), config.d_head());
+    let strides = [stride * cols, cols, width, 1].map(|stride| stride as isize);
+    Ok(HeadsRef::strided(matrix.values(), row * cols + column, [batch, length, config.heads, width], strides)?)
 }

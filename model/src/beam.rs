@@ -95,7 +95,7 @@ impl<'p> Beams<'p> {
                     found[self.live[place]] = self.take_best(self.live[place], receive);
                     self.live.swap_remove(place);
                     self.remove(place);
-                    session.cache.swap_remove(place);
+                    session.cache.swap_remove(place)?;
                 }
             }
         }

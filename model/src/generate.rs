@@ -284,7 +284,7 @@ impl<'a> Session<'a> {
                 if Some(last[place]) == plan.eos {
                     live.swap_remove(place);
                     last.swap_remove(place);
-                    self.cache.swap_remove(place);
+                    self.cache.swap_remove(place)?;
                 }
             }
         }

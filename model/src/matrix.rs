@@ -53,6 +53,11 @@ impl Matrix {
         &self.values()[row * self.cols..][..self.cols]
     }
 
+    pub(crate) fn rows_mut(&mut self, rows: Range<usize>) -> &mut [f32] {
+        let cols = self.cols;
+        &mut self.values_mut()[rows.start * cols..rows.end * cols]
+    }
+
     pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f32] {
         let cols = self.cols;
         &mut self.values_mut()[row * cols..][..cols]
@@ -63,17 +68,12 @@ impl Matrix {
     }
 
     pub(crate) fn view_mut(&mut self) -> MatMut<'_, f32> {
-        self.rows_view_mut(0..self.rows)
+        let (rows, cols) = (self.rows, self.cols);
+        MatMut::new(self.values_mut(), rows, cols).expect("the slice has the shape's length")
     }
 
     pub(crate) fn rows_view(&self, rows: Range<usize>) -> MatRef<'_, f32> {
         let values = &self.values()[rows.start * self.cols..rows.end * self.cols];
         MatRef::new(values, rows.len(), self.cols).expect("the slice has the shape's length")
-    }
-
-    pub(crate) fn rows_view_mut(&mut self, rows: Range<usize>) -> MatMut<'_, f32> {
-        let cols = self.cols;
-        let values = &mut self.values_mut()[rows.start * cols..rows.end * cols];
-        MatMut::new(values, rows.len(), cols).expect("the slice has the shape's length")
     }
 }

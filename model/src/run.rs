@@ -4,8 +4,8 @@ use crate::matrix::Matrix;
 use crate::weights::{Linear, Norm};
 use crate::{Config, Error};
 use gristmill::{
-    Activation, AttentionOptions, GemmOptions, HeadsMut, HeadsRef, LayerNormOptions, Level, Mask, MatRef, RowOptions,
-    Threads, Workspace, attention, gemm, layer_norm,
+    Activation, AttentionOptions, GemmOptions, HeadsMut, HeadsRef, KvCache, LayerNormOptions, Level, Mask, MatRef,
+    RowOptions, Threads, Workspace, attention, attention_cached, gemm, layer_norm,
 };
 
 /// The model's conventions, where the work runs, and the kernels' scratch memory.
@@ -72,5 +72,16 @@ impl Run<'_> {
         let options =
             AttentionOptions { mask, threads: self.threads, level: self.level, ..AttentionOptions::default() };
         Ok(attention(q, k, v, out, &options, &mut self.workspace)?)
+    }
+
+    /// The same to all that a cache keeps.
+    pub(crate) fn attention_cached(
+        &mut self,
+        q: HeadsRef<f32>,
+        kept: &KvCache,
+        out: HeadsMut<f32>,
+    ) -> Result<(), Error> {
+        let options = AttentionOptions { threads: self.threads, level: self.level, ..AttentionOptions::default() };
+        Ok(attention_cached(q, kept, out, &options, &mut self.workspace)?)
     }
 }

@@ -59,7 +59,7 @@ impl<'a> Session<'a> {
             logits: Matrix::default(),
             peaks: Peaks::default(),
             shortlist: Shortlist::default(),
-            cache: Cache::default(),
+            cache: Cache::new(model.config())?,
         })
     }
 
@@ -175,9 +175,11 @@ impl<'a> Session<'a> {
     pub(crate) fn decode_next(&mut self, ids: &[u32]) -> Result<(), Error> {
         let (weights, run, buffers) = (self.model.weights(), &mut self.run, &mut self.buffers);
         self.embedder.position(run, &weights.target, ids, self.cache.length(), &mut buffers.stream.x)?;
-        self.cache.reserve()?;
         for (index, layer) in weights.decoder.iter().enumerate() {
-            layer.apply(run, buffers, index, &mut self.cache)?;
+            if let Err(error) = layer.apply(run, buffers, index, &mut self.cache) {
+                self.cache.rewind(self.cache.length());
+                return Err(error);
+            }
         }
         self.cache.advance();
         buffers.stream.finish(run, weights.decoder_norm.as_ref())
@@ -294,10 +296,11 @@ impl Decoding<'_, '_> {
 
     /// Takes a sentence out, with all of its targets; the last one takes its place. Nothing happens if there is no
     /// such sentence.
-    pub fn swap_remove(&mut self, sentence: usize) {
-        if sentence < self.sentences() {
-            self.session.cache.swap_remove(sentence);
-        }
+    ///
+    /// # Errors
+    /// [`Error::Kernel`] when there is no memory for the new order; nothing is in progress then.
+    pub fn swap_remove(&mut self, sentence: usize) -> Result<(), Error> {
+        if sentence < self.sentences() { self.session.cache.swap_remove(sentence) } else { Ok(()) }
     }
 
     /// Goes back to the first `length` tokens; nothing happens if there are no more.

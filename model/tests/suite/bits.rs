@@ -80,7 +80,7 @@ fn a_cache_gives_the_bits_of_one_pass() {
                 }
                 // Sentences leave from the middle, the end and the front.
                 if let Some(place) = [(3, 2), (5, 5), (18, 0), (19, 2)].iter().find(|(at, _)| *at == position) {
-                    decoding.swap_remove(place.1);
+                    decoding.swap_remove(place.1).unwrap();
                     live.swap_remove(place.1);
                 }
                 assert_eq!((decoding.sentences(), decoding.length()), (live.len(), position + 1));

@@ -179,7 +179,7 @@ fn bad_sentences_are_refused_and_change_nothing() {
         assert!(crate::common::bits(decoding.step(&[1, 2]).unwrap().row(1).unwrap()) == expected);
     }
     assert!(matches!(decoding.step(&[1, 2]), Err(Error::TooLong { length: 7, max_length: 6 })));
-    decoding.swap_remove(5);
+    decoding.swap_remove(5).unwrap();
     assert_eq!(decoding.sentences(), 2);
 }
 

@@ -301,7 +301,7 @@ fn a_decoding_goes_back_and_forks() {
     decoding.reorder(3, &[1, 0, 1, 3, 3, 2]).unwrap();
     let found = logits(decoding.step(&[1, 2, 3, 4, 5, 6]).unwrap());
     let targets = [[2, 7, 5, 1], [2, 7, 4, 2], [2, 7, 5, 3], [2, 8, 7, 4], [2, 8, 7, 5], [2, 8, 6, 6]];
-    decoding.swap_remove(0);
+    decoding.swap_remove(0).unwrap();
     assert_eq!(logits(decoding.step(&[9, 9, 9]).unwrap()).len(), 3);
     let pairs: Vec<_> = [0, 0, 0, 1, 1, 1].map(|sentence| &sources[sentence]).into();
     let forced = session.forward(&pairs, &targets).unwrap();

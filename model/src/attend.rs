@@ -2,10 +2,11 @@
 
 use crate::batch::Spans;
 use crate::matrix::Matrix;
+use crate::profile::Operation;
 use crate::run::{Epilogue, Run};
 use crate::weights::DecoderLayer;
 use crate::{Config, Error};
-use gristmill::{Causal, HeadsMut, HeadsRef, Mask};
+use gristmill::{Causal, HeadsMut, HeadsRef};
 use std::ops::Range;
 
 /// What the queries of decoder layers attend to.
@@ -46,10 +47,16 @@ impl Attend for Whole<'_> {
     }
 
     fn to_sources(&mut self, run: &mut Run, layer: usize, queries: &Matrix, context: &mut Matrix) -> Result<(), Error> {
-        run.linear(&self.layers[layer].cross.kv, self.memory.view(), self.keys_values, Epilogue::default())?;
+        run.linear(
+            Operation::CrossProjection,
+            &self.layers[layer].cross.kv,
+            self.memory.view(),
+            self.keys_values,
+            Epilogue::default(),
+        )?;
         let q = Packed { matrix: queries, spans: self.targets, first: 0 };
         let k = Packed { matrix: self.keys_values, spans: self.sources, first: 0 };
-        attend(run, [q, k, Packed { first: run.config.d_model, ..k }], None, context)
+        attend(run, Operation::CrossAttention, [q, k, Packed { first: run.config.d_model, ..k }], None, context)
     }
 }
 
@@ -62,7 +69,13 @@ pub(crate) fn attend_within(
     context: &mut Matrix,
 ) -> Result<(), Error> {
     let d = run.config.d_model;
-    attend(run, [0, d, 2 * d].map(|first| Packed { matrix: projected, spans, first }), causal, context)
+    attend(
+        run,
+        Operation::SelfAttention,
+        [0, d, 2 * d].map(|first| Packed { matrix: projected, spans, first }),
+        causal,
+        context,
+    )
 }
 
 /// D columns of packed sentences.
@@ -83,7 +96,13 @@ impl<'a> Packed<'a> {
 }
 
 /// Queries, keys and values of the same sentences; one call for every run of sentences of equal lengths.
-fn attend(run: &mut Run, [q, k, v]: [Packed; 3], causal: Option<Causal>, context: &mut Matrix) -> Result<(), Error> {
+fn attend(
+    run: &mut Run,
+    operation: Operation,
+    [q, k, v]: [Packed; 3],
+    causal: Option<Causal>,
+    context: &mut Matrix,
+) -> Result<(), Error> {
     let d = run.config.d_model;
     context.reshape(q.matrix.rows(), d)?;
     for sentences in q.spans.runs(k.spans) {
@@ -92,7 +111,7 @@ fn attend(run: &mut Run, [q, k, v]: [Packed; 3], causal: Option<Causal>, context
         let [queries, keys, values] = parts;
         let queries = queries?;
         let out = HeadsMut::bshd(context.rows_mut(rows), queries.sizes())?;
-        run.attention([queries, keys?, values?], out, Mask { causal, ..Mask::default() })?;
+        run.attention(operation, [queries, keys?, values?], out, causal)?;
     }
     Ok(())
 }

@@ -126,7 +126,7 @@ impl<'p> Beams<'p> {
             session.peaks.columns.push(self.largest.get(start).map_or(0, |&(_, column)| column));
             self.largest.resize(start + each, (f32::NAN, 0));
         }
-        session.peaks.normalise(&session.run, &mut session.logits)?;
+        session.peaks.normalise(&mut session.run, &mut session.logits)?;
 
         self.next.clear();
         self.parents.clear();

@@ -3,6 +3,7 @@
 use crate::attend::{Attend, heads};
 use crate::batch::Spans;
 use crate::matrix::Matrix;
+use crate::profile::Operation;
 use crate::run::{Epilogue, Run};
 use crate::weights::DecoderLayer;
 use crate::{Config, Error};
@@ -63,7 +64,8 @@ impl Cache {
         // Nothing is in progress should the rest fail.
         (self.sentences, self.length, self.width) = (0, 0, 1);
         for (layer, kept) in layers.iter().zip(&mut self.layers) {
-            run.linear(&layer.cross.kv, memory.view(), keys_values, Epilogue::default())?;
+            run.linear(Operation::CrossProjection, &layer.cross.kv, memory.view(), keys_values, Epilogue::default())?;
+            let start = run.clock.start();
             kept.sources.reset(sources.len())?;
             kept.targets.reset(sources.len())?;
             for equal in sources.runs(sources) {
@@ -83,6 +85,7 @@ impl Cache {
                     kept.sources.append_ragged(part(0)?, part(run.config.d_model)?, &self.numbers)?;
                 }
             }
+            run.clock.stop(start, Operation::Caching, || [0, size_of::<f32>() * 2 * keys_values.values().len()]);
         }
         self.sentences = sources.len();
         Ok(())
@@ -138,19 +141,27 @@ impl Attend for Cache {
         let (rows, d) = (self.rows(), run.config.d_model);
         let part = |first| heads(run.config, projected, [0, first], [rows, 1], 1);
         let kept = &mut self.layers[layer].targets;
+        let start = run.clock.start();
         kept.append(part(d)?, part(2 * d)?)?;
-        attend(run, projected, kept, context)
+        run.clock.stop(start, Operation::Caching, || [0, size_of::<f32>() * 4 * rows * d]);
+        attend(run, Operation::SelfAttention, projected, kept, context)
     }
 
     fn to_sources(&mut self, run: &mut Run, layer: usize, queries: &Matrix, context: &mut Matrix) -> Result<(), Error> {
-        attend(run, queries, &self.layers[layer].sources, context)
+        attend(run, Operation::CrossAttention, queries, &self.layers[layer].sources, context)
     }
 }
 
 /// Equally many queries for each of the kept sequences: the first D columns of `queries`.
-fn attend(run: &mut Run, queries: &Matrix, kept: &KvCache, context: &mut Matrix) -> Result<(), Error> {
+fn attend(
+    run: &mut Run,
+    operation: Operation,
+    queries: &Matrix,
+    kept: &KvCache,
+    context: &mut Matrix,
+) -> Result<(), Error> {
     context.reshape(queries.rows(), run.config.d_model)?;
     let each = queries.rows() / kept.sequences().max(1);
     let q = heads(run.config, queries, [0, 0], [kept.sequences(), each], each)?;
-    run.attention_cached(q, kept, HeadsMut::bshd(context.values_mut(), q.sizes())?)
+    run.attention_cached(operation, q, kept, HeadsMut::bshd(context.values_mut(), q.sizes())?)
 }

@@ -214,25 +214,47 @@ impl Config {
     /// # Errors
     /// [`Error::ConfigSize`] when they would not fit the address space as f32.
     pub fn parameters(&self) -> Result<usize, Error> {
-        // Every term is a product of at most three 64-bit sizes and a small factor, so f64 cannot overflow; it is
-        // exact wherever the answer passes the check.
-        let [d, ff] = [self.d_model, self.d_ff].map(|size| size as f64);
-        let bias = if self.bias { 1.0 } else { 0.0 };
-        let linear = |inputs: f64, outputs: f64| inputs * outputs + bias * outputs;
-        let norm = d + bias * d;
-        let attention = linear(d, 3.0 * d) + linear(d, d);
-        let feed_forward = linear(d, ff) + linear(ff, d);
-        let encoder = attention + feed_forward + 2.0 * norm;
-        let decoder = 2.0 * attention + feed_forward + 3.0 * norm;
+        let [encoder, decoder] = self.stacks();
+        let d = self.d_model as f64;
         let tables =
             [(true, self.tgt_vocab), (!self.tied_embeddings, self.src_vocab), (!self.tied_output, self.tgt_vocab)];
-        let total = self.encoder_layers as f64 * encoder
-            + self.decoder_layers as f64 * decoder
-            + if self.final_norm { 2.0 * norm } else { 0.0 }
-            + tables.iter().filter(|(there, _)| *there).map(|(_, vocab)| *vocab as f64 * d).sum::<f64>()
-            + 2.0 * self.max_length().unwrap_or(0) as f64 * d;
+        let tables = tables.iter().filter(|(there, _)| *there).map(|(_, vocab)| *vocab as f64 * d).sum::<f64>();
+        let total = encoder + decoder + tables + 2.0 * self.max_length().unwrap_or(0) as f64 * d;
         let limit = (isize::MAX as usize / size_of::<f32>()) as f64;
         // Exact below 2^53, far beyond any memory.
         if total < limit.min(2f64.powi(53)) { Ok(total as usize) } else { Err(Error::ConfigSize) }
+    }
+
+    /// Bytes of weights that the encoder reads, and that each decoder step reads, the logits included: what binds
+    /// small batches.
+    ///
+    /// # Errors
+    /// As [`parameters`](Config::parameters).
+    pub fn weight_bytes(&self) -> Result<[usize; 2], Error> {
+        self.parameters()?;
+        let [encoder, decoder] = self.stacks();
+        // The source's keys and values are projected once.
+        let d = self.d_model as f64;
+        let sources = self.decoder_layers as f64 * 2.0 * self.linear(d, d);
+        let step = decoder - sources + self.tgt_vocab as f64 * d;
+        Ok([encoder, step].map(|values| values as usize * size_of::<f32>()))
+    }
+
+    /// Parameters of the encoder and of the decoder, without embeddings and generator.
+    fn stacks(&self) -> [f64; 2] {
+        // Every term is a product of at most three 64-bit sizes and a small factor, so f64 cannot overflow; it is
+        // exact wherever the answer passes the check of `parameters`.
+        let [d, ff] = [self.d_model, self.d_ff].map(|size| size as f64);
+        let norm = if self.bias { 2.0 * d } else { d };
+        let attention = self.linear(d, 3.0 * d) + self.linear(d, d);
+        let feed_forward = self.linear(d, ff) + self.linear(ff, d);
+        let final_norm = if self.final_norm { norm } else { 0.0 };
+        let encoder = attention + feed_forward + 2.0 * norm;
+        let decoder = 2.0 * attention + feed_forward + 3.0 * norm;
+        [self.encoder_layers as f64 * encoder + final_norm, self.decoder_layers as f64 * decoder + final_norm]
+    }
+
+    fn linear(&self, inputs: f64, outputs: f64) -> f64 {
+        inputs * outputs + if self.bias { outputs } else { 0.0 }
     }
 }

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::batch::Batch;
 use crate::matrix::Matrix;
+use crate::profile::Operation;
 use crate::run::Run;
 use crate::weights::{Embedding, Table};
 use gristmill::MatRef;
@@ -71,6 +72,7 @@ fn look_up(
     positions: Positions,
     x: &mut Matrix,
 ) -> Result<(), Error> {
+    let start = run.clock.start();
     x.reshape(ids.len(), run.config.d_model)?;
     let options = EmbedOptions {
         scale: run.config.embed_scale,
@@ -85,5 +87,6 @@ fn look_up(
             embed_in_place(x.view_mut(), &options)?;
         }
     }
+    run.clock.stop(start, Operation::Embedding, || [2 * x.values().len(), size_of::<f32>() * 3 * x.values().len()]);
     Ok(())
 }

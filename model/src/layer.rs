@@ -4,6 +4,7 @@ use crate::attend::{Attend, attend_within};
 use crate::batch::Spans;
 use crate::config::{Activation, NormOrder};
 use crate::matrix::Matrix;
+use crate::profile::Operation;
 use crate::run::{Epilogue, Run};
 use crate::weights::{DecoderLayer, EncoderLayer, FeedForward, Linear, Norm};
 use crate::{Config, Error};
@@ -48,9 +49,16 @@ impl Stream {
     }
 
     /// Adds the sublayer's last product, of `last` and `y`.
-    fn close(&mut self, run: &mut Run, norm: &Norm, last: &Linear, y: &Matrix) -> Result<(), Error> {
+    fn close(
+        &mut self,
+        run: &mut Run,
+        norm: &Norm,
+        operation: Operation,
+        last: &Linear,
+        y: &Matrix,
+    ) -> Result<(), Error> {
         let epilogue = Epilogue { residual: Some(&self.x), ..Epilogue::default() };
-        run.linear(last, y.view(), &mut self.sum, epilogue)?;
+        run.linear(operation, last, y.view(), &mut self.sum, epilogue)?;
         match run.config.norm {
             NormOrder::Pre => std::mem::swap(&mut self.x, &mut self.sum),
             NormOrder::Post => run.norm(norm, &self.sum, &mut self.x)?,
@@ -74,9 +82,15 @@ impl EncoderLayer {
         let Buffers { stream, projected, context, .. } = buffers;
         let [attention_norm, feed_forward_norm] = &self.norms;
         stream.open(run, attention_norm)?;
-        run.linear(&self.attention.qkv, stream.input(run.config).view(), projected, Epilogue::default())?;
+        run.linear(
+            Operation::SelfProjection,
+            &self.attention.qkv,
+            stream.input(run.config).view(),
+            projected,
+            Epilogue::default(),
+        )?;
         attend_within(run, projected, sources, None, context)?;
-        stream.close(run, attention_norm, &self.attention.out, context)?;
+        stream.close(run, attention_norm, Operation::SelfOutput, &self.attention.out, context)?;
         self.feed_forward.apply(run, buffers, feed_forward_norm)
     }
 }
@@ -93,14 +107,26 @@ impl DecoderLayer {
         let Buffers { stream, projected, context, .. } = buffers;
         let [attention_norm, cross_norm, feed_forward_norm] = &self.norms;
         stream.open(run, attention_norm)?;
-        run.linear(&self.attention.qkv, stream.input(run.config).view(), projected, Epilogue::default())?;
+        run.linear(
+            Operation::SelfProjection,
+            &self.attention.qkv,
+            stream.input(run.config).view(),
+            projected,
+            Epilogue::default(),
+        )?;
         keys.to_targets(run, index, projected, context)?;
-        stream.close(run, attention_norm, &self.attention.out, context)?;
+        stream.close(run, attention_norm, Operation::SelfOutput, &self.attention.out, context)?;
 
         stream.open(run, cross_norm)?;
-        run.linear(&self.cross.q, stream.input(run.config).view(), projected, Epilogue::default())?;
+        run.linear(
+            Operation::CrossQuery,
+            &self.cross.q,
+            stream.input(run.config).view(),
+            projected,
+            Epilogue::default(),
+        )?;
         keys.to_sources(run, index, projected, context)?;
-        stream.close(run, cross_norm, &self.cross.out, context)?;
+        stream.close(run, cross_norm, Operation::CrossOutput, &self.cross.out, context)?;
         self.feed_forward.apply(run, buffers, feed_forward_norm)
     }
 }
@@ -114,7 +140,7 @@ impl FeedForward {
         };
         stream.open(run, norm)?;
         let epilogue = Epilogue { activation, ..Epilogue::default() };
-        run.linear(&self.up, stream.input(run.config).view(), hidden, epilogue)?;
-        stream.close(run, norm, &self.down, hidden)
+        run.linear(Operation::FeedForwardUp, &self.up, stream.input(run.config).view(), hidden, epilogue)?;
+        stream.close(run, norm, Operation::FeedForwardDown, &self.down, hidden)
     }
 }

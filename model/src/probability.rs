@@ -1,6 +1,7 @@
 //! From logits to probabilities, choices, and their logarithms.
 
 use crate::matrix::Matrix;
+use crate::profile::Operation;
 use crate::run::{Epilogue, Run};
 use crate::seeded::SplitMix;
 use crate::{Error, Session};
@@ -93,21 +94,25 @@ pub(crate) struct Peaks {
 }
 
 impl Peaks {
-    pub(crate) fn find(&mut self, run: &Run, logits: &Matrix) -> Result<(), Error> {
+    pub(crate) fn find(&mut self, run: &mut Run, logits: &Matrix) -> Result<(), Error> {
+        let start = run.clock.start();
         self.columns.resize(logits.rows(), 0);
-        Ok(argmax(logits.view(), &mut self.columns, &run.row_options())?)
+        argmax(logits.view(), &mut self.columns, &run.row_options())?;
+        run.clock.stop(start, Operation::Choice, || [0, size_of_val(logits.values())]);
+        Ok(())
     }
 
     /// Turns the logits into probabilities. The logarithm of any of them is that of the row's largest plus the
     /// difference of their logits: no exponential is lost on the way.
-    pub(crate) fn normalise(&mut self, run: &Run, logits: &mut Matrix) -> Result<(), Error> {
-        let options = run.row_options();
-        softmax_in_place(logits.view_mut(), &options)?;
-        let fused = Simd::choose(options.level).map_err(gristmill::Error::from)?.level().fused();
+    pub(crate) fn normalise(&mut self, run: &mut Run, logits: &mut Matrix) -> Result<(), Error> {
+        let start = run.clock.start();
+        softmax_in_place(logits.view_mut(), &run.row_options())?;
+        let fused = Simd::choose(run.level).map_err(gristmill::Error::from)?.level().fused();
         let logarithm = if fused { naive::ln::<true> } else { naive::ln::<false> };
         self.logarithms.clear();
         let largest = self.columns.iter().enumerate().map(|(row, &column)| logits.row(row)[column]);
         self.logarithms.extend(largest.map(logarithm));
+        run.clock.stop(start, Operation::Choice, || [0, 2 * size_of_val(logits.values())]);
         Ok(())
     }
 }
@@ -126,6 +131,7 @@ impl Session<'_> {
         peaks.find(run, logits)?;
         picks.iter_mut().zip(&peaks.columns).for_each(|(pick, &column)| *pick = (column, 0.0));
         if let Some(sampler) = sampler {
+            let start = run.clock.start();
             let factor = sampler.sampling.temperature.recip();
             sampler.scaled.reshape(logits.rows(), logits.cols())?;
             let scaled = sampler.scaled.values_mut().iter_mut();
@@ -135,6 +141,7 @@ impl Session<'_> {
                 let column = sampler.draw(live[row], row).unwrap_or(pick.0);
                 *pick = (column, logits.row(row)[column] - logits.row(row)[pick.0]);
             }
+            run.clock.stop(start, Operation::Choice, || [0, size_of_val(logits.values())]);
         }
         if scored {
             peaks.normalise(run, logits)?;
@@ -163,7 +170,13 @@ impl Session<'_> {
             let mut scores = Vec::with_capacity(ids.len());
             for first in (0..x.rows()).step_by(SCORED_ROWS) {
                 let rows = first..x.rows().min(first + SCORED_ROWS);
-                run.linear(&model.weights().generator, x.rows_view(rows.clone()), logits, Epilogue::default())?;
+                run.linear(
+                    Operation::Vocabulary,
+                    &model.weights().generator,
+                    x.rows_view(rows.clone()),
+                    logits,
+                    Epilogue::default(),
+                )?;
                 peaks.find(run, logits)?;
                 // The last id of a sentence is followed by nothing; its score is never read.
                 let next = |row: usize| ids.get(row + 1).map_or(0, |&id| id as usize);

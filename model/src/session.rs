@@ -8,6 +8,7 @@ use crate::generate::Shortlist;
 use crate::layer::Buffers;
 use crate::matrix::Matrix;
 use crate::probability::Peaks;
+use crate::profile::{Clock, Operation, Profile};
 use crate::run::{Epilogue, Run};
 use crate::{Error, Transformer};
 use gristmill::{Level, MatRef, Simd, Threads, Workspace};
@@ -49,7 +50,7 @@ impl<'a> Session<'a> {
         let SessionOptions { threads, level } = options;
         Ok(Self {
             model,
-            run: Run { config: model.config(), threads, level, workspace: Workspace::new() },
+            run: Run { config: model.config(), threads, level, workspace: Workspace::new(), clock: Clock::default() },
             embedder: Embedder::default(),
             buffers: Buffers::default(),
             sources: Batch::default(),
@@ -61,6 +62,21 @@ impl<'a> Session<'a> {
             shortlist: Shortlist::default(),
             cache: Cache::new(model.config())?,
         })
+    }
+
+    /// Begins to write down what every operation takes, at the cost of reading the clock twice for each.
+    pub fn start_profile(&mut self) {
+        self.run.clock.profile = Some(Box::default());
+    }
+
+    /// Forgets what was written down, and writes nothing more.
+    pub fn stop_profile(&mut self) {
+        self.run.clock.profile = None;
+    }
+
+    /// What the operations took since [`start_profile`](Session::start_profile); none before it.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.run.clock.profile.as_deref()
     }
 
     /// The encoder's output, D values for every source token.
@@ -188,7 +204,13 @@ impl<'a> Session<'a> {
     /// `logits` = the generator's product with the stream.
     pub(crate) fn project_logits(&mut self) -> Result<(), Error> {
         let generator = self.shortlist.generator(&self.model.weights().generator);
-        self.run.linear(generator, self.buffers.stream.x.view(), &mut self.logits, Epilogue::default())
+        self.run.linear(
+            Operation::Vocabulary,
+            generator,
+            self.buffers.stream.x.view(),
+            &mut self.logits,
+            Epilogue::default(),
+        )
     }
 
     pub(crate) fn model(&self) -> &'a Transformer {
@@ -254,6 +276,11 @@ impl Decoding<'_, '_> {
     /// Tokens that each of them has been given.
     pub fn length(&self) -> usize {
         self.session.cache.length()
+    }
+
+    /// As [`Session::start_profile`], for what is decoded from now on.
+    pub fn start_profile(&mut self) {
+        self.session.start_profile();
     }
 
     /// Gives one more token to every sentence; the logits of what follows, `[sentences, target ids]`.

@@ -254,13 +254,26 @@ fn info_says_what_would_be_used() {
 }
 
 #[test]
-fn time_times_three_things() {
+fn time_times_three_things_and_their_operations() {
     let folder = Folder::new("time");
     let config = Config { positions: Positions::Learned { max_length: 5 }, ..small() };
     fs::write(folder.0.join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
     let times = good(&["time", "--config", folder.0.to_str().unwrap(), "--threads", "2", "--batch", "2"], b"");
     for what in ["encoder", "decoder step", "generation", "threads 2", "batch 2", "5 source tokens, 4 new"] {
         assert!(times.contains(what), "{what}: {times}");
+    }
+
+    let arguments = ["time", "--config", folder.0.to_str().unwrap(), "--json"];
+    let report: serde_json::Value = serde_json::from_str(&good(&arguments, b"")).unwrap();
+    let parts = report["parts"].as_array().unwrap();
+    assert_eq!(parts.iter().map(|part| &part["name"]).collect::<Vec<_>>(), ["encoder", "decoder step", "generation"]);
+    for part in parts {
+        assert!(part["median_ms"].as_f64().unwrap() > 0.0);
+        let (all, operations) = part["operations"].as_array().unwrap().split_last().unwrap();
+        let sum = |key: &str| operations.iter().map(|line| line[key].as_f64().unwrap()).sum::<f64>();
+        assert_eq!((all["name"].as_str(), all["share_pct"].as_f64()), (Some("all"), Some(100.0)));
+        assert!((sum("share_pct") - 100.0).abs() < 1e-6, "{part}");
+        assert!((sum("ms") / all["ms"].as_f64().unwrap() - 1.0).abs() < 1e-6, "{part}");
     }
 }
 

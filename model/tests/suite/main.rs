@@ -7,4 +7,5 @@ mod cli;
 mod common;
 mod configs;
 mod golden;
+mod profile;
 mod search;

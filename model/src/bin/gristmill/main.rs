@@ -5,7 +5,9 @@
 mod failure;
 mod generate;
 mod info;
+mod limits;
 mod progress;
+mod report;
 mod search;
 mod time;
 
@@ -29,7 +31,7 @@ enum Command {
     Info,
     /// Generate one sentence per line of stdin.
     Generate(generate::Arguments),
-    /// Time encoder, decoder step and generation on seeded weights.
+    /// Time encoder, decoder step and generation on seeded weights, operation by operation.
     Time(time::Arguments),
 }
 

@@ -1,0 +1,142 @@
+//! Where the time of a session goes.
+
+use std::time::{Duration, Instant};
+
+/// The operations of a model, as a [`Profile`] tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Ids to embeddings with positions.
+    Embedding,
+    /// Queries, keys and values of self-attention, one product.
+    SelfProjection,
+    /// New keys and values into the cache, of targets or of sources.
+    Caching,
+    /// Attention within a sequence.
+    SelfAttention,
+    /// The output projection of self-attention, with the residual.
+    SelfOutput,
+    /// Queries of attention to the sources.
+    CrossQuery,
+    /// Keys and values of the sources.
+    CrossProjection,
+    /// Attention to the sources.
+    CrossAttention,
+    /// The output projection of attention to the sources, with the residual.
+    CrossOutput,
+    /// The first half of a feed-forward network, with its activation.
+    FeedForwardUp,
+    /// The second half, with the residual.
+    FeedForwardDown,
+    /// Norms.
+    Norm,
+    /// Logits.
+    Vocabulary,
+    /// What is done with logits: the likeliest, softmax, draws.
+    Choice,
+}
+
+impl Operation {
+    /// All of them, in the order in which a pass meets them.
+    pub const ALL: [Operation; 14] = {
+        use Operation::*;
+        [
+            Embedding,
+            SelfProjection,
+            Caching,
+            SelfAttention,
+            SelfOutput,
+            CrossQuery,
+            CrossProjection,
+            CrossAttention,
+            CrossOutput,
+            FeedForwardUp,
+            FeedForwardDown,
+            Norm,
+            Vocabulary,
+            Choice,
+        ]
+    };
+
+    /// A short name for tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Embedding => "embedding",
+            Operation::SelfProjection => "self q k v",
+            Operation::Caching => "cache",
+            Operation::SelfAttention => "self attention",
+            Operation::SelfOutput => "self output",
+            Operation::CrossQuery => "cross query",
+            Operation::CrossProjection => "cross k v",
+            Operation::CrossAttention => "cross attention",
+            Operation::CrossOutput => "cross output",
+            Operation::FeedForwardUp => "feed-forward up",
+            Operation::FeedForwardDown => "feed-forward down",
+            Operation::Norm => "norms",
+            Operation::Vocabulary => "vocabulary",
+            Operation::Choice => "choice",
+        }
+    }
+}
+
+/// What an operation's calls took together, and what they cost at least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Calls.
+    pub calls: u64,
+    /// Wall time.
+    pub time: Duration,
+    /// Floating-point operations; a multiply-add counts as two.
+    pub flops: u64,
+    /// Bytes that must be read or written once per call.
+    pub bytes: u64,
+}
+
+/// The times of a session's operations since it was last [cleared](Profile::clear).
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    spent: [Spent; Operation::ALL.len()],
+}
+
+impl Profile {
+    /// What one operation took.
+    pub fn of(&self, operation: Operation) -> Spent {
+        self.spent[operation as usize]
+    }
+
+    /// All operations that were called, in the order of [`Operation::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (Operation, Spent)> {
+        Operation::ALL.into_iter().map(|operation| (operation, self.of(operation))).filter(|(_, spent)| spent.calls > 0)
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Flops and bytes.
+pub(crate) type Cost = [usize; 2];
+
+/// Writes down operations, if somebody wants to know.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    pub(crate) profile: Option<Box<Profile>>,
+}
+
+impl Clock {
+    /// When an operation begins.
+    pub(crate) fn start(&self) -> Option<Instant> {
+        self.profile.as_ref().map(|_| Instant::now())
+    }
+
+    /// That it has ended; `cost` is asked only if somebody wants to know.
+    pub(crate) fn stop(&mut self, start: Option<Instant>, operation: Operation, cost: impl FnOnce() -> Cost) {
+        if let (Some(profile), Some(start)) = (&mut self.profile, start) {
+            let time = start.elapsed();
+            let ([flops, bytes], spent) = (cost().map(|count| count as u64), &mut profile.spent[operation as usize]);
+            (spent.calls, spent.time) = (spent.calls + 1, spent.time + time);
+            (spent.flops, spent.bytes) = (spent.flops + flops, spent.bytes + bytes);
+        }
+    }
+}

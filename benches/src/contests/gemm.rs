@@ -5,7 +5,7 @@ use crate::{
     buffer::{Buffer, Output},
     cases,
     contest::{Contender, Contest, Difference},
-    rivals::{self, Product},
+    rivals::{Multiplied, Product},
 };
 use gristmill_core::{MatMut, MatRef, Workspace};
 use gristmill_gemm::{GemmOptions, PackedRhs, Rhs, gemm, naive};
@@ -65,7 +65,7 @@ impl Contest for Products {
     }
 
     fn rivals(&self) -> Vec<Contender<'_>> {
-        rivals::products(Product { case: &self.case, threads: self.threads, a: &self.a, b: &self.b })
+        f32::rivals(Product { case: &self.case, threads: self.threads, a: &self.a, b: &self.b })
     }
 
     fn exact(&self, output: &[f32]) -> Result<(), Difference> {

@@ -154,36 +154,28 @@ unsafe impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(self, src: *const f32, src_stride: isize, dst: *mut f32, dst_stride: usize) {
-        // SAFETY: the token proves AVX; the caller that the 8 rows are readable and the 8 columns writable.
-        unsafe {
-            let mut r = [_mm256_setzero_ps(); 8];
-            for (i, row) in r.iter_mut().enumerate() {
-                *row = _mm256_loadu_ps(src.offset(i as isize * src_stride));
-            }
-            // 4 x 4 blocks inside 128-bit lanes: u[4g + j], lane L = column 4L + j of rows 4g .. 4g + 4.
-            let mut u = [_mm256_setzero_ps(); 8];
-            for g in 0..2 {
-                let (a, b, c, d) = (r[4 * g], r[4 * g + 1], r[4 * g + 2], r[4 * g + 3]);
-                let (ab_lo, ab_hi) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-                let (cd_lo, cd_hi) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-                u[4 * g] = _mm256_shuffle_ps::<0x44>(ab_lo, cd_lo);
-                u[4 * g + 1] = _mm256_shuffle_ps::<0xee>(ab_lo, cd_lo);
-                u[4 * g + 2] = _mm256_shuffle_ps::<0x44>(ab_hi, cd_hi);
-                u[4 * g + 3] = _mm256_shuffle_ps::<0xee>(ab_hi, cd_hi);
-            }
-            for j in 0..4 {
-                let (a, b) = (u[j], u[4 + j]);
-                _mm256_storeu_ps(dst.add(j * dst_stride), _mm256_permute2f128_ps::<0x20>(a, b));
-                _mm256_storeu_ps(dst.add((4 + j) * dst_stride), _mm256_permute2f128_ps::<0x31>(a, b));
-            }
-        }
-    }
-
-    #[inline(always)]
     fn stream_fence(self) {
         // SAFETY: the token proves SSE.
         unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_columns(self, src: *const f32, src_stride: isize) -> [__m256; 4] {
+        // SAFETY: the token proves AVX; the caller that four values of each of 8 rows are readable.
+        unsafe {
+            // Rows r and r + 4 side by side: the loads place them, which leaves 8 shuffles.
+            let row = |r: isize| _mm_loadu_ps(src.offset(r * src_stride));
+            let pair = |r| _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(row(r)), row(r + 4));
+            let (a, b, c, d) = (pair(0), pair(1), pair(2), pair(3));
+            let (ab_lo, ab_hi) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let (cd_lo, cd_hi) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            [
+                _mm256_shuffle_ps::<0x44>(ab_lo, cd_lo),
+                _mm256_shuffle_ps::<0xee>(ab_lo, cd_lo),
+                _mm256_shuffle_ps::<0x44>(ab_hi, cd_hi),
+                _mm256_shuffle_ps::<0xee>(ab_hi, cd_hi),
+            ]
+        }
     }
 
     #[inline(always)]

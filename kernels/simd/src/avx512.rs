@@ -98,43 +98,32 @@ unsafe impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(self, src: *const f32, src_stride: isize, dst: *mut f32, dst_stride: usize) {
-        // SAFETY: the token proves AVX-512 F; the caller that the 16 rows are readable and the 16 columns writable.
-        unsafe {
-            let mut r = [_mm512_setzero_ps(); 16];
-            for (i, row) in r.iter_mut().enumerate() {
-                *row = _mm512_loadu_ps(src.offset(i as isize * src_stride));
-            }
-            // 4 x 4 blocks inside 128-bit lanes: u[4g + j], lane L = column 4L + j of rows 4g .. 4g + 4.
-            let mut u = [_mm512_setzero_ps(); 16];
-            for g in 0..4 {
-                let (a, b, c, d) = (r[4 * g], r[4 * g + 1], r[4 * g + 2], r[4 * g + 3]);
-                let (ab_lo, ab_hi) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-                let (cd_lo, cd_hi) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-                let pd = |x, y| (_mm512_castps_pd(x), _mm512_castps_pd(y));
-                let ((lo0, lo1), (hi0, hi1)) = (pd(ab_lo, cd_lo), pd(ab_hi, cd_hi));
-                u[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(lo0, lo1));
-                u[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(lo0, lo1));
-                u[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(hi0, hi1));
-                u[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(hi0, hi1));
-            }
-            // Then 4 x 4 blocks of whole lanes.
-            for j in 0..4 {
-                let (a, b, c, d) = (u[j], u[4 + j], u[8 + j], u[12 + j]);
-                let (ab_even, ab_odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
-                let (cd_even, cd_odd) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
-                _mm512_storeu_ps(dst.add(j * dst_stride), _mm512_shuffle_f32x4::<0x88>(ab_even, cd_even));
-                _mm512_storeu_ps(dst.add((4 + j) * dst_stride), _mm512_shuffle_f32x4::<0x88>(ab_odd, cd_odd));
-                _mm512_storeu_ps(dst.add((8 + j) * dst_stride), _mm512_shuffle_f32x4::<0xdd>(ab_even, cd_even));
-                _mm512_storeu_ps(dst.add((12 + j) * dst_stride), _mm512_shuffle_f32x4::<0xdd>(ab_odd, cd_odd));
-            }
-        }
-    }
-
-    #[inline(always)]
     fn stream_fence(self) {
         // SAFETY: the token proves SSE.
         unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_columns(self, src: *const f32, src_stride: isize) -> [__m512; 4] {
+        // SAFETY: the token proves AVX-512 F; the caller that four values of each of 16 rows are readable.
+        unsafe {
+            // Rows r, r + 4, r + 8 and r + 12 side by side: the loads place them, which leaves 8 shuffles.
+            let row = |r: isize| _mm512_broadcast_f32x4(_mm_loadu_ps(src.offset(r * src_stride)));
+            let four = |r| {
+                let v = _mm512_mask_mov_ps(row(r), 0x00f0, row(r + 4));
+                let v = _mm512_mask_mov_ps(v, 0x0f00, row(r + 8));
+                _mm512_mask_mov_ps(v, 0xf000, row(r + 12))
+            };
+            let (a, b, c, d) = (four(0), four(1), four(2), four(3));
+            let (ab_lo, ab_hi) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let (cd_lo, cd_hi) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            [
+                _mm512_shuffle_ps::<0x44>(ab_lo, cd_lo),
+                _mm512_shuffle_ps::<0xee>(ab_lo, cd_lo),
+                _mm512_shuffle_ps::<0x44>(ab_hi, cd_hi),
+                _mm512_shuffle_ps::<0xee>(ab_hi, cd_hi),
+            ]
+        }
     }
 
     #[inline(always)]

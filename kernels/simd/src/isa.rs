@@ -139,12 +139,28 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// The values of the tail at `p` must be writable.
     unsafe fn store_tail_bf16(self, p: *mut bf16, v: Self::F32, tail: Self::Tail);
 
+    /// Four columns of `LANES` rows: lane `r` of register `c` is `src[r * src_stride + c]`.
+    ///
+    /// # Safety
+    /// Four values must be readable at each `src + r * src_stride`, for `r < LANES`.
+    unsafe fn load_columns(self, src: *const f32, src_stride: isize) -> [Self::F32; 4];
+
     /// Writes the transpose of a `LANES` by `LANES` block: `dst[c * dst_stride + r] = src[r * src_stride + c]`.
     ///
     /// # Safety
     /// `LANES` values must be readable at each `src + r * src_stride` and writable at each `dst + c * dst_stride`,
     /// for `r, c < LANES`, without overlap.
-    unsafe fn transpose(self, src: *const f32, src_stride: isize, dst: *mut f32, dst_stride: usize);
+    #[inline(always)]
+    unsafe fn transpose(self, src: *const f32, src_stride: isize, dst: *mut f32, dst_stride: usize) {
+        for first in (0..Self::LANES).step_by(4) {
+            // SAFETY: the caller promises LANES values of each row and column, and LANES is a multiple of 4.
+            unsafe {
+                for (c, column) in self.load_columns(src.add(first), src_stride).into_iter().enumerate() {
+                    self.store(dst.add((first + c) * dst_stride), column);
+                }
+            }
+        }
+    }
 
     /// Asks for the cache line at `p` to be brought into every cache level. Any address is allowed.
     fn prefetch<T>(self, p: *const T);

@@ -142,14 +142,9 @@ unsafe impl Isa for Portable {
     }
 
     #[inline(always)]
-    unsafe fn transpose(self, src: *const f32, src_stride: isize, dst: *mut f32, dst_stride: usize) {
-        // SAFETY: the caller promises 4 readable rows and 4 writable columns.
-        unsafe {
-            let rows = std::array::from_fn(|r| self.load(src.offset(r as isize * src_stride)));
-            for (c, column) in f32x4::transpose(rows).into_iter().enumerate() {
-                self.store(dst.add(c * dst_stride), column);
-            }
-        }
+    unsafe fn load_columns(self, src: *const f32, src_stride: isize) -> [f32x4; 4] {
+        // SAFETY: the caller promises four values in each of 4 rows.
+        f32x4::transpose(std::array::from_fn(|r| unsafe { self.load(src.offset(r as isize * src_stride)) }))
     }
 
     #[inline(always)]

@@ -20,6 +20,7 @@ impl Kernel for Memory {
         narrow_many::<I, f16>(isa, |bits| f16::from_bits(bits).to_f32());
         narrow_many::<I, bf16>(isa, |bits| bf16::from_bits(bits).to_f32());
         stream(isa);
+        load_columns(isa);
         transpose(isa);
     }
 }
@@ -118,6 +119,33 @@ fn stream<I: Isa>(isa: I) {
         }
         isa.stream_fence();
         assert!(memory.iter().enumerate().all(|(i, &got)| got == x[i % I::LANES]), "stream at {}", I::LEVEL);
+    }
+}
+
+/// Rows with gaps, and backwards; only four values of each row are there.
+#[inline(always)]
+fn load_columns<I: Isa>(isa: I) {
+    let n = I::LANES;
+    for gap in [0, 1, 5] {
+        let stride = 4 + gap;
+        let src: Vec<f32> = (0..(n - 1) * stride + 4).map(|i| i as f32).collect();
+        for src in guarded(&src) {
+            for backwards in [false, true] {
+                let (first, step) =
+                    if backwards { ((n - 1) * stride, -(stride as isize)) } else { (0, stride as isize) };
+                // SAFETY: row r starts at first + r * step and has four values within src.
+                let columns = unsafe { isa.load_columns(src.as_ptr().add(first), step) };
+                for (c, column) in columns.into_iter().enumerate() {
+                    let mut got = [-1.0; 16];
+                    // SAFETY: there is room for 16 values.
+                    unsafe { isa.store(got.as_mut_ptr(), column) };
+                    for (r, got) in got.into_iter().take(n).enumerate() {
+                        let row = if backwards { n - 1 - r } else { r };
+                        assert_eq!(got, (row * stride + c) as f32, "column {c} of row {r} at {}", I::LEVEL);
+                    }
+                }
+            }
+        }
     }
 }
 

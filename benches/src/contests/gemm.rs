@@ -75,7 +75,7 @@ impl Contest for Products {
             let a = self.left().submatrix(row..row + 1, 0..k).expect("the row is one of A's");
             let c = MatMut::new(&mut expected, 1, n).expect("one row of C");
             let naive = if fused() { naive::gemm::<true> } else { naive::gemm::<false> };
-            naive(a, self.right(), c, &GemmOptions::default()).expect("the operands fit together");
+            naive(a, self.right(), c, &GemmOptions::<f32>::default()).expect("the operands fit together");
             Difference::in_bits(&output[row * n..(row + 1) * n], &expected, row * n)?;
         }
         Ok(())

@@ -87,7 +87,7 @@ impl Product {
             };
             // SAFETY: the tile's operands and destination are those of the columns from `panel * 16` on: P1 to P3, P5.
             // A masked tile is one panel wide and reads the columns that exist; P4 bounds the rows.
-            unsafe { tile_fn::<I>(rows, panels, masked)(isa, &tile) };
+            unsafe { tile_fn::<I, f32>(rows, panels, masked)(isa, &tile) };
             panel += panels;
         }
     }

@@ -3,136 +3,154 @@
 //! Column groups are outermost: a group of panels stays in cache while every row block of A passes over it.
 
 use crate::epilogue::{Bias, Block, Epilogue};
-use crate::pack::pack_panels;
+use crate::left::{Left, left, widened_len};
+use crate::pack::{pack_operand, widen};
 use crate::plan::{Plan, Sizes, Source, part};
 use crate::tile::{PANEL, Tile, max_rows, tile_fn};
+use crate::typed::{Operand, TypedPtr, typed};
 use crate::{GemmOptions, Rhs};
 use gristmill_core::cache::Caches;
-use gristmill_core::{Error, MatMut, MatRef, SendPtr, Workspace};
-use gristmill_simd::{Isa, Kernel, Simd};
+use gristmill_core::{Activation, Error, SendPtr, Threads, Workspace};
+use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd};
 use std::marker::PhantomData;
+use std::ops::Range;
 
-/// Runs a checked product.
+/// The right-hand side without its type.
+#[derive(Clone, Copy)]
+pub(crate) enum Right<'p> {
+    Plain(Operand<'p>),
+    /// Panels of a `k x n` matrix.
+    Packed {
+        panels: TypedPtr,
+        k: usize,
+        n: usize,
+    },
+}
+
+impl<'p, B: Element> From<Rhs<'p, B>> for Right<'p> {
+    fn from(b: Rhs<'p, B>) -> Self {
+        match b {
+            Rhs::Plain(b) => Right::Plain(b.into()),
+            Rhs::Packed(b) => Right::Packed { panels: TypedPtr::new(b.panels().as_ptr()), k: b.k(), n: b.n() },
+        }
+    }
+}
+
+impl Right<'_> {
+    fn n(&self) -> usize {
+        match self {
+            Right::Plain(b) => b.cols(),
+            Right::Packed { n, .. } => *n,
+        }
+    }
+
+    fn dtype(&self) -> Dtype {
+        match self {
+            Right::Plain(b) => b.dtype(),
+            Right::Packed { panels, .. } => panels.dtype(),
+        }
+    }
+}
+
+/// The options without their types.
+#[derive(Clone, Copy)]
+pub(crate) struct Steps<'p> {
+    alpha: f32,
+    beta: f32,
+    bias: Bias<'p>,
+    activation: Activation,
+    residual: Option<Operand<'p>>,
+    threads: Threads<'p>,
+}
+
+impl<'p, C: Element, V: Element> From<&GemmOptions<'p, C, V>> for Steps<'p> {
+    fn from(options: &GemmOptions<'p, C, V>) -> Self {
+        let GemmOptions { alpha, beta, bias, activation, residual, threads, level: _ } = *options;
+        let bias = bias.map_or(Bias::None, |bias| Bias::PerColumn(TypedPtr::new(bias.as_ptr()), PhantomData));
+        Self { alpha, beta, bias, activation, residual: residual.map(Operand::from), threads }
+    }
+}
+
+/// Runs a checked product. `c` was a matrix that may be written.
 pub(crate) fn run(
     simd: Simd,
-    a: MatRef<'_, f32>,
-    b: Rhs<'_>,
-    c: MatMut<'_, f32>,
-    options: &GemmOptions<'_>,
+    a: Operand<'_>,
+    b: Right<'_>,
+    c: Operand<'_>,
+    steps: &Steps<'_>,
     workspace: &mut Workspace,
 ) -> Result<(), Error> {
     if c.rows() == 0 || c.cols() == 0 {
         return Ok(());
     }
-    let bias = options.bias.map_or(Bias::None, |bias| Bias::PerColumn(bias.as_ptr(), PhantomData));
     let product = match b {
         // Tiles store rows: a column-major C is a row-major C^T = B^T A^T, with the same chains of multiply-adds.
-        Rhs::Plain(b) if c.col_stride() != 1 && c.row_stride() == 1 => {
-            let bias = match bias {
+        Right::Plain(b) if c.strides[1] != 1 && c.strides[0] == 1 => {
+            let bias = match steps.bias {
                 Bias::PerColumn(bias, life) => Bias::PerRow(bias, life),
                 bias => bias,
             };
-            let residual = options.residual.map(MatRef::transposed);
-            let (a, b, c) = (b.transposed(), Rhs::Plain(a.transposed()), c.transposed());
-            Product { a, b, c, bias, residual, options, workspace }
+            let steps = Steps { bias, residual: steps.residual.map(Operand::transposed), ..*steps };
+            let (a, b, c) = (b.transposed(), Right::Plain(a.transposed()), c.transposed());
+            Product { a, b, c, steps, workspace }
         }
-        _ => Product { a, b, c, bias, residual: options.residual, options, workspace },
+        _ => Product { a, b, c, steps: *steps, workspace },
     };
     simd.run(product)
 }
 
 /// A product whose sizes agree and whose C is not empty.
 struct Product<'p> {
-    a: MatRef<'p, f32>,
-    b: Rhs<'p>,
-    c: MatMut<'p, f32>,
-    bias: Bias<'p>,
-    residual: Option<MatRef<'p, f32>>,
-    options: &'p GemmOptions<'p>,
+    a: Operand<'p>,
+    b: Right<'p>,
+    c: Operand<'p>,
+    steps: Steps<'p>,
     workspace: &'p mut Workspace,
 }
 
 impl Kernel for Product<'_> {
     type Output = Result<(), Error>;
 
-    fn run<I: Isa>(mut self, isa: I) -> Self::Output {
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
         let sizes = Sizes { m: self.a.rows(), n: self.b.n(), k: self.a.cols() };
-        let threads = self.options.threads;
+        let threads = self.steps.threads;
         let source = source::<I>(sizes, &self.b);
         let plan = Plan::new::<I>(sizes, source, Caches::detected(), threads);
-        let scratch_len = (plan.pack_len() + plan.accumulators_len()).next_multiple_of(PANEL);
+        let widened_len = widened_len(&self.a, plan.rows(0).len());
+        let scratch_len = (plan.pack_len() + plan.accumulators_len() + widened_len).next_multiple_of(PANEL);
         let scratch = self.workspace.f32s(scratch_len * threads.workers(plan.jobs()))?;
         let scratch = SendPtr::new(scratch.as_mut_ptr());
-        let epilogue = Template {
-            alpha: self.options.alpha,
-            beta: self.options.beta,
-            bias: self.bias,
-            activation: self.options.activation,
-            residual: self.residual,
-            c_strides: [self.c.row_stride(), self.c.col_stride()],
-            c: self.c.as_send_ptr(),
-        };
-        let job = Job { a: self.a, b: self.b, epilogue, plan };
+        let job = Job { a: self.a, b: self.b, steps: self.steps, c: self.c, plan };
+        let b_type = if source == Source::Repack { Dtype::F32 } else { self.b.dtype() };
         threads.for_each_worker(plan.jobs(), |worker, index| {
             // SAFETY: the scratch has a part for each worker, and a worker runs one job at a time.
             let scratch =
                 unsafe { std::slice::from_raw_parts_mut(scratch.get().add(worker * scratch_len), scratch_len) };
-            job.run(isa, index, scratch);
+            typed!(b_type, B => job.run::<I, B>(isa, index, scratch));
         });
         Ok(())
     }
 }
 
+/// Rows from which on 16-bit panels are widened once per group of columns and not in every tile.
+const WIDEN_ROWS: usize = 64;
+
 /// Decides where the tiles find B.
-fn source<I: Isa>(sizes: Sizes, b: &Rhs<'_>) -> Source {
+fn source<I: Isa>(sizes: Sizes, b: &Right<'_>) -> Source {
     match b {
-        Rhs::Packed(_) => Source::Panels,
-        Rhs::Plain(b) if b.col_stride() != 1 => Source::Repack,
+        Right::Packed { panels, .. } if panels.dtype() != Dtype::F32 && sizes.m >= WIDEN_ROWS => Source::Repack,
+        Right::Packed { .. } => Source::Panels,
+        Right::Plain(b) if b.strides[1] != 1 => Source::Repack,
         // Few rows do not repay the packing; a small B stays in the first levels of cache as it is.
-        Rhs::Plain(_) if sizes.m <= 2 * max_rows::<I>(1) || sizes.n * sizes.k <= 4096 => Source::InPlace,
-        Rhs::Plain(_) => Source::Repack,
-    }
-}
-
-/// The epilogue of the whole product, from which a tile's is cut.
-struct Template<'p> {
-    alpha: f32,
-    beta: f32,
-    bias: Bias<'p>,
-    activation: gristmill_core::Activation,
-    residual: Option<MatRef<'p, f32>>,
-    c: SendPtr<f32>,
-    c_strides: [isize; 2],
-}
-
-// SAFETY: the bias pointers are borrowed from slices of f32 for 'p and only read.
-unsafe impl Sync for Template<'_> {}
-
-impl Template<'_> {
-    /// The epilogue of the tile whose first element is (i, j).
-    fn at(&self, i: usize, j: usize) -> Epilogue<'_> {
-        let [c_row, c_col] = self.c_strides;
-        Epilogue {
-            alpha: self.alpha,
-            beta: self.beta,
-            bias: match self.bias {
-                Bias::None => Bias::None,
-                Bias::PerColumn(bias, life) => Bias::PerColumn(bias.wrapping_add(j), life),
-                Bias::PerRow(bias, life) => Bias::PerRow(bias.wrapping_add(i), life),
-            },
-            activation: self.activation,
-            residual: self.residual.map(|r| Block { ptr: r.ptr_at(i, j), row: r.row_stride(), col: r.col_stride() }),
-            c: self.c.get().wrapping_offset(i as isize * c_row + j as isize * c_col),
-            c_row,
-            c_col,
-        }
+        Right::Plain(_) if sizes.m <= 2 * max_rows::<I>(1) || sizes.n * sizes.k <= 4096 => Source::InPlace,
+        Right::Plain(_) => Source::Repack,
     }
 }
 
 /// Panels as the microkernel reads them.
 #[derive(Clone, Copy)]
 struct Panels {
-    b: *const f32,
+    b: TypedPtr,
     b_step: isize,
     b_panel: isize,
     /// B is read in place and the last panel is partial.
@@ -141,23 +159,29 @@ struct Panels {
 
 /// What the jobs of a product share.
 struct Job<'p> {
-    a: MatRef<'p, f32>,
-    b: Rhs<'p>,
-    epilogue: Template<'p>,
+    a: Operand<'p>,
+    b: Right<'p>,
+    c: Operand<'p>,
+    steps: Steps<'p>,
     plan: Plan,
 }
 
+// SAFETY: the operands are views of slices that may be shared; jobs write different blocks of C.
+unsafe impl Sync for Job<'_> {}
+
 impl Job<'_> {
-    /// Computes the rows and columns of job `index`.
-    fn run<I: Isa>(&self, isa: I, index: usize, scratch: &mut [f32]) {
-        let (packed, accumulators) = scratch.split_at_mut(self.plan.pack_len());
+    /// Computes the rows and columns of job `index`, by tiles that read B as the type `B`.
+    fn run<I: Isa, B: Element>(&self, isa: I, index: usize, scratch: &mut [f32]) {
+        let (packed, scratch) = scratch.split_at_mut(self.plan.pack_len());
+        let (accumulators, widened) = scratch.split_at_mut(self.plan.accumulators_len());
         let rows = self.plan.rows(index);
+        let k = self.plan.sizes.k;
+        let a: Left = left(isa, self.a.block(rows.clone(), 0..k), widened);
         let mut panels = self.plan.panels(index);
         while !panels.is_empty() {
             let count = self.group_at::<I>(panels.start, panels.len());
             let first = panels.start * PANEL;
             let cols = (self.plan.sizes.n - first).min(count * PANEL);
-            let k = self.plan.sizes.k;
             let depth = self.plan.depth;
             // At least one block, so that k = 0 still stores its zeros.
             for from in (0..k.max(1)).step_by(depth) {
@@ -167,13 +191,12 @@ impl Job<'_> {
                 for block in 0..blocks {
                     let block = part(rows.len(), blocks, block);
                     let held = block.start * count * PANEL;
-                    let first_row = rows.start + block.start;
                     let held = accumulators.as_mut_ptr().wrapping_add(held);
                     let tile = Tile {
-                        a: self.a.ptr_at(first_row, from),
-                        a_row: self.a.row_stride(),
-                        a_step: self.a.col_stride(),
-                        b: b.b,
+                        a: a.start.wrapping_offset(block.start as isize * a.row + from as isize * a.step),
+                        a_row: a.row,
+                        a_step: a.step,
+                        b: b.b.cast::<B>(),
                         b_step: b.b_step,
                         b_panel: b.b_panel,
                         k: steps.len(),
@@ -181,7 +204,7 @@ impl Job<'_> {
                         start: if from == 0 { std::ptr::null() } else { held },
                         start_row: (count * PANEL) as isize,
                         epilogue: if steps.end == k {
-                            self.epilogue.at(first_row, first)
+                            self.epilogue(rows.start + block.start, first)
                         } else {
                             Epilogue::store(held, (count * PANEL) as isize)
                         },
@@ -190,11 +213,24 @@ impl Job<'_> {
                     // P3: `count` panels from `first` on, cut at n. P4, P5: the accumulators hold the rows of the
                     // job, `count` panels wide; C, bias and residual have these rows and columns, and no other job
                     // has this block of C.
-                    unsafe { tile_fn::<I>(block.len(), count, b.masked)(isa, &tile) };
+                    unsafe { tile_fn::<I, B>(block.len(), count, b.masked)(isa, &tile) };
                 }
             }
             panels.start += count;
         }
+    }
+
+    /// The epilogue of the tile whose first element is (i, j).
+    fn epilogue(&self, i: usize, j: usize) -> Epilogue<'_> {
+        let Steps { alpha, beta, bias, activation, residual, .. } = self.steps;
+        let bias = match bias {
+            Bias::None => Bias::None,
+            Bias::PerColumn(bias, life) => Bias::PerColumn(bias.offset(j as isize), life),
+            Bias::PerRow(bias, life) => Bias::PerRow(bias.offset(i as isize), life),
+        };
+        let residual = residual.map(|r| Block { ptr: r.ptr_at(i, j), row: r.strides[0], col: r.strides[1] });
+        let [c_row, c_col] = self.c.strides;
+        Epilogue { alpha, beta, bias, activation, residual, c: self.c.ptr_at(i, j), c_row, c_col }
     }
 
     /// How many panels the next tiles span: a group, or what tiles there are for the rest. A partial panel that is
@@ -210,31 +246,33 @@ impl Job<'_> {
     }
 
     /// The panels of `cols` columns from `first` on, at `steps`.
-    fn panels_at<I: Isa>(
-        &self,
-        isa: I,
-        first: usize,
-        cols: usize,
-        steps: std::ops::Range<usize>,
-        packed: &mut [f32],
-    ) -> Panels {
+    fn panels_at<I: Isa>(&self, isa: I, first: usize, cols: usize, steps: Range<usize>, packed: &mut [f32]) -> Panels {
         let strides = |k: usize| (PANEL as isize, (k * PANEL) as isize);
         match (self.plan.source, self.b) {
-            (_, Rhs::Packed(b)) => {
-                let (b_step, b_panel) = strides(b.k());
-                let offset = first * b.k() + steps.start * PANEL;
-                Panels { b: b.panels().as_ptr().wrapping_add(offset), b_step, b_panel, masked: false }
-            }
-            (Source::Repack, Rhs::Plain(b)) => {
+            (Source::Repack, b) => {
                 let (b_step, b_panel) = strides(steps.len());
-                let packed = &mut packed[..steps.len() * cols.next_multiple_of(PANEL)];
-                let block = b.submatrix(steps, first..first + cols).expect("the plan's steps and columns lie in B");
-                pack_panels(isa, block, packed);
-                Panels { b: packed.as_ptr(), b_step, b_panel, masked: false }
+                let panel_len = steps.len() * PANEL;
+                let packed = &mut packed[..panel_len * cols.div_ceil(PANEL)];
+                match b {
+                    Right::Plain(b) => pack_operand(isa, b.block(steps, first..first + cols), packed),
+                    Right::Packed { panels, k, .. } => {
+                        for (q, to) in packed.chunks_exact_mut(panel_len.max(1)).enumerate() {
+                            let offset = (first + q * PANEL) * k + steps.start * PANEL;
+                            // SAFETY: the panel has these steps, one after the other.
+                            unsafe { widen(isa, panels.offset(offset as isize), to) };
+                        }
+                    }
+                }
+                Panels { b: TypedPtr::new(packed.as_ptr()), b_step, b_panel, masked: false }
             }
-            (_, Rhs::Plain(b)) => Panels {
+            (_, Right::Packed { panels, k, .. }) => {
+                let (b_step, b_panel) = strides(k);
+                let offset = first * k + steps.start * PANEL;
+                Panels { b: panels.offset(offset as isize), b_step, b_panel, masked: false }
+            }
+            (_, Right::Plain(b)) => Panels {
                 b: b.ptr_at(steps.start, first),
-                b_step: b.row_stride(),
+                b_step: b.strides[0],
                 b_panel: PANEL as isize,
                 masked: !cols.is_multiple_of(PANEL),
             },

@@ -2,8 +2,9 @@
 
 use crate::registers::{Accumulators, Add, AddScaled, Relu, Scale, Store, each};
 use crate::tile::PANEL;
+use crate::typed::{TypedPtr, typed};
 use gristmill_core::Activation;
-use gristmill_simd::{Isa, Kernel};
+use gristmill_simd::{Dtype, Element, Isa, Kernel};
 use std::marker::PhantomData;
 
 /// A vector that is added to every row or to every column of C.
@@ -12,16 +13,16 @@ pub enum Bias<'e> {
     /// None.
     None,
     /// One value per column, from the tile's first column on.
-    PerColumn(*const f32, PhantomData<&'e [f32]>),
+    PerColumn(TypedPtr, PhantomData<&'e ()>),
     /// One value per row, from the tile's first row on.
-    PerRow(*const f32, PhantomData<&'e [f32]>),
+    PerRow(TypedPtr, PhantomData<&'e ()>),
 }
 
 /// A matrix operand seen from a tile's first element. Strides are in elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Block {
     /// The first element.
-    pub ptr: *const f32,
+    pub ptr: TypedPtr,
     /// From a row to the next.
     pub row: isize,
     /// From a column to the next.
@@ -31,7 +32,8 @@ pub struct Block {
 /// The steps after the accumulation, for one tile.
 ///
 /// In this order, each one rounded f32 operation: `y = alpha * acc` (absent when alpha is 1), `y = fma(beta, c, y)`
-/// (absent when beta is 0: C is not read), `y + bias`, activation, `y + residual`.
+/// (absent when beta is 0: C is not read), `y + bias`, activation, `y + residual`; last, one rounding to the type of C.
+/// Bias, residual and C may each be of any storage type.
 #[derive(Clone, Copy, Debug)]
 pub struct Epilogue<'e> {
     /// Factor of the product.
@@ -44,8 +46,8 @@ pub struct Epilogue<'e> {
     pub activation: Activation,
     /// Added last.
     pub residual: Option<Block>,
-    /// The tile's first element of C.
-    pub c: *mut f32,
+    /// The tile's first element of C, which may be written.
+    pub c: TypedPtr,
     /// From a row of C to the next.
     pub c_row: isize,
     /// From a column of C to the next.
@@ -54,26 +56,32 @@ pub struct Epilogue<'e> {
 
 impl Epilogue<'_> {
     /// Stores the accumulators as they are at `c`, rows `c_row` apart.
-    pub fn store(c: *mut f32, c_row: isize) -> Self {
+    pub fn store<T: Element>(c: *mut T, c_row: isize) -> Self {
         Self {
             alpha: 1.0,
             beta: 0.0,
             bias: Bias::None,
             activation: Activation::Identity,
             residual: None,
-            c,
+            c: TypedPtr::new(c),
             c_row,
             c_col: 1,
         }
     }
 
     /// Whether the steps are few enough to be written out for every accumulator of every tile shape, and C, bias and
-    /// residual are rows of whole registers.
+    /// residual are rows of whole registers of f32.
     #[inline(always)]
     pub(crate) fn fits_registers(&self) -> bool {
+        let f32s = |p: TypedPtr| p.dtype() == Dtype::F32;
         self.c_col == 1
-            && self.residual.is_none_or(|residual| residual.col == 1)
-            && !matches!(self.bias, Bias::PerRow(..))
+            && f32s(self.c)
+            && self.residual.is_none_or(|residual| residual.col == 1 && f32s(residual.ptr))
+            && match self.bias {
+                Bias::None => true,
+                Bias::PerColumn(bias, _) => f32s(bias),
+                Bias::PerRow(..) => false,
+            }
             && matches!(self.activation, Activation::Identity | Activation::Relu)
     }
 
@@ -89,24 +97,25 @@ impl Epilogue<'_> {
         acc: &mut Accumulators<I, MR, NP>,
         cols: usize,
     ) {
+        let c = self.c.cast::<f32>().cast_mut();
         // SAFETY: the caller's promise; a bias is the same row for every row.
         unsafe {
             if self.alpha != 1.0 {
-                each(isa, acc, cols, self.c, self.c_row, Scale::<I>(isa.splat(self.alpha)));
+                each(isa, acc, cols, c, self.c_row, Scale::<I>(isa.splat(self.alpha)));
             }
             if self.beta != 0.0 {
-                each(isa, acc, cols, self.c, self.c_row, AddScaled::<I>(isa.splat(self.beta)));
+                each(isa, acc, cols, c, self.c_row, AddScaled::<I>(isa.splat(self.beta)));
             }
             if let Bias::PerColumn(bias, _) = self.bias {
-                each(isa, acc, cols, bias.cast_mut(), 0, Add);
+                each(isa, acc, cols, bias.cast::<f32>().cast_mut(), 0, Add);
             }
             if let Activation::Relu = self.activation {
-                each(isa, acc, cols, self.c, self.c_row, Relu);
+                each(isa, acc, cols, c, self.c_row, Relu);
             }
             if let Some(residual) = self.residual {
-                each(isa, acc, cols, residual.ptr.cast_mut(), residual.row, Add);
+                each(isa, acc, cols, residual.ptr.cast::<f32>().cast_mut(), residual.row, Add);
             }
-            each(isa, acc, cols, self.c, self.c_row, Store);
+            each(isa, acc, cols, c, self.c_row, Store);
         }
     }
 
@@ -147,7 +156,6 @@ impl Kernel for Finish<'_> {
         for r in 0..self.rows {
             for j in (0..self.cols).step_by(I::LANES) {
                 let n = (self.cols - j).min(I::LANES);
-                let tail = isa.tail(n);
                 // SAFETY: `finish_spilled` promises rows and columns of everything; `n` columns from `j` on exist.
                 unsafe {
                     let (i, j) = (r as isize, j as isize);
@@ -161,8 +169,8 @@ impl Kernel for Finish<'_> {
                     }
                     y = match e.bias {
                         Bias::None => y,
-                        Bias::PerColumn(bias, _) => isa.add(y, isa.load_tail(bias.offset(j), tail)),
-                        Bias::PerRow(bias, _) => isa.add(y, isa.splat(*bias.offset(i))),
+                        Bias::PerColumn(bias, _) => isa.add(y, gather(isa, bias.offset(j), 1, n)),
+                        Bias::PerRow(bias, _) => isa.add(y, gather(isa, bias.offset(i), 0, I::LANES)),
                     };
                     y = e.activation.apply(isa, y);
                     if let Some(residual) = e.residual {
@@ -181,15 +189,21 @@ impl Kernel for Finish<'_> {
 /// # Safety
 /// They must be readable.
 #[inline(always)]
-unsafe fn gather<I: Isa>(isa: I, p: *const f32, stride: isize, n: usize) -> I::F32 {
+unsafe fn gather<I: Isa>(isa: I, p: TypedPtr, stride: isize, n: usize) -> I::F32 {
+    // SAFETY: the caller's promise.
+    typed!(p.dtype(), T => unsafe { gather_as::<I, T>(isa, p.cast(), stride, n) })
+}
+
+#[inline(always)]
+unsafe fn gather_as<I: Isa, T: Element>(isa: I, p: *const T, stride: isize, n: usize) -> I::F32 {
     // SAFETY: the caller's promise; `n <= LANES <= 16`.
     unsafe {
         if stride == 1 {
-            return isa.load_tail(p, isa.tail(n));
+            return if n == I::LANES { T::load(isa, p) } else { T::load_tail(isa, p, isa.tail(n)) };
         }
         let mut lanes = [0.0; PANEL];
         for (l, lane) in lanes.iter_mut().enumerate().take(n) {
-            *lane = *p.offset(l as isize * stride);
+            *lane = (*p.offset(l as isize * stride)).to_f32();
         }
         isa.load(lanes.as_ptr())
     }
@@ -200,14 +214,20 @@ unsafe fn gather<I: Isa>(isa: I, p: *const f32, stride: isize, n: usize) -> I::F
 /// # Safety
 /// The places must be writable.
 #[inline(always)]
-unsafe fn scatter<I: Isa>(isa: I, p: *mut f32, stride: isize, n: usize, y: I::F32) {
+unsafe fn scatter<I: Isa>(isa: I, p: TypedPtr, stride: isize, n: usize, y: I::F32) {
+    // SAFETY: the caller's promise.
+    typed!(p.dtype(), T => unsafe { scatter_as::<I, T>(isa, p.cast::<T>().cast_mut(), stride, n, y) })
+}
+
+#[inline(always)]
+unsafe fn scatter_as<I: Isa, T: Element>(isa: I, p: *mut T, stride: isize, n: usize, y: I::F32) {
     // SAFETY: the caller's promise; `n <= LANES <= 16`.
     unsafe {
         if stride == 1 {
-            return isa.store_tail(p, y, isa.tail(n));
+            return if n == I::LANES { T::store(isa, p, y) } else { T::store_tail(isa, p, y, isa.tail(n)) };
         }
-        let mut lanes = [0.0; PANEL];
-        isa.store(lanes.as_mut_ptr(), y);
+        let mut lanes = [T::default(); PANEL];
+        T::store(isa, lanes.as_mut_ptr(), y);
         for (l, lane) in lanes.into_iter().enumerate().take(n) {
             *p.offset(l as isize * stride) = lane;
         }

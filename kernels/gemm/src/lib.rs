@@ -1,6 +1,7 @@
 //! Tiled matrix products with prepacked weights and fused epilogues.
 //!
-//! [`gemm`] computes `C = epilogue(A B)` for f32 matrices of any strides. The right-hand side is a plain matrix or a
+//! [`gemm`] computes `C = epilogue(A B)` for matrices of f32, f16 and bf16, in any mix and of any strides, in f32
+//! arithmetic. The right-hand side is a plain matrix or a
 //! [`PackedRhs`], made once per weight. The result has the bits of [`naive::gemm`], whatever the level, the threads,
 //! the strides and the packing.
 //!
@@ -21,28 +22,32 @@
 
 mod driver;
 pub mod epilogue;
+mod left;
 pub mod naive;
 pub mod pack;
 mod packed;
 mod plan;
 mod registers;
 pub mod tile;
+mod typed;
+
+pub use typed::TypedPtr;
 
 pub use packed::{PackedRhs, PackedRhsBuilder};
 
 use gristmill_core::{Activation, Error, MatMut, MatRef, Threads, Workspace};
-use gristmill_simd::{Level, Simd};
+use gristmill_simd::{Element, Level, Simd};
 
 /// The right-hand side B, `[k, n]`.
 #[derive(Clone, Copy, Debug)]
-pub enum Rhs<'a> {
+pub enum Rhs<'a, B: Element = f32> {
     /// A matrix of any strides; for a weight `[n, k]` of a linear layer pass its transpose.
-    Plain(MatRef<'a, f32>),
+    Plain(MatRef<'a, B>),
     /// A matrix packed beforehand.
-    Packed(&'a PackedRhs),
+    Packed(&'a PackedRhs<B>),
 }
 
-impl Rhs<'_> {
+impl<B: Element> Rhs<'_, B> {
     /// Rows of B.
     pub fn k(&self) -> usize {
         match self {
@@ -60,14 +65,14 @@ impl Rhs<'_> {
     }
 }
 
-impl<'a> From<MatRef<'a, f32>> for Rhs<'a> {
-    fn from(b: MatRef<'a, f32>) -> Self {
+impl<'a, B: Element> From<MatRef<'a, B>> for Rhs<'a, B> {
+    fn from(b: MatRef<'a, B>) -> Self {
         Rhs::Plain(b)
     }
 }
 
-impl<'a> From<&'a PackedRhs> for Rhs<'a> {
-    fn from(b: &'a PackedRhs) -> Self {
+impl<'a, B: Element> From<&'a PackedRhs<B>> for Rhs<'a, B> {
+    fn from(b: &'a PackedRhs<B>) -> Self {
         Rhs::Packed(b)
     }
 }
@@ -75,27 +80,31 @@ impl<'a> From<&'a PackedRhs> for Rhs<'a> {
 /// What a product computes besides `A B`, and where it runs.
 ///
 /// The steps, each one rounded f32 operation, in this order: `y = alpha * acc` (absent when alpha is 1),
-/// `y = fma(beta, c, y)` (absent when beta is 0: C is not read), `y + bias`, activation, `y + residual`.
+/// `y = fma(beta, c, y)` (absent when beta is 0: C is not read), `y + bias`, activation, `y + residual`. Last, one
+/// rounding to the type of C.
+///
+/// The residual has the storage type of C, the bias any, f32 by default.
 #[derive(Clone, Copy, Debug)]
-pub struct GemmOptions<'a> {
+pub struct GemmOptions<'a, C = f32, V = f32> {
     /// Factor of the product; 0 is not special: 0 times an infinity is NaN.
     pub alpha: f32,
     /// Factor of what C holds before the call.
     pub beta: f32,
     /// `n` values, added to every row.
-    pub bias: Option<&'a [f32]>,
+    pub bias: Option<&'a [V]>,
     /// Applied after the bias.
     pub activation: Activation,
     /// `m x n` values, added last.
-    pub residual: Option<MatRef<'a, f32>>,
+    pub residual: Option<MatRef<'a, C>>,
     /// Where the work runs; small products stay on the calling thread.
     pub threads: Threads<'a>,
     /// The instruction set; by default the best one.
     pub level: Option<Level>,
 }
 
-impl Default for GemmOptions<'_> {
-    fn default() -> Self {
+impl<C, V> GemmOptions<'_, C, V> {
+    /// The product alone, on the global threads at the best level: what [`Default`] gives, for a bias of any type.
+    pub const fn new() -> Self {
         Self {
             alpha: 1.0,
             beta: 0.0,
@@ -108,9 +117,15 @@ impl Default for GemmOptions<'_> {
     }
 }
 
-/// `C = epilogue(A B)` with A `[m, k]`, B `[k, n]` and C `[m, n]`.
+impl<C> Default for GemmOptions<'_, C> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `C = epilogue(A B)` with A `[m, k]`, B `[k, n]` and C `[m, n]`, each of its own storage type.
 ///
-/// Every element is one chain of multiply-adds over k from +0.0, then the steps of [`GemmOptions`]; see
+/// Values are widened exactly. Every element is one chain of multiply-adds over k from +0.0, then the steps of [`GemmOptions`]; see
 /// `kernels/NUMERICS.md`, "GEMM". With `k = 0` the product is +0.0. The error of the chain is within
 /// `gamma_k * |A| |B|`, element by element.
 ///
@@ -120,33 +135,38 @@ impl Default for GemmOptions<'_> {
 /// # Errors
 /// [`Error::ShapeMismatch`] when sizes disagree, [`Error::Level`] when the level cannot be used,
 /// [`Error::OutOfMemory`] when scratch memory cannot be had. C is untouched then.
-pub fn gemm<'b>(
-    a: MatRef<'_, f32>,
-    b: impl Into<Rhs<'b>>,
-    c: MatMut<'_, f32>,
-    options: &GemmOptions<'_>,
+pub fn gemm<'b, A: Element, B: Element, C: Element, V: Element>(
+    a: MatRef<'_, A>,
+    b: impl Into<Rhs<'b, B>>,
+    c: MatMut<'_, C>,
+    options: &GemmOptions<'_, C, V>,
     workspace: &mut Workspace,
 ) -> Result<(), Error> {
     let b = b.into();
-    check(&a, [b.k(), b.n()], &c, options)?;
+    check([a.rows(), a.cols()], [b.k(), b.n()], [c.rows(), c.cols()], options)?;
     let simd = Simd::choose(options.level)?;
-    driver::run(simd, a, b, c, options, workspace)
+    driver::run(simd, a.into(), b.into(), c.into(), &options.into(), workspace)
 }
 
 /// Checks that the sizes of all operands agree.
-fn check(a: &MatRef<'_, f32>, [k, n]: [usize; 2], c: &MatMut<'_, f32>, options: &GemmOptions<'_>) -> Result<(), Error> {
+fn check<C, V>(
+    [m, a_cols]: [usize; 2],
+    [k, n]: [usize; 2],
+    [rows, cols]: [usize; 2],
+    options: &GemmOptions<'_, C, V>,
+) -> Result<(), Error> {
     let expect = |what, expected, found| {
         if expected == found { Ok(()) } else { Err(Error::ShapeMismatch { what, expected, found }) }
     };
-    expect("rows of b against columns of a", a.cols(), k)?;
-    expect("rows of c against rows of a", a.rows(), c.rows())?;
-    expect("columns of c against columns of b", n, c.cols())?;
+    expect("rows of b against columns of a", a_cols, k)?;
+    expect("rows of c against rows of a", m, rows)?;
+    expect("columns of c against columns of b", n, cols)?;
     if let Some(bias) = options.bias {
         expect("length of the bias against columns of b", n, bias.len())?;
     }
     if let Some(residual) = options.residual {
-        expect("rows of the residual against rows of c", c.rows(), residual.rows())?;
-        expect("columns of the residual against columns of c", c.cols(), residual.cols())?;
+        expect("rows of the residual against rows of c", rows, residual.rows())?;
+        expect("columns of the residual against columns of c", cols, residual.cols())?;
     }
     Ok(())
 }

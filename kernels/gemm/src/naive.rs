@@ -2,9 +2,10 @@
 
 use crate::{GemmOptions, check};
 use gristmill_core::{Error, MatMut, MatRef};
-use gristmill_simd::naive::fma;
+use gristmill_simd::{Element, naive::fma};
 
-/// `C = epilogue(A B)` with A `[m, k]`, B `[k, n]` and C `[m, n]`.
+/// `C = epilogue(A B)` with A `[m, k]`, B `[k, n]` and C `[m, n]`, each of any storage type: values are widened exactly
+/// when read and rounded once when written.
 ///
 /// `FUSED` says whether a multiply-add rounds once: [`Level::fused`](gristmill_simd::Level::fused) of the level to
 /// compare with. The options' threads and level are not used.
@@ -12,33 +13,33 @@ use gristmill_simd::naive::fma;
 /// # Errors
 /// [`Error::ShapeMismatch`] when sizes disagree; C is untouched then.
 pub fn gemm<const FUSED: bool>(
-    a: MatRef<'_, f32>,
-    b: MatRef<'_, f32>,
-    mut c: MatMut<'_, f32>,
-    options: &GemmOptions<'_>,
+    a: MatRef<'_, impl Element>,
+    b: MatRef<'_, impl Element>,
+    mut c: MatMut<'_, impl Element>,
+    options: &GemmOptions<'_, impl Element, impl Element>,
 ) -> Result<(), Error> {
-    check(&a, [b.rows(), b.cols()], &c, options)?;
+    check([a.rows(), a.cols()], [b.rows(), b.cols()], [c.rows(), c.cols()], options)?;
     let (m, n, k) = (a.rows(), b.cols(), a.cols());
     for i in 0..m {
         for j in 0..n {
             let mut y = 0.0;
             for p in 0..k {
-                y = fma::<FUSED>(a.at(i, p), b.at(p, j), y);
+                y = fma::<FUSED>(a.at(i, p).to_f32(), b.at(p, j).to_f32(), y);
             }
             if options.alpha != 1.0 {
                 y *= options.alpha;
             }
             if options.beta != 0.0 {
-                y = fma::<FUSED>(options.beta, c.at(i, j), y);
+                y = fma::<FUSED>(options.beta, c.at(i, j).to_f32(), y);
             }
             if let Some(bias) = options.bias {
-                y += bias[j];
+                y += bias[j].to_f32();
             }
             y = options.activation.naive::<FUSED>(y);
             if let Some(residual) = options.residual {
-                y += residual.at(i, j);
+                y += residual.at(i, j).to_f32();
             }
-            c.set(i, j, y);
+            c.set(i, j, Element::from_f32(y));
         }
     }
     Ok(())

@@ -1,34 +1,36 @@
 //! Weights packed once, used by every call.
 
-use crate::pack::pack_panels;
+use crate::pack::{convert, pack_operand};
 use crate::tile::PANEL;
+use crate::typed::Operand;
 use aligned_vec::{AVec, ConstAlign};
 use gristmill_core::{Error, MatRef};
-use gristmill_simd::{Isa, Kernel, Simd};
+use gristmill_simd::{Element, Isa, Kernel, Simd};
 
 /// A right-hand side B `[k, n]`, packed into panels of 16 columns.
 ///
 /// The panels do not depend on the level or on the threads: one packed matrix serves all of them. It holds
-/// `k * n` values with `n` rounded up to a multiple of 16.
+/// `k * n` values of the storage type `B`, with `n` rounded up to a multiple of 16. To pack a matrix into another type
+/// than its own, use a [`PackedRhsBuilder`].
 #[derive(Clone)]
-pub struct PackedRhs {
-    panels: AVec<f32, ConstAlign<64>>,
+pub struct PackedRhs<B: Element = f32> {
+    panels: AVec<B, ConstAlign<64>>,
     k: usize,
     n: usize,
 }
 
-impl PackedRhs {
+impl<B: Element> PackedRhs<B> {
     /// Packs a matrix as it stands: `[k, n]`, that is `[in, out]`.
     ///
     /// # Errors
     /// [`Error::SizeOverflow`] or [`Error::OutOfMemory`] when the panels cannot be held, [`Error::Level`] when
     /// `GRISTMILL_LEVEL` pins a level that cannot be used.
-    pub fn from_in_out(b: MatRef<'_, f32>) -> Result<Self, Error> {
+    pub fn from_in_out(b: MatRef<'_, B>) -> Result<Self, Error> {
         let simd = Simd::choose(None)?;
         let (k, n) = (b.rows(), b.cols());
         let (mut panels, len) = room(k, n)?;
-        panels.resize(len, 0.0);
-        simd.run(Pack { b, panels: &mut panels });
+        panels.resize(len, B::default());
+        simd.run(Pack { b: b.into(), panels: &mut panels });
         Ok(Self { panels, k, n })
     }
 
@@ -36,7 +38,7 @@ impl PackedRhs {
     ///
     /// # Errors
     /// As [`from_in_out`](PackedRhs::from_in_out).
-    pub fn from_out_in(weight: MatRef<'_, f32>) -> Result<Self, Error> {
+    pub fn from_out_in(weight: MatRef<'_, B>) -> Result<Self, Error> {
         Self::from_in_out(weight.transposed())
     }
 
@@ -52,15 +54,16 @@ impl PackedRhs {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.panels.len() * size_of::<f32>()
+        self.panels.len() * size_of::<B>()
     }
 
-    /// Reads column `output` back: the `k` weights of one output, such as an embedding of a tied table.
+    /// Reads column `output` back: the `k` weights of one output, such as an embedding of a tied table, in any storage
+    /// type.
     ///
     /// # Errors
     /// [`Error::RangeOutOfBounds`] when there is no such output, [`Error::ShapeMismatch`] when `weights` does not
     /// hold `k` values.
-    pub fn row_into(&self, output: usize, weights: &mut [f32]) -> Result<(), Error> {
+    pub fn row_into<T: Element>(&self, output: usize, weights: &mut [T]) -> Result<(), Error> {
         if output >= self.n {
             return Err(Error::RangeOutOfBounds { start: output, end: output.saturating_add(1), len: self.n });
         }
@@ -73,43 +76,47 @@ impl PackedRhs {
         }
         let panel = &self.panels[output / PANEL * self.k * PANEL..];
         for (weight, row) in weights.iter_mut().zip(panel.chunks_exact(PANEL)) {
-            *weight = row[output % PANEL];
+            *weight = convert(row[output % PANEL]);
         }
         Ok(())
     }
 
     /// The panels, `n.div_ceil(16)` times `k * 16` values.
-    pub(crate) fn panels(&self) -> &[f32] {
+    pub(crate) fn panels(&self) -> &[B] {
         &self.panels
     }
 }
 
-impl std::fmt::Debug for PackedRhs {
+impl<B: Element> std::fmt::Debug for PackedRhs<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PackedRhs").field("k", &self.k).field("n", &self.n).finish_non_exhaustive()
+        f.debug_struct("PackedRhs")
+            .field("type", &B::NAME)
+            .field("k", &self.k)
+            .field("n", &self.n)
+            .finish_non_exhaustive()
     }
 }
 
 /// An empty vector with room for the panels of a `k x n` matrix, and their length.
-fn room(k: usize, n: usize) -> Result<(AVec<f32, ConstAlign<64>>, usize), Error> {
+fn room<B: Element>(k: usize, n: usize) -> Result<(AVec<B, ConstAlign<64>>, usize), Error> {
     let len = n
         .checked_next_multiple_of(PANEL)
         .and_then(|columns| columns.checked_mul(k))
-        .filter(|&len| len <= isize::MAX as usize / size_of::<f32>() - PANEL)
+        .filter(|&len| len <= isize::MAX as usize / size_of::<B>() - PANEL)
         .ok_or(Error::SizeOverflow { what: "elements of a packed matrix" })?;
     let mut panels = AVec::new(64);
-    panels.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes: len * size_of::<f32>() })?;
+    panels.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes: len * size_of::<B>() })?;
     Ok((panels, len))
 }
 
 /// A [`PackedRhs`] in the making, from the weight of a linear layer `[out, in]` whose rows come some at a time: the
-/// weight itself is never in memory as a whole.
+/// weight itself is never in memory as a whole. They may be of another storage type than the panels.
 ///
 /// ```
 /// use gristmill_core::MatRef;
 /// use gristmill_gemm::PackedRhsBuilder;
 ///
-/// let mut builder = PackedRhsBuilder::new(2, 3)?; // 2 inputs, 3 outputs
+/// let mut builder = PackedRhsBuilder::<f32>::new(2, 3)?; // 2 inputs, 3 outputs
 /// builder.push(MatRef::new(&[1.0, 2.0], 1, 2)?)?;
 /// builder.push(MatRef::new(&[3.0, 4.0, 5.0, 6.0], 2, 2)?)?;
 /// let weight = builder.finish()?;
@@ -117,14 +124,14 @@ fn room(k: usize, n: usize) -> Result<(AVec<f32, ConstAlign<64>>, usize), Error>
 /// # Ok::<(), gristmill_core::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct PackedRhsBuilder {
-    packed: PackedRhs,
+pub struct PackedRhsBuilder<B: Element = f32> {
+    packed: PackedRhs<B>,
     simd: Simd,
     /// Outputs that have come.
     done: usize,
 }
 
-impl PackedRhsBuilder {
+impl<B: Element> PackedRhsBuilder<B> {
     /// Room for a weight `[outputs, inputs]`.
     ///
     /// # Errors
@@ -140,12 +147,13 @@ impl PackedRhsBuilder {
         self.packed.n - self.done
     }
 
-    /// Packs the next rows of the weight, `[count, inputs]`. Multiples of 16 rows are fastest.
+    /// Packs the next rows of the weight, `[count, inputs]`, each value widened exactly or rounded once, to nearest
+    /// even, to the type of the panels. Multiples of 16 rows are fastest.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for rows of another length, [`Error::RangeOutOfBounds`] for more rows than are left.
     /// Nothing is packed then.
-    pub fn push(&mut self, rows: MatRef<'_, f32>) -> Result<(), Error> {
+    pub fn push<T: Element>(&mut self, rows: MatRef<'_, T>) -> Result<(), Error> {
         let PackedRhs { panels, k, n } = &mut self.packed;
         if rows.cols() != *k {
             return Err(Error::ShapeMismatch { what: "inputs of a weight", expected: *k, found: rows.cols() });
@@ -155,7 +163,7 @@ impl PackedRhsBuilder {
             return Err(Error::RangeOutOfBounds { start: self.done, end, len: *n });
         }
         // Panels are made as they are reached: a whole one is still in cache when it is filled.
-        panels.resize(end.next_multiple_of(PANEL) * *k, 0.0);
+        panels.resize(end.next_multiple_of(PANEL) * *k, B::default());
         let mut row = 0;
         while row < rows.rows() {
             let (start, column) = (self.done / PANEL * PANEL * *k, self.done % PANEL);
@@ -163,10 +171,10 @@ impl PackedRhsBuilder {
             let panel = &mut panels[start..][..PANEL * *k];
             let part = rows.submatrix(row..row + count, 0..*k)?;
             if column == 0 {
-                self.simd.run(Pack { b: part.transposed(), panels: panel });
+                self.simd.run(Pack { b: part.transposed().into(), panels: panel });
             } else {
                 for (p, out) in panel.chunks_exact_mut(PANEL).enumerate() {
-                    (0..count).for_each(|j| out[column + j] = part.at(j, p));
+                    (0..count).for_each(|j| out[column + j] = convert(part.at(j, p)));
                 }
             }
             self.done += count;
@@ -179,7 +187,7 @@ impl PackedRhsBuilder {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] when outputs are missing.
-    pub fn finish(self) -> Result<PackedRhs, Error> {
+    pub fn finish(self) -> Result<PackedRhs<B>, Error> {
         if self.left() > 0 {
             let (expected, found) = (self.packed.n, self.done);
             return Err(Error::ShapeMismatch { what: "outputs of a packed weight", expected, found });
@@ -188,30 +196,32 @@ impl PackedRhsBuilder {
     }
 }
 
-struct Pack<'p> {
-    b: MatRef<'p, f32>,
-    panels: &'p mut [f32],
+struct Pack<'p, B> {
+    b: Operand<'p>,
+    panels: &'p mut [B],
 }
 
-impl Kernel for Pack<'_> {
+impl<B: Element> Kernel for Pack<'_, B> {
     type Output = ();
 
     fn run<I: Isa>(self, isa: I) {
-        pack_panels(isa, self.b, self.panels);
+        pack_operand(isa, self.b, self.panels);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gristmill_simd::{bf16, f16};
 
-    #[test]
-    fn rows_may_come_in_any_portions() -> Result<(), Error> {
+    /// Panels of `B` from rows of `T` in portions, against those of the rounded weight as a whole.
+    fn portions<T: Element, B: Element>() -> Result<(), Error> {
         for (n, k) in [(0, 3), (1, 1), (15, 4), (16, 9), (53, 33), (64, 0)] {
-            let weight: Vec<f32> = (0..n * k).map(|i| i as f32 + 0.5).collect();
-            let whole = PackedRhs::from_out_in(MatRef::new(&weight, n, k)?)?;
+            let weight: Vec<T> = (0..n * k).map(|i| T::from_f32(i as f32 * 1.37 + 0.5)).collect();
+            let rounded: Vec<B> = weight.iter().map(|&x| B::from_f32(x.to_f32())).collect();
+            let whole = PackedRhs::from_out_in(MatRef::new(&rounded, n, k)?)?;
             for portion in [1, 3, 16, 17, 48, 64] {
-                let mut builder = PackedRhsBuilder::new(k, n)?;
+                let mut builder = PackedRhsBuilder::<B>::new(k, n)?;
                 for first in (0..n).step_by(portion) {
                     let end = n.min(first + portion);
                     builder.push(MatRef::new(&weight[first * k..end * k], end - first, k)?)?;
@@ -224,8 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn rows_may_come_in_any_portions_and_types() -> Result<(), Error> {
+        portions::<f32, f32>()?;
+        portions::<f32, f16>()?;
+        portions::<f32, bf16>()?;
+        portions::<f16, f32>()?;
+        portions::<bf16, f16>()?;
+        portions::<bf16, bf16>()
+    }
+
+    #[test]
     fn wrong_rows_are_refused() -> Result<(), Error> {
-        let mut builder = PackedRhsBuilder::new(2, 3)?;
+        let mut builder = PackedRhsBuilder::<f32>::new(2, 3)?;
         let mismatch = Error::ShapeMismatch { what: "inputs of a weight", expected: 2, found: 3 };
         assert_eq!(builder.push(MatRef::new(&[0.0; 3], 1, 3)?), Err(mismatch));
         builder.push(MatRef::new(&[1.0; 4], 2, 2)?)?;
@@ -233,7 +253,7 @@ mod tests {
         assert_eq!(builder.push(MatRef::new(&[0.0; 4], 2, 2)?), Err(outside));
         let missing = Error::ShapeMismatch { what: "outputs of a packed weight", expected: 3, found: 2 };
         assert_eq!(builder.finish().map(|_| ()), Err(missing));
-        assert!(matches!(PackedRhsBuilder::new(usize::MAX, 2).map(|_| ()), Err(Error::SizeOverflow { .. })));
+        assert!(matches!(PackedRhsBuilder::<f32>::new(usize::MAX, 2).map(|_| ()), Err(Error::SizeOverflow { .. })));
         Ok(())
     }
 }

@@ -14,11 +14,12 @@
 //!
 //! A is read in place through its strides, never packed. B is either packed into panels of 16 columns
 //! ([`PANEL`], `b_step = 16`, `b_panel = k * 16`) or a row-major matrix read in place (`b_step` = its row stride,
-//! `b_panel = 16`). The same panels serve every level: a row of 16 columns is one, two or four registers.
+//! `b_panel = 16`). The same panels serve every level: a row of 16 columns is one, two or four registers. A is f32; B
+//! may be of any storage type and is widened in registers, once for all rows.
 
 use crate::epilogue::Epilogue;
 use crate::registers::{Accumulators, Load, Store, each};
-use gristmill_simd::{Isa, Kernel};
+use gristmill_simd::{Element, Isa, Kernel};
 use std::mem::MaybeUninit;
 
 /// Columns of a panel.
@@ -41,7 +42,7 @@ const PREFETCH_STEPS: isize = 16;
 /// - **P4** `start` is null, or `start + r * start_row + j` is readable for `r < MR`, `j < cols`;
 /// - **P5** the destination of `epilogue` is valid for `MR` rows and `cols` columns, and nobody else uses it.
 #[derive(Clone, Copy, Debug)]
-pub struct Tile<'e> {
+pub struct Tile<'e, B = f32> {
     /// Row 0 of A at step 0.
     pub a: *const f32,
     /// From a row of A to the next.
@@ -49,7 +50,7 @@ pub struct Tile<'e> {
     /// From a step of A to the next.
     pub a_step: isize,
     /// Panel 0 of B at step 0.
-    pub b: *const f32,
+    pub b: *const B,
     /// From a step of B to the next.
     pub b_step: isize,
     /// From a panel of B to the next.
@@ -70,31 +71,31 @@ pub struct Tile<'e> {
 ///
 /// # Safety
 /// P1 to P5 of [`Tile`] must hold for the function's rows and panels.
-pub type TileFn<I> = unsafe fn(I, &Tile<'_>);
+pub type TileFn<I, B = f32> = unsafe fn(I, &Tile<'_, B>);
 
 /// The microkernel of `MR` rows and `NP` panels; `MASKED` reads only the columns of B that exist.
 ///
 /// # Safety
 /// P1 to P5 of [`Tile`].
-unsafe fn tile<I: Isa, const MR: usize, const NP: usize, const MASKED: bool>(isa: I, tile: &Tile<'_>) {
+unsafe fn tile<I: Isa, B: Element, const MR: usize, const NP: usize, const MASKED: bool>(isa: I, tile: &Tile<'_, B>) {
     // SAFETY: passed on.
-    isa.vectorize(Micro::<MR, NP, MASKED>(unsafe { Promised::new(tile) }));
+    isa.vectorize(Micro::<B, MR, NP, MASKED>(unsafe { Promised::new(tile) }));
 }
 
 /// A tile whose preconditions P1 to P5 somebody promised.
-struct Promised<'t>(&'t Tile<'t>);
+struct Promised<'t, B>(&'t Tile<'t, B>);
 
-impl<'t> Promised<'t> {
+impl<'t, B> Promised<'t, B> {
     /// # Safety
     /// P1 to P5 of [`Tile`].
-    unsafe fn new(tile: &'t Tile<'_>) -> Self {
+    unsafe fn new(tile: &'t Tile<'_, B>) -> Self {
         Self(tile)
     }
 }
 
-struct Micro<'t, const MR: usize, const NP: usize, const MASKED: bool>(Promised<'t>);
+struct Micro<'t, B, const MR: usize, const NP: usize, const MASKED: bool>(Promised<'t, B>);
 
-impl<const MR: usize, const NP: usize, const MASKED: bool> Kernel for Micro<'_, MR, NP, MASKED> {
+impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel for Micro<'_, B, MR, NP, MASKED> {
     type Output = ();
 
     #[inline(always)]
@@ -122,7 +123,8 @@ impl<const MR: usize, const NP: usize, const MASKED: bool> Kernel for Micro<'_, 
                 for (v, register) in panel.as_mut().iter_mut().enumerate() {
                     let p = p.wrapping_add(v * I::LANES);
                     // SAFETY: P2.
-                    *register = unsafe { if MASKED && q + 1 == NP { isa.load_tail(p, tail(v)) } else { isa.load(p) } };
+                    *register =
+                        unsafe { if MASKED && q + 1 == NP { B::load_tail(isa, p, tail(v)) } else { B::load(isa, p) } };
                 }
             }
             for (r, row) in acc.iter_mut().enumerate() {
@@ -157,9 +159,9 @@ impl<const MR: usize, const NP: usize, const MASKED: bool> Kernel for Micro<'_, 
 
 /// Lists the row counts of a family as match arms.
 macro_rules! rows {
-    ($isa:ident, $rows:expr, $np:literal, $masked:literal: $($mr:literal)+) => {
+    ($isa:ident, $b:ident, $rows:expr, $np:literal, $masked:literal: $($mr:literal)+) => {
         match $rows {
-            $($mr => tile::<$isa, $mr, $np, $masked>,)+
+            $($mr => tile::<$isa, $b, $mr, $np, $masked>,)+
             _ => unreachable!("no tile of {} rows and {} panels", $rows, $np),
         }
     };
@@ -185,28 +187,28 @@ pub const fn max_rows<I: Isa>(panels: usize) -> usize {
 /// partial.
 ///
 /// `rows` must be from 1 to [`max_rows`].
-pub fn tile_fn<I: Isa>(rows: usize, panels: usize, masked: bool) -> TileFn<I> {
+pub fn tile_fn<I: Isa, B: Element>(rows: usize, panels: usize, masked: bool) -> TileFn<I, B> {
     debug_assert!(rows >= 1 && rows <= max_rows::<I>(panels) && (!masked || panels == 1));
     // Matched on the constant, so that a level is compiled for its own shapes only.
     match I::LANES {
         16 => match (panels, masked) {
-            (1, true) => rows!(I, rows, 1, true: 1 2 3 4 5 6 7 8 9 10 11 12),
-            (1, false) => rows!(I, rows, 1, false: 1 2 3 4 5 6 7 8 9 10 11 12),
-            (2, _) => rows!(I, rows, 2, false: 1 2 3 4 5 6 7 8 9 10 11 12),
-            (3, _) => rows!(I, rows, 3, false: 1 2 3 4 5 6 7 8),
-            (4, _) => rows!(I, rows, 4, false: 1 2 3 4 5 6),
-            _ => rows!(I, rows, 8, false: 1 2),
+            (1, true) => rows!(I, B, rows, 1, true: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (1, false) => rows!(I, B, rows, 1, false: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (2, _) => rows!(I, B, rows, 2, false: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (3, _) => rows!(I, B, rows, 3, false: 1 2 3 4 5 6 7 8),
+            (4, _) => rows!(I, B, rows, 4, false: 1 2 3 4 5 6),
+            _ => rows!(I, B, rows, 8, false: 1 2),
         },
         8 => match (panels, masked) {
-            (1, true) => rows!(I, rows, 1, true: 1 2 3 4 5 6),
-            (1, false) => rows!(I, rows, 1, false: 1 2 3 4 5 6),
-            (2, _) => rows!(I, rows, 2, false: 1 2 3),
-            _ => rows!(I, rows, 4, false: 1),
+            (1, true) => rows!(I, B, rows, 1, true: 1 2 3 4 5 6),
+            (1, false) => rows!(I, B, rows, 1, false: 1 2 3 4 5 6),
+            (2, _) => rows!(I, B, rows, 2, false: 1 2 3),
+            _ => rows!(I, B, rows, 4, false: 1),
         },
         _ => match (panels, masked) {
-            (1, true) => rows!(I, rows, 1, true: 1 2 3),
-            (1, false) => rows!(I, rows, 1, false: 1 2 3),
-            _ => rows!(I, rows, 2, false: 1),
+            (1, true) => rows!(I, B, rows, 1, true: 1 2 3),
+            (1, false) => rows!(I, B, rows, 1, false: 1 2 3),
+            _ => rows!(I, B, rows, 2, false: 1),
         },
     }
 }

@@ -4,17 +4,24 @@ mod common;
 
 use common::Product;
 use gristmill_core::Activation;
-use gristmill_testkit::{Fill, Layout, Matrix, shapes};
+use gristmill_simd::{Element, bf16, f16};
+use gristmill_testkit::{Fill, Layout, Strided, shapes};
 
-fn product([m, n, k]: shapes::Gemm, transposed_b: bool) -> Product {
+fn product<A: Element, B: Element, C: Element>([m, n, k]: shapes::Gemm, transposed_b: bool) -> Product<A, B, C> {
+    fn matrix<T: Element>(sizes: [usize; 2], layout: Layout<2>, seed: usize) -> Strided<T, 2> {
+        Strided::filled(sizes, &layout, Fill::Normal, seed as u64)
+    }
     let order = if transposed_b { [1, 0] } else { [0, 1] };
-    let seed = (m * 1_000_003 + n * 1_009 + k) as u64;
-    let matrix = |rows, cols, layout: &Layout<2>, salt| Matrix::filled([rows, cols], layout, Fill::Normal, seed ^ salt);
+    let seed = m * 1_000_003 + n * 1_009 + k;
     Product::plain(
-        matrix(m, k, &Layout::default(), 1),
-        matrix(k, n, &Layout { order, ..Layout::default() }, 2),
-        matrix(m, n, &Layout { padding: [3, 0], ..Layout::default() }, 3),
+        matrix([m, k], Layout::default(), seed ^ 1),
+        matrix([k, n], Layout { order, ..Layout::default() }, seed ^ 2),
+        matrix([m, n], Layout { padding: [3, 0], ..Layout::default() }, seed ^ 3),
     )
+}
+
+fn check<A: Element, B: Element, C: Element>(shape: shapes::Gemm, transposed_b: bool) {
+    product::<A, B, C>(shape, transposed_b).check();
 }
 
 /// Every row count up to two of the tallest tiles, against columns around one, two and three panels.
@@ -23,7 +30,14 @@ fn every_tile_edge() {
     for m in 0..=25 {
         for n in [1, 7, 8, 15, 16, 17, 31, 32, 33, 47, 48, 49, 65, 127, 129] {
             for k in [0, 1, 5, 16] {
-                product([m, n, k], (m + n) % 2 == 0).check();
+                let (shape, transposed_b) = ([m, n, k], (m + n) % 2 == 0);
+                check::<f32, f32, f32>(shape, transposed_b);
+                if k != 16 && n < 66 {
+                    check::<f32, f16, f32>(shape, transposed_b);
+                    check::<f32, bf16, f32>(shape, transposed_b);
+                    check::<f16, f16, f16>(shape, transposed_b);
+                    check::<bf16, bf16, bf16>(shape, transposed_b);
+                }
             }
         }
     }
@@ -34,7 +48,9 @@ fn every_tile_edge() {
 fn every_column_edge() {
     for n in 1..=140 {
         for m in [1, 2, 3, 6, 13] {
-            product([m, n, 9], n % 2 == 0).check();
+            check::<f32, f32, f32>([m, n, 9], n % 2 == 0);
+            check::<f16, f16, f16>([m, n, 9], n % 2 == 0);
+            check::<bf16, bf16, bf16>([m, n, 9], n % 2 == 0);
         }
     }
 }
@@ -53,11 +69,13 @@ fn products_that_threads_share() {
     ] {
         assert!((m + 8) * n * k >= 2 << 20, "too small to be shared");
         for transposed_b in [false, true] {
-            let mut product = product([m, n, k], transposed_b);
+            let mut product = product::<f32, f32, f32>([m, n, k], transposed_b);
             product.check();
             product.beta = -1.5;
             product.bias = Some(vec![0.75; n]);
             product.check();
+            check::<f32, f16, f32>([m, n, k], transposed_b);
+            check::<bf16, bf16, bf16>([m, n, k], transposed_b);
         }
     }
 }
@@ -66,12 +84,25 @@ fn products_that_threads_share() {
 #[test]
 fn deep_products() {
     for (m, n, k) in [(1, 33, 20_000), (13, 40, 40_000), (30, 17, 33_333), (50, 100, 5_000)] {
-        let mut product = product([m, n, k], true);
+        let mut product = product::<f32, f32, f32>([m, n, k], true);
         product.check();
         product.beta = 0.5;
         product.bias = Some(vec![0.25; n]);
         product.activation = Activation::Relu;
         product.check();
+        check::<f32, f16, f32>([m, n, k], true);
+        check::<f16, f16, f16>([m, n, k], false);
+        check::<bf16, bf16, bf16>([m, n, k], true);
+    }
+}
+
+/// Every mix of storage types: with few rows, where panels are widened in tiles, and with many, where they are not.
+#[test]
+fn every_mix() {
+    for transposed_b in [false, true] {
+        for shape in [[1, 40, 37], [9, 33, 50], [30, 70, 33], [101, 50, 19]] {
+            every_mix!(check(shape, transposed_b));
+        }
     }
 }
 
@@ -79,7 +110,7 @@ fn deep_products() {
 #[test]
 fn shapes_of_the_list() {
     for shape in shapes::gemm_below(40 << 20) {
-        product(shape, true).check();
-        product(shape, false).check();
+        check::<f32, f32, f32>(shape, true);
+        check::<f32, f32, f32>(shape, false);
     }
 }

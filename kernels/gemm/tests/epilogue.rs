@@ -5,7 +5,7 @@ mod common;
 use common::{Product, mat};
 use gristmill_core::{Activation, MatMut, Threads, Workspace};
 use gristmill_gemm::{GemmOptions, gemm};
-use gristmill_simd::{Level, Simd, naive};
+use gristmill_simd::{Element, Level, Simd, bf16, f16, naive};
 use gristmill_testkit::{Fill, Layout, Matrix, assert_bits_eq, fill, sweep};
 
 const M: usize = 29;
@@ -35,6 +35,36 @@ fn fused_equals_plain_and_then_map() {
             assert_bits_eq(&got.data, &want.data, format!("{level} {activation:?}"));
         });
     }
+}
+
+/// The product of widened operands with an f32 bias, and then one rounding.
+fn narrow_output_is_rounded_once<T: Element>() {
+    let bias = fill::normal(4, N);
+    let wide = Product {
+        bias: Some(bias.clone()),
+        activation: Activation::Relu,
+        ..Product::plain(matrix(M, K, 1).to::<T>().to::<f32>(), matrix(K, N, 2).to::<T>().to::<f32>(), matrix(M, N, 3))
+    };
+    let (a, b) = (wide.a.to::<T>(), wide.b.to::<T>());
+    sweep::levels_and_threads(|level, threads| {
+        let want = wide.tuned(wide.b.mat(), level, threads).to::<T>();
+        let mut got = wide.c.to::<T>();
+        let options = GemmOptions {
+            bias: Some(&bias),
+            activation: Activation::Relu,
+            level: Some(level),
+            threads,
+            ..Default::default()
+        };
+        gemm(a.mat(), b.mat(), got.mat_mut(), &options, &mut Workspace::new()).unwrap();
+        assert_bits_eq(&got.data, &want.data, format!("{level} {}", T::NAME));
+    });
+}
+
+#[test]
+fn narrow_outputs_are_rounded_once() {
+    narrow_output_is_rounded_once::<f16>();
+    narrow_output_is_rounded_once::<bf16>();
 }
 
 #[test]
@@ -69,7 +99,7 @@ fn without_depth_the_product_is_plus_zero() {
         let mut c = [7.0, -3.0];
         let options = GemmOptions { bias: Some(&[-0.0, 2.0]), level: Some(level), threads, ..Default::default() };
         let c_mat = MatMut::new(&mut c, 1, 2).unwrap();
-        gemm(mat(&[], 1, 0), mat(&[], 0, 2), c_mat, &options, &mut Workspace::new()).unwrap();
+        gemm(mat::<f32>(&[], 1, 0), mat::<f32>(&[], 0, 2), c_mat, &options, &mut Workspace::new()).unwrap();
         assert_bits_eq(&c, &[0.0, 2.0], level);
     });
 }
@@ -82,7 +112,7 @@ fn relu_passes_minus_zero_and_nan() {
         let mut c = x;
         let options = GemmOptions { beta: 1.0, activation: Activation::Relu, level: Some(level), ..Default::default() };
         let c_mat = MatMut::new(&mut c, 1, 4).unwrap();
-        gemm(mat(&[], 1, 0), mat(&[], 0, 4), c_mat, &options, &mut Workspace::new()).unwrap();
+        gemm(mat::<f32>(&[], 1, 0), mat::<f32>(&[], 0, 4), c_mat, &options, &mut Workspace::new()).unwrap();
         // fma(1, -0, +0) is +0 before the activation sees it.
         let want = x.map(|x| naive::relu::<true>(naive::fma::<true>(1.0, x, 0.0)));
         assert_bits_eq(&c, &want, level);

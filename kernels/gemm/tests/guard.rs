@@ -5,43 +5,55 @@ mod common;
 use common::mat;
 use gristmill_core::{Activation, MatMut, Threads, Workspace};
 use gristmill_gemm::{GemmOptions, PackedRhs, Rhs, gemm};
-use gristmill_testkit::{fill, guard::Guarded, sweep};
+use gristmill_simd::{Element, bf16, f16};
+use gristmill_testkit::{Fill, guard::Guarded, sweep};
 
-fn guarded(at_end: bool, values: &[f32]) -> Guarded<f32> {
-    if at_end { Guarded::flush_end(values) } else { Guarded::flush_start(values) }
+fn guarded<T: Element>(at_end: bool, seed: u64, len: usize) -> Guarded<T> {
+    let values: Vec<T> = Fill::Normal.vec(seed, len);
+    if at_end { Guarded::flush_end(&values) } else { Guarded::flush_start(&values) }
+}
+
+fn check<A: Element, B: Element, C: Element>([m, n, k]: [usize; 3], at_end: bool) {
+    let a: Guarded<A> = guarded(at_end, 1, m * k);
+    let b: Guarded<B> = guarded(at_end, 2, k * n);
+    let bias: Guarded<C> = guarded(at_end, 3, n);
+    let residual: Guarded<C> = guarded(at_end, 4, m * n);
+    let mut c: Guarded<C> = guarded(at_end, 5, m * n);
+    let packed = PackedRhs::from_in_out(mat(&b, k, n)).unwrap();
+    let weight = PackedRhs::from_out_in(mat(&b, n, k)).unwrap();
+    sweep::levels(|level| {
+        let plain = GemmOptions { level: Some(level), threads: Threads::Serial, ..GemmOptions::new() };
+        let full = GemmOptions {
+            beta: 0.5,
+            bias: Some(&bias),
+            activation: Activation::Gelu,
+            residual: Some(mat(&residual, m, n)),
+            ..plain
+        };
+        let (b, w) = (mat(&b, k, n), mat(&b, n, k).transposed());
+        for options in [&plain, &full] {
+            for rhs in [Rhs::Plain(b), Rhs::Plain(w), Rhs::Packed(&packed), Rhs::Packed(&weight)] {
+                let c = MatMut::new(&mut c, m, n).unwrap();
+                gemm(mat(&a, m, k), rhs, c, options, &mut Workspace::new()).unwrap();
+            }
+            let a = mat(&a, k, m).transposed();
+            let c = MatMut::new(&mut c, n, m).unwrap().transposed();
+            gemm(a, b, c, options, &mut Workspace::new()).unwrap();
+        }
+    });
 }
 
 #[test]
 fn nothing_outside_the_operands_is_touched() {
-    for (m, n, k) in [(1, 1, 1), (1, 17, 3), (3, 31, 16), (13, 49, 17), (12, 32, 8), (26, 65, 33), (2, 130, 5)] {
+    for shape in [[1, 1, 1], [1, 17, 3], [3, 31, 16], [13, 49, 17], [12, 32, 8], [26, 65, 33], [70, 20, 9], [2, 130, 5]]
+    {
         for at_end in [true, false] {
-            let a = guarded(at_end, &fill::normal(1, m * k));
-            let b = guarded(at_end, &fill::normal(2, k * n));
-            let bias = guarded(at_end, &fill::normal(3, n));
-            let residual = guarded(at_end, &fill::normal(4, m * n));
-            let mut c = guarded(at_end, &fill::normal(5, m * n));
-            let packed = PackedRhs::from_in_out(mat(&b, k, n)).unwrap();
-            let weight = PackedRhs::from_out_in(mat(&b, n, k)).unwrap();
-            sweep::levels(|level| {
-                let plain = GemmOptions { level: Some(level), threads: Threads::Serial, ..Default::default() };
-                let full = GemmOptions {
-                    beta: 0.5,
-                    bias: Some(&bias),
-                    activation: Activation::Gelu,
-                    residual: Some(mat(&residual, m, n)),
-                    ..plain
-                };
-                let (b, w) = (mat(&b, k, n), mat(&b, n, k).transposed());
-                for options in [&plain, &full] {
-                    for rhs in [Rhs::Plain(b), Rhs::Plain(w), Rhs::Packed(&packed), Rhs::Packed(&weight)] {
-                        let c = MatMut::new(&mut c, m, n).unwrap();
-                        gemm(mat(&a, m, k), rhs, c, options, &mut Workspace::new()).unwrap();
-                    }
-                    let a = mat(&a, k, m).transposed();
-                    let c = MatMut::new(&mut c, n, m).unwrap().transposed();
-                    gemm(a, b, c, options, &mut Workspace::new()).unwrap();
-                }
-            });
+            check::<f32, f32, f32>(shape, at_end);
+            check::<f32, f16, f32>(shape, at_end);
+            check::<f32, bf16, f32>(shape, at_end);
+            check::<f16, f16, f16>(shape, at_end);
+            check::<bf16, bf16, bf16>(shape, at_end);
+            check::<bf16, f32, f16>(shape, at_end);
         }
     }
 }

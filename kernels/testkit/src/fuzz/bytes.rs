@@ -7,6 +7,7 @@ use crate::{
     shapes::EDGES,
     strided::GAP,
 };
+use gristmill_simd::Element;
 use std::cell::Cell;
 
 /// Bytes that are taken one by one. When none are left, zeros follow.
@@ -103,23 +104,23 @@ impl<'a> Bytes<'a> {
         layout
     }
 
-    fn strided<const N: usize>(&self, sizes: [usize; N], output: bool) -> Strided<f32, N> {
+    fn strided<T: Element, const N: usize>(&self, sizes: [usize; N], output: bool) -> Strided<T, N> {
         let (layout, fill, seed) = (self.layout(output), self.fill(), self.u64());
         Strided::filled(sizes, &layout, fill, seed)
     }
 
     /// An input of any layout and values.
-    pub(super) fn input<const N: usize>(&self, sizes: [usize; N]) -> Strided<f32, N> {
+    pub(super) fn input<T: Element, const N: usize>(&self, sizes: [usize; N]) -> Strided<T, N> {
         self.strided(sizes, false)
     }
 
     /// An output of any layout that outputs may have, holding any values.
-    pub(super) fn output<const N: usize>(&self, sizes: [usize; N]) -> Strided<f32, N> {
+    pub(super) fn output<T: Element, const N: usize>(&self, sizes: [usize; N]) -> Strided<T, N> {
         self.strided(sizes, true)
     }
 
     /// Values of any kind.
-    pub(super) fn vector(&self, len: usize) -> Vec<f32> {
+    pub(super) fn vector<T: Element>(&self, len: usize) -> Vec<T> {
         let (fill, seed) = (self.fill(), self.u64());
         fill.vec(seed, len)
     }

@@ -1,26 +1,41 @@
 //! Matrix products.
 
 use super::{Bytes, against, assert_same, naive, threads};
-use crate::Matrix;
+use crate::{Strided, compare::equal};
 use gristmill_core::{Activation, MatRef, Workspace};
 use gristmill_gemm::{self as gemm, GemmOptions, PackedRhs, Rhs};
+use gristmill_simd::{Element, bf16, f16};
 
-/// Sizes up to 70 by 130 by 90, every option, plain and packed.
+/// Sizes up to 70 by 130 by 90, every option, plain and packed, in a mix of storage types.
 pub fn gemm(data: &[u8]) {
     let bytes = &Bytes::new(data);
+    // The types come first and zero is f32, so that truncated inputs stay the simplest.
+    match bytes.below(16) {
+        0..8 => product::<f32, f32, f32>(bytes),
+        8 => product::<f32, f16, f32>(bytes),
+        9 => product::<f32, bf16, f32>(bytes),
+        10 => product::<f16, f16, f16>(bytes),
+        11 | 12 => product::<bf16, bf16, bf16>(bytes),
+        13 => product::<bf16, bf16, f32>(bytes),
+        14 => product::<f16, f32, f16>(bytes),
+        _ => product::<bf16, f16, f32>(bytes),
+    }
+}
+
+fn product<A: Element, B: Element, C: Element>(bytes: &Bytes) {
     let [m, n, k] = [bytes.size(70), bytes.size(130), bytes.size(90)];
-    let a = bytes.input([m, bytes.slip(k)]);
-    let b = bytes.input([k, n]);
-    let before: Matrix = bytes.output([bytes.slip(m), bytes.slip(n)]);
-    let bias = bytes.flag().then(|| bytes.vector(bytes.slip(n)));
-    let residual = bytes.flag().then(|| bytes.input([bytes.slip(m), bytes.slip(n)]));
+    let a: Strided<A, 2> = bytes.input([m, bytes.slip(k)]);
+    let b: Strided<B, 2> = bytes.input([k, n]);
+    let before: Strided<C, 2> = bytes.output([bytes.slip(m), bytes.slip(n)]);
+    let bias: Option<Vec<C>> = bytes.flag().then(|| bytes.vector(bytes.slip(n)));
+    let residual: Option<Strided<C, 2>> = bytes.flag().then(|| bytes.input([bytes.slip(m), bytes.slip(n)]));
     let [alpha, beta] = [1.0, 0.0].map(|usual| if bytes.flag() { bytes.f32() } else { usual });
     let options = GemmOptions {
         alpha,
         beta,
         bias: bias.as_deref(),
         activation: bytes.pick(&Activation::ALL),
-        residual: residual.as_ref().map(Matrix::mat),
+        residual: residual.as_ref().map(Strided::mat),
         threads: threads(bytes),
         level: None,
     };
@@ -30,6 +45,7 @@ pub fn gemm(data: &[u8]) {
         assert_rows(packed, b.mat());
     }
     let rights = [Rhs::Plain(b.mat()), Rhs::Packed(&packed[0]), Rhs::Packed(&packed[1])];
+    let types = [A::NAME, B::NAME, C::NAME];
     let mut workspace = Workspace::new();
     against(
         |level| {
@@ -42,19 +58,24 @@ pub fn gemm(data: &[u8]) {
             for (form, rhs) in ["plain", "packed from [k, n]", "packed from [n, k]"].into_iter().zip(rights) {
                 let mut c = before.clone();
                 let result = gemm::gemm(a.mat(), rhs, c.mat_mut(), &options, &mut workspace);
-                assert_same(&(result, c), want, &before, format!("gemm {m}x{n}x{k} {level} {form} {options:?}"));
+                assert_same(
+                    &(result, c),
+                    want,
+                    &before,
+                    format!("gemm {types:?} {m}x{n}x{k} {level} {form} {options:?}"),
+                );
             }
         },
     );
 }
 
 /// Asserts that a packed matrix gives back the columns of `b`.
-fn assert_rows(packed: &PackedRhs, b: MatRef<f32>) {
+fn assert_rows<B: Element>(packed: &PackedRhs<B>, b: MatRef<B>) {
     assert_eq!([packed.k(), packed.n()], [b.rows(), b.cols()]);
-    let mut row = vec![0.0; b.rows()];
+    let mut row = vec![B::default(); b.rows()];
     for j in 0..b.cols() {
         packed.row_into(j, &mut row).expect("the output exists and the row has k values");
-        let same = row.iter().enumerate().all(|(p, x)| x.to_bits() == b.at(p, j).to_bits());
+        let same = row.iter().enumerate().all(|(p, &x)| equal(x, b.at(p, j)));
         assert!(same, "column {j} of {b:?} comes back from packing as {row:?}");
     }
 }

@@ -25,7 +25,7 @@ pub use views::views;
 use crate::{Strided, assert_bits_eq, naive, sweep};
 use bytes::Bytes;
 use gristmill_core::{Error, Threads};
-use gristmill_simd::Level;
+use gristmill_simd::{Element, Level};
 use std::fmt::Display;
 
 /// A target: its name, as in `cargo fuzz run NAME`, and its body.
@@ -42,7 +42,7 @@ pub const TARGETS: [Target; 6] = [
 ];
 
 /// What a call did: its result, and its output afterwards.
-type Outcome<const N: usize> = (Result<(), Error>, Strided<f32, N>);
+type Outcome<T, const N: usize> = (Result<(), Error>, Strided<T, N>);
 
 /// Calls `check` at every level with what `naive` does in that level's arithmetic.
 fn against<W>(naive: impl Fn(Level) -> W, mut check: impl FnMut(Level, &W)) {
@@ -54,7 +54,12 @@ fn against<W>(naive: impl Fn(Level) -> W, mut check: impl FnMut(Level, &W)) {
 }
 
 /// Asserts that a call did what naive did to an output that was `before`.
-fn assert_same<const N: usize>(got: &Outcome<N>, want: &Outcome<N>, before: &Strided<f32, N>, context: impl Display) {
+fn assert_same<T: Element, const N: usize>(
+    got: &Outcome<T, N>,
+    want: &Outcome<T, N>,
+    before: &Strided<T, N>,
+    context: impl Display,
+) {
     // As text, since the option that an error names may be NaN.
     assert_eq!(format!("{:?}", got.0), format!("{:?}", want.0), "{context}");
     if got.0.is_ok() {

@@ -47,16 +47,23 @@ pub const ROWS: [(RowOp, usize, usize); 14] = [
 ];
 
 /// `(task, sentences, tokens)` of the base model.
-pub const MODEL: [(Task, usize, usize); 9] = [
+pub const MODEL: [(Task, usize, usize); 16] = [
     (Task::Encoder, 1, 16),
     (Task::Encoder, 1, 128),
     (Task::Encoder, 1, 512),
     (Task::Encoder, 8, 32),
     (Task::Encoder, 32, 32),
     (Task::Forced, 32, 32),
+    (Task::Step, 1, 32),
+    (Task::Step, 8, 32),
+    (Task::Step, 32, 32),
     (Task::Greedy, 1, 32),
     (Task::Greedy, 8, 32),
     (Task::Greedy, 32, 32),
+    (Task::Greedy, 128, 32),
+    (Task::Beam4, 1, 32),
+    (Task::Beam4, 8, 32),
+    (Task::Beam4, 32, 32),
 ];
 
 /// Every case of the referee for pools of `threads`, in the order in which it runs them.

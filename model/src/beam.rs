@@ -56,13 +56,17 @@ struct Candidate {
 impl<'p> Beams<'p> {
     pub(crate) fn new(plan: &'p Plan<'p>, sentences: usize) -> Self {
         let row = Row { log_probability: 0.0, node: 0 };
+        // Unless many hypotheses end, or the search is very large, its ids need no more room.
+        let ids = sentences.saturating_mul(plan.options.beams).saturating_mul(plan.longest);
+        let mut nodes = Vec::with_capacity(1 + ids.min(1 << 16));
+        nodes.push(Node { id: plan.bos, parent: 0 });
         Self {
             plan,
             live: (0..sentences).collect(),
             rows: vec![row; sentences],
             next: Vec::new(),
             parents: Vec::new(),
-            nodes: vec![Node { id: plan.bos, parent: 0 }],
+            nodes,
             ended: (0..sentences).map(|_| Vec::new()).collect(),
             last: Vec::new(),
             largest: Vec::new(),

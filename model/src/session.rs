@@ -139,6 +139,13 @@ impl<'a> Session<'a> {
         Ok(Decoding { session: self })
     }
 
+    /// What [`start`](Session::start) began, to go on with it; after a generation, the sentences that it left
+    /// unfinished.
+    pub fn resume(&mut self) -> Decoding<'_, 'a> {
+        self.shortlist.clear();
+        Decoding { session: self }
+    }
+
     /// Calls `work` inside the pool: what it calls then enters no more.
     pub(crate) fn entered<R: Send>(&mut self, work: impl FnOnce(&mut Self) -> R + Send) -> R {
         let threads = self.run.threads;

@@ -15,16 +15,24 @@ pub(super) struct Sentences {
 
 impl Sentences {
     pub(super) fn new(case: cases::Model) -> Option<Self> {
-        if !matches!(case.task, Task::Encoder | Task::Forced | Task::Greedy) {
-            return None;
-        }
         let model = Transformer::seeded(case.configuration()?, 0).ok()?;
         let sources = (0..case.batch).map(|index| sentence(&model, index, case.seq)).collect();
         Some(Sentences { case, model, sources })
     }
 
-    fn session(&self) -> Session<'_> {
-        self.model.session(SessionOptions::default()).expect("the level was chosen before")
+    /// A session that is ready for the task: for a step, all but the last token has been decoded.
+    fn session(&self, sources: &[Vec<u32>]) -> Result<Session<'_>, Error> {
+        let mut session = self.model.session(SessionOptions::default())?;
+        if self.case.task == Task::Step {
+            let mut decoding = session.start(sources)?;
+            (1..self.case.seq).try_for_each(|position| decoding.step(&self.tokens(sources, position)).map(drop))?;
+        }
+        Ok(session)
+    }
+
+    /// Target tokens number `position`, which is at least 1, of every sentence.
+    fn tokens(&self, sources: &[Vec<u32>], position: usize) -> Vec<u32> {
+        sources.iter().map(|source| source[(position - 1) % source.len()]).collect()
     }
 
     /// Runs the task; the output is the last token's row of the last sentence, or that sentence's new ids.
@@ -32,8 +40,16 @@ impl Sentences {
         match self.case.task {
             Task::Encoder => last_of(session.encode(sources)?.values(), output),
             Task::Forced => last_of(session.forward(sources, sources)?.values(), output),
-            Task::Step | Task::Greedy | Task::Beam4 => {
-                let options = GenerateOptions { max_new_tokens: self.case.seq, ..Default::default() };
+            Task::Step => {
+                let mut decoding = session.resume();
+                let before = decoding.length();
+                let logits = decoding.step(&self.tokens(sources, self.case.seq))?;
+                output.copy_from_slice(logits.row(logits.rows() - 1).expect("rows are contiguous"));
+                decoding.rewind(before);
+            }
+            Task::Greedy | Task::Beam4 => {
+                let beams = if self.case.task == Task::Beam4 { 4 } else { 1 };
+                let options = GenerateOptions { max_new_tokens: self.case.seq, beams, ..Default::default() };
                 let sentences = session.generate(sources, &options)?;
                 let ids = sentences.last().map_or(&[][..], |ids| &ids[1..]);
                 output.iter_mut().zip(ids).for_each(|(output, &id)| *output = id as f32);
@@ -57,13 +73,13 @@ impl Contest for Sentences {
     fn output(&self) -> Output {
         Output::of::<f32>(match self.case.task {
             Task::Encoder => self.model.config().d_model,
-            Task::Forced => self.model.config().tgt_vocab,
-            Task::Step | Task::Greedy | Task::Beam4 => self.case.seq,
+            Task::Forced | Task::Step => self.model.config().tgt_vocab,
+            Task::Greedy | Task::Beam4 => self.case.seq,
         })
     }
 
     fn ours(&self) -> Contender<'_> {
-        let mut session = self.session();
+        let mut session = self.session(&self.sources).expect("the level was chosen before");
         Contender::new("ours", move |output| {
             self.run(&mut session, &self.sources, output).expect("the sentences fit the model");
         })
@@ -78,7 +94,8 @@ impl Contest for Sentences {
         let company = sentence(&self.model, self.case.batch, self.case.seq / 2 + 1);
         let sources: Vec<_> = [company].into_iter().chain(self.sources.last().cloned()).collect();
         let mut expected = vec![f32::NAN; output.len()];
-        self.run(&mut self.session(), &sources, &mut expected).expect("the sentences fit the model");
+        let session = self.session(&sources).and_then(|mut session| self.run(&mut session, &sources, &mut expected));
+        session.expect("the sentences fit the model");
         Difference::in_bits(output, &expected, 0)
     }
 

@@ -18,14 +18,14 @@ impl Model {
     /// Products with biases and what follows them on the tile, attention and norms, each with its own cost; embedding
     /// is free. Nothing for an unknown configuration.
     pub fn operations(&self) -> Vec<Cost> {
-        self.configuration().map(|config| Passes { model: self, config: &config }.all()).unwrap_or_default()
+        self.configuration().map(|config| Passes { model: self, config: &config, beams: 1 }.all()).unwrap_or_default()
     }
 
     /// Bytes that are read again and again: the weights of the encoder, of one decoder step, or of the whole pass.
     pub fn footprint(&self) -> u64 {
         let Some(config) = self.configuration() else { return 0 };
         // Without sentences, what is left are the weights.
-        let passes = Passes { model: &Model { batch: 0, ..self.clone() }, config: &config };
+        let passes = Passes { model: &Model { batch: 0, ..self.clone() }, config: &config, beams: 1 };
         let pass = match self.task {
             Task::Encoder | Task::Forced => passes.all(),
             Task::Step | Task::Greedy | Task::Beam4 => passes.step(self.seq),
@@ -34,13 +34,16 @@ impl Model {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Passes<'a> {
     model: &'a Model,
     config: &'a Config,
+    /// Targets of each sentence.
+    beams: usize,
 }
 
 impl Passes<'_> {
-    fn all(&self) -> Vec<Cost> {
+    fn all(self) -> Vec<Cost> {
         let seq = self.model.seq;
         match self.model.task {
             Task::Encoder => self.encoder(),
@@ -50,7 +53,9 @@ impl Passes<'_> {
             }
             Task::Step => self.step(seq),
             Task::Greedy | Task::Beam4 => {
-                let steps = (1..=seq).flat_map(|keys| self.step(keys));
+                // A search begins with one target of each sentence.
+                let beams = |keys| if self.model.task == Task::Beam4 && keys > 1 { 4 } else { 1 };
+                let steps = (1..=seq).flat_map(|keys| Passes { beams: beams(keys), ..self }.step(keys));
                 self.encoder().into_iter().chain(self.source_keys()).chain(steps).collect()
             }
         }
@@ -76,12 +81,8 @@ impl Passes<'_> {
     /// The decoder's layers over `queries` tokens of each sentence.
     fn decoder(&self, queries: usize, keys: usize, mask: MaskKind) -> Vec<Cost> {
         let d = self.config.d_model;
-        let cross = [
-            self.linear(queries, d, d),
-            self.attention(queries, self.model.seq, MaskKind::None),
-            self.linear(queries, d, d),
-            self.norm(queries),
-        ];
+        let cross =
+            [self.linear(queries, d, d), self.cross_attention(queries), self.linear(queries, d, d), self.norm(queries)];
         let layer = [self.attend(queries, queries, keys, mask), cross.to_vec(), self.feed_forward(queries)].concat();
         layer.repeat(self.config.decoder_layers)
     }
@@ -117,15 +118,19 @@ impl Passes<'_> {
         Attention { dtype: self.activations(), batch, heads, queries, keys, dim, mask }.cost()
     }
 
+    /// The targets of a sentence share its keys and values.
+    fn cross_attention(&self, queries: usize) -> Cost {
+        Passes { beams: 1, ..*self }.attention(self.beams * queries, self.model.seq, MaskKind::None)
+    }
+
     fn norm(&self, tokens: usize) -> Cost {
         let (rows, cols) = (self.rows(tokens), self.config.d_model);
         Rows { op: RowOp::LayerNorm, dtype: self.activations(), rows, cols }.cost()
     }
 
-    /// Rows of `tokens` of every sentence; a beam has four of each.
+    /// Rows of `tokens` of every target.
     fn rows(&self, tokens: usize) -> usize {
-        let beams = if self.model.task == Task::Beam4 { 4 } else { 1 };
-        self.model.batch * beams * tokens
+        self.model.batch * self.beams * tokens
     }
 
     fn activations(&self) -> Dtype {
@@ -168,6 +173,16 @@ mod tests {
             .sum();
         let source_keys = 6 * 2 * 2 * 512 * 512 * 4 * 2;
         assert_eq!(flops(Task::Greedy, 2, 4), flops(Task::Encoder, 2, 4) + source_keys + steps);
+    }
+
+    #[test]
+    fn beams_share_their_source() {
+        // The first of two steps has one target of each sentence, the second has four.
+        let more = flops(Task::Beam4, 2, 2) - flops(Task::Greedy, 2, 2);
+        assert_eq!(more, 3 * flops(Task::Step, 2, 2));
+        // What four targets read of their source counts once.
+        let rows = Passes { model: &model(Task::Beam4, 2, 2), config: &Config::base(), beams: 4 };
+        assert_eq!(rows.cross_attention(1).bytes, 4 * 2 * 512 * 2 * (4 + 2));
     }
 
     #[test]

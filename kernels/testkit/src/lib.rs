@@ -10,6 +10,7 @@
 //! - [`golden`]: results of an independent implementation, in f64.
 //! - `fuzz` (with the feature of that name): the bodies of the fuzz targets.
 
+pub mod allocations;
 pub mod compare;
 pub mod fill;
 #[cfg(feature = "fuzz")]

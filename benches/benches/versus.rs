@@ -8,8 +8,7 @@ use gristmill_bench::{
     machine::{self, Machine},
     paths, referee,
     report::{self, Report},
-    rivals::{ROSTER, THREADS_VARIABLE},
-    shapes,
+    rivals, shapes,
 };
 use std::{
     env,
@@ -62,7 +61,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Runs one process per thread count: `matrixmultiply` reads its own from the environment, once.
+/// Runs one process per thread count: some rivals read theirs from the environment, once.
 fn oversee(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let counts = match arguments.threads {
         Some(threads) => vec![threads.into()],
@@ -76,10 +75,11 @@ fn oversee(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(json) = &json {
         File::create(json).map_err(|error| format!("cannot write {}: {error}", json.display()))?;
     }
-    println!("{}\nrivals   {}", Machine::this(), ROSTER.join(", "));
+    println!("{}\nrivals   {}", Machine::this(), rivals::roster().join(", "));
     for threads in counts {
         let mut worker = Command::new(env::current_exe()?);
-        worker.arg("--worker").args(["--threads", &threads.to_string()]).env(THREADS_VARIABLE, threads.to_string());
+        worker.arg("--worker").args(["--threads", &threads.to_string()]);
+        worker.envs(rivals::THREADS_VARIABLES.map(|variable| (variable, threads.to_string())));
         worker.args(["--seconds", &arguments.seconds.as_secs_f64().to_string()]);
         worker.args(json.iter().flat_map(|json| [OsStr::new("--json"), json.as_os_str()]));
         let status = worker.args(["--", &arguments.filter]).status()?;

@@ -116,7 +116,7 @@ pub trait Contest: Sync {
 pub fn prepare(case: &Case) -> Result<Box<dyn Contest>, Unsupported> {
     let contest = match &case.work {
         Work::Gemm(work) => contests::gemm(work, case.threads),
-        Work::Attention(work) => contests::attention(work),
+        Work::Attention(work) => contests::attention(work, case.threads),
         Work::Rows(work) => contests::rows(work),
         Work::Model(work) => contests::model(work),
     };

@@ -18,8 +18,8 @@ pub(crate) fn gemm(work: &Gemm, threads: usize) -> Option<Box<dyn Contest>> {
     (work.dtype == Dtype::F32).then(|| Box::new(gemm::Products::new(*work, threads)) as _)
 }
 
-pub(crate) fn attention(work: &Attention) -> Option<Box<dyn Contest>> {
-    (work.dtype == Dtype::F32).then(|| Box::new(attention::Heads::new(*work)) as _)
+pub(crate) fn attention(work: &Attention, threads: usize) -> Option<Box<dyn Contest>> {
+    (work.dtype == Dtype::F32).then(|| Box::new(attention::Heads::new(*work, threads)) as _)
 }
 
 pub(crate) fn rows(work: &Rows) -> Option<Box<dyn Contest>> {

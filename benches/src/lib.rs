@@ -8,7 +8,7 @@
 //!   with the limit of the machine, which it measures first.
 //!
 //! ```text
-//! cargo bench -p gristmill-bench --bench versus -- [--json FILE] [--seconds S] [--threads N] [FILTER]
+//! cargo bench -p gristmill-bench [--features candle] --bench versus -- [--json FILE] [--seconds S] [--threads N] [FILTER]
 //! ```
 //!
 //! # How versus measures
@@ -30,7 +30,9 @@
 //!    `max(flops / peak, bytes / bandwidth)` with the costs of [`cost`]; the rates behind it, taken in the same rounds,
 //!    are shown in the column `machine` (GFLOP/s and GB/s) and are never below what a contender has just shown.
 //!
-//! All contenders read the same buffers and write the same one. A right-hand side that a contender can pack through its
+//! All contenders read the same values; most read the same buffers and write the same one. Rivals with tensors of their
+//! own get these made beforehand, in the layout that they like best, and return a new one each time, as they do to their
+//! users. A right-hand side that a contender can pack through its
 //! own public means is packed outside the timed part where the case says `packed`.
 //!
 //! [`shapes`] lists the cases, [`cases`] explains their ids.

@@ -3,25 +3,39 @@
 //! All get the operands that we get and write the same row-major output. What a rival can prepack through its own
 //! public means stays outside the timed part, as our packing does.
 
+#[cfg(feature = "candle")]
+mod candle;
+mod composed;
 mod faer;
 mod gemm;
 mod gemmkit;
 mod matrixmultiply;
 pub mod plain;
 
-pub use self::matrixmultiply::THREADS_VARIABLE;
-
 use crate::{buffer::Stored, cases, contest::Contender};
 use gristmill_simd::{bf16, f16};
 
-/// Every rival, with what was chosen for it; `versus` prints them.
-pub const ROSTER: &[&str] = &[
-    "gemm (x86-v4, rayon)",
-    "gemmkit (rayon; prepacked for one row)",
-    "matrixmultiply (threading)",
-    "faer (nightly, rayon)",
-    "plain loops",
-];
+/// Every rival of this build, with what was chosen for it; `versus` prints them.
+pub fn roster() -> Vec<&'static str> {
+    let mut roster = vec![
+        "gemm (x86-v4, rayon)",
+        "gemmkit (rayon; prepacked for one row)",
+        "matrixmultiply (threading)",
+        "faer (nightly, rayon)",
+        "gemmkit-3op (its products, our softmax)",
+        "plain loops",
+    ];
+    match cfg!(feature = "candle") {
+        true => roster.push("candle (gemm x86-v4, rayon)"),
+        false => roster.push("no candle (--features candle)"),
+    }
+    roster
+}
+
+/// The environment variables that give rivals their number of threads, which they read once, at their first work:
+/// matrixmultiply's, then candle's for its products and for its own pool. So a process that measures them has one
+/// thread count, and is started with these variables set.
+pub const THREADS_VARIABLES: [&str; 3] = ["MATMUL_NUM_THREADS", "RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
 
 /// A matrix product as rivals see it: row-major `a: [m, k]`, and `b` either `[k, n]` or, `transposed`, `[n, k]`.
 #[derive(Clone, Copy)]
@@ -72,6 +86,84 @@ impl Multiplied for f16 {
 impl Multiplied for bf16 {
     fn rivals(product: Product<'_, bf16>) -> Vec<Contender<'_>> {
         [gemmkit::contender(product)].into_iter().chain(gemmkit::packed_contender(product)).collect()
+    }
+}
+
+/// An operation on rows as rivals see it.
+#[derive(Clone, Copy)]
+pub struct RowOperands<'a> {
+    /// The operation and its sizes.
+    pub case: &'a cases::Rows,
+    /// The matrix.
+    pub x: &'a [f32],
+    /// What is added to it; empty where nothing is.
+    pub residual: &'a [f32],
+    /// A factor for each column.
+    pub gamma: &'a [f32],
+    /// A shift, or bias, for each column.
+    pub beta: &'a [f32],
+    /// Added to variances.
+    pub eps: f32,
+}
+
+/// Those who compute operations on rows.
+pub fn rows(operands: RowOperands<'_>) -> Vec<Contender<'_>> {
+    let rivals = vec![Contender::new("plain loop", move |output| plain::rows(operands, output))];
+    #[cfg(feature = "candle")]
+    let rivals = rivals.into_iter().chain([candle::rows(operands)]).collect();
+    rivals
+}
+
+/// Attention as rivals see it: queries, keys and values `[B, H, S, D]`.
+#[derive(Clone, Copy)]
+pub struct AttentionOperands<'a> {
+    /// Sizes and mask.
+    pub case: &'a cases::Attention,
+    /// Queries.
+    pub q: &'a [f32],
+    /// Keys.
+    pub k: &'a [f32],
+    /// Values.
+    pub v: &'a [f32],
+    /// Keys that each sequence really has.
+    pub key_lengths: &'a [usize],
+    /// Threads of the pool that the call runs in.
+    pub threads: usize,
+}
+
+/// Operations above which nobody waits for a plain loop.
+const PLAIN_BUDGET: u64 = 1 << 30;
+
+/// Those who compute attention.
+pub fn attention(operands: AttentionOperands<'_>) -> Vec<Contender<'_>> {
+    let mut rivals = vec![composed::contender(operands)];
+    #[cfg(feature = "candle")]
+    rivals.extend(candle::attention(operands));
+    if operands.case.cost().flops <= PLAIN_BUDGET {
+        rivals.push(Contender::new("plain loop", move |output| plain::attention(operands, output)));
+    }
+    rivals
+}
+
+/// A run of the seeded model as rivals see it.
+#[derive(Clone, Copy)]
+pub struct SentenceOperands<'a> {
+    /// The task and its sizes.
+    pub case: &'a cases::Model,
+    /// The seed of the weights.
+    pub seed: u64,
+    /// Source ids, sentences of one length.
+    pub sources: &'a [Vec<u32>],
+}
+
+/// Those who run a Transformer.
+pub fn sentences(operands: SentenceOperands<'_>) -> Vec<Contender<'_>> {
+    #[cfg(feature = "candle")]
+    return candle::marian(operands).into_iter().collect();
+    #[cfg(not(feature = "candle"))]
+    {
+        let _ = operands;
+        Vec::new()
     }
 }
 

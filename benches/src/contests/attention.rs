@@ -1,20 +1,18 @@
-//! Attention over `[B, H, S, D]`, against plain loops. A single query attends to a cache, as decoding does.
+//! Attention over `[B, H, S, D]`. A single query attends to a cache, as decoding does.
 
 use super::{fused, sample};
 use crate::{
     buffer::{Buffer, Output},
     cases::{self, MaskKind},
     contest::{Contender, Contest, Difference},
-    rivals::plain,
+    rivals::{self, AttentionOperands},
 };
 use gristmill_attention::{AttentionOptions, KvCache, attention, attention_cached, naive};
 use gristmill_core::{Causal, Error, HeadsMut, HeadsRef, Mask, Workspace};
 
-/// Operations above which nobody waits for a plain loop.
-const PLAIN_BUDGET: u64 = 1 << 30;
-
 pub(super) struct Heads {
     case: cases::Attention,
+    threads: usize,
     q: Buffer,
     k: Buffer,
     v: Buffer,
@@ -24,7 +22,7 @@ pub(super) struct Heads {
 }
 
 impl Heads {
-    pub(super) fn new(case: cases::Attention) -> Self {
+    pub(super) fn new(case: cases::Attention, threads: usize) -> Self {
         let len = |seq| case.batch * case.heads * seq * case.dim;
         let (k, v) = (Buffer::uniform(len(case.keys), 2), Buffer::uniform(len(case.keys), 3));
         let fill = || {
@@ -35,7 +33,7 @@ impl Heads {
             Ok::<_, Error>(cache)
         };
         let cache = (case.queries == 1).then(|| fill().expect("keys and values fit together"));
-        Heads { case, q: Buffer::uniform(len(case.queries), 1), k, v, key_lengths: case.key_lengths(), cache }
+        Heads { case, threads, q: Buffer::uniform(len(case.queries), 1), k, v, key_lengths: case.key_lengths(), cache }
     }
 
     fn options(&self) -> AttentionOptions<'_> {
@@ -79,19 +77,6 @@ impl Heads {
         options.mask.key_lengths = options.mask.key_lengths.map(|lengths| &lengths[batch..=batch]);
         naive::attention::<FUSED>(q, k, v, HeadsMut::bhsd(output, [1, 1, 1, dim])?, &options)
     }
-
-    fn plain_into(&self, output: &mut [f32]) {
-        let cases::Attention { heads, queries, keys, dim, mask, .. } = self.case;
-        let (q, k, v) = (self.q.chunks(queries * dim), self.k.chunks(keys * dim), self.v.chunks(keys * dim));
-        let blocks = q.zip(k.zip(v)).zip(output.chunks_mut(queries * dim)).enumerate();
-        for (block, ((q, (k, v)), output)) in blocks {
-            let length = self.key_lengths[block / heads];
-            plain::attend(q, k, v, dim, output, |i| match mask {
-                MaskKind::Causal => (i + 1 + keys).saturating_sub(queries),
-                MaskKind::None | MaskKind::Keypad => length,
-            });
-        }
-    }
 }
 
 /// One row of the output.
@@ -115,8 +100,8 @@ impl Contest for Heads {
     }
 
     fn rivals(&self) -> Vec<Contender<'_>> {
-        let affordable = self.case.cost().flops <= PLAIN_BUDGET;
-        affordable.then(|| Contender::new("plain loop", |output| self.plain_into(output))).into_iter().collect()
+        let Heads { case, threads, q, k, v, key_lengths, .. } = self;
+        rivals::attention(AttentionOperands { case, q, k, v, key_lengths, threads: *threads })
     }
 
     fn exact(&self, output: &[f32]) -> Result<(), Difference> {

@@ -1,11 +1,11 @@
-//! Operations on rows, against plain loops.
+//! Operations on rows.
 
 use super::{fused, sample};
 use crate::{
     buffer::{Buffer, Output},
     cases::{self, RowOp},
     contest::{Contender, Contest, Difference},
-    rivals::plain,
+    rivals::{self, RowOperands},
 };
 use gristmill_core::{Activation, Error, MatMut, MatRef};
 use gristmill_layernorm::{LayerNormOptions, add_layer_norm, layer_norm, naive as layernorm_naive};
@@ -68,17 +68,6 @@ impl RowsOf {
             RowOp::BiasGelu => rowwise_naive::bias_activation::<FUSED>(x, Some(&self.beta), Activation::Gelu, y),
         }
     }
-
-    fn plain_into(&self, output: &mut [f32]) {
-        let (x, gamma, beta) = (&self.x, &self.gamma, &self.beta);
-        match self.case.op {
-            RowOp::LayerNorm => plain::layer_norm(x, gamma, beta, EPS, output),
-            RowOp::AddLayerNorm => plain::add_layer_norm(x, &self.residual, gamma, beta, EPS, output),
-            RowOp::Softmax => plain::softmax(x, self.case.cols, output),
-            RowOp::BiasRelu => plain::bias_relu(x, beta, output),
-            RowOp::BiasGelu => plain::bias_gelu(x, beta, output),
-        }
-    }
 }
 
 impl Contest for RowsOf {
@@ -91,7 +80,8 @@ impl Contest for RowsOf {
     }
 
     fn rivals(&self) -> Vec<Contender<'_>> {
-        vec![Contender::new("plain loop", |output| self.plain_into(output))]
+        let RowsOf { case, x, residual, gamma, beta } = self;
+        rivals::rows(RowOperands { case, x, residual, gamma, beta, eps: EPS })
     }
 
     fn exact(&self, output: &[f32]) -> Result<(), Difference> {

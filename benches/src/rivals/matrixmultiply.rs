@@ -1,11 +1,8 @@
-//! The crate `matrixmultiply`.
+//! The crate `matrixmultiply`. Its number of threads comes from the environment: see
+//! [`THREADS_VARIABLES`](super::THREADS_VARIABLES).
 
 use super::Product;
 use crate::contest::Contender;
-
-/// The environment variable from which it takes its number of threads, once, at its first product. So a process that
-/// measures it has one thread count, and is started with this variable set.
-pub const THREADS_VARIABLE: &str = "MATMUL_NUM_THREADS";
 
 pub(super) fn contender(product: Product<'_>) -> Contender<'_> {
     let (m, n, k) = (product.case.m, product.case.n, product.case.k);

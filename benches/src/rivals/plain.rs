@@ -1,5 +1,35 @@
 //! Plain scalar loops: what a reader would write first. The compiler may do with them what it can.
 
+use super::{AttentionOperands, RowOperands};
+use crate::cases::{MaskKind, RowOp};
+
+/// An operation on rows.
+pub fn rows(operands: RowOperands<'_>, output: &mut [f32]) {
+    let RowOperands { case, x, residual, gamma, beta, eps } = operands;
+    match case.op {
+        RowOp::LayerNorm => layer_norm(x, gamma, beta, eps, output),
+        RowOp::AddLayerNorm => add_layer_norm(x, residual, gamma, beta, eps, output),
+        RowOp::Softmax => softmax(x, case.cols, output),
+        RowOp::BiasRelu => bias_relu(x, beta, output),
+        RowOp::BiasGelu => bias_gelu(x, beta, output),
+    }
+}
+
+/// Attention, head by head.
+pub fn attention(operands: AttentionOperands<'_>, output: &mut [f32]) {
+    let AttentionOperands { case, q, k, v, key_lengths, .. } = operands;
+    let (queries, keys, dim) = (case.queries, case.keys, case.dim);
+    let (q, k, v) = (q.chunks(queries * dim), k.chunks(keys * dim), v.chunks(keys * dim));
+    let blocks = q.zip(k.zip(v)).zip(output.chunks_mut(queries * dim)).enumerate();
+    for (block, ((q, (k, v)), output)) in blocks {
+        let length = key_lengths[block / case.heads];
+        attend(q, k, v, dim, output, |i| match case.mask {
+            MaskKind::Causal => (i + 1 + keys).saturating_sub(queries),
+            MaskKind::None | MaskKind::Keypad => length,
+        });
+    }
+}
+
 /// Layernorm in three passes: mean, variance, result.
 pub fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32]) {
     let cols = gamma.len();

@@ -1,8 +1,8 @@
 //! One row of scores in place: its maximum, then its exponentials and their sum.
 
 use crate::mask::Edit;
-use gristmill_simd::slices::{self, Map};
-use gristmill_simd::sums::reduce64;
+use gristmill_simd::slices;
+use gristmill_simd::sums::{SUM_LANES, reduce64, sum_registers};
 use gristmill_simd::{Isa, math};
 
 /// Replaces `row` by its edited scores, minus infinity where the edit hides a key, and returns the largest that is
@@ -42,18 +42,45 @@ pub(crate) fn exp_and_sum<I: Isa>(isa: I, row: &mut [f32], n: usize, max: f32) -
         scores.fill(0.0);
         return if nan { f32::NAN } else { 0.0 };
     }
-    let weight = Weight::<I> { max: isa.splat(max) };
-    reduce64(isa, slices::map_sum_in_place(isa, scores, isa.splat_lanes64(0.0), &weight))
+    let max = isa.splat(max);
+    let mut lanes = isa.splat_lanes64(0.0);
+    let sums = &mut lanes.as_mut()[..sum_registers::<I>()];
+    let mut blocks = scores.chunks_exact_mut(SUM_LANES);
+    for block in &mut blocks {
+        // As many registers in step as there is room for.
+        if I::REGISTERS < 32 {
+            exp_and_sum_block::<I, 2>(isa, block, sums, max);
+        } else {
+            exp_and_sum_block::<I, 4>(isa, block, sums, max);
+        }
+    }
+    for (rest, sum) in blocks.into_remainder().chunks_mut(I::LANES).zip(sums) {
+        let tail = isa.tail(rest.len());
+        // SAFETY: the tail has as many lanes as `rest` has values.
+        unsafe {
+            let p = math::exp_nonpositive(isa, isa.sub(isa.load_tail(rest.as_ptr(), tail), max));
+            isa.store_tail(rest.as_mut_ptr(), p, tail);
+            // Adding +0 to a lane changes nothing.
+            *sum = isa.add(*sum, isa.select(isa.tail_mask(tail), p, isa.splat(0.0)));
+        }
+    }
+    reduce64(isa, lanes)
 }
 
-/// `exp(x - max)`.
-struct Weight<I: Isa> {
-    max: I::F32,
-}
-
-impl<I: Isa> Map<I> for Weight<I> {
-    #[inline(always)]
-    fn map(&self, isa: I, x: I::F32) -> I::F32 {
-        math::exp_nonpositive(isa, isa.sub(x, self.max))
+/// Replaces the 64 values `x` of a block by `exp(x - max)` and adds them to the lanes, `N` registers in step.
+#[inline(always)]
+fn exp_and_sum_block<I: Isa, const N: usize>(isa: I, block: &mut [f32], sums: &mut [I::F32], max: I::F32) {
+    for (values, sums) in block.chunks_exact_mut(N * I::LANES).zip(sums.chunks_exact_mut(N)) {
+        let mut x = [max; N];
+        for (j, x) in x.iter_mut().enumerate() {
+            // SAFETY: `values` holds N registers.
+            *x = isa.sub(unsafe { isa.load(values.as_ptr().add(j * I::LANES)) }, *x);
+        }
+        let p = math::exp_nonpositive_each(isa, x);
+        for (j, (p, sum)) in p.into_iter().zip(sums).enumerate() {
+            // SAFETY: as above.
+            unsafe { isa.store(values.as_mut_ptr().add(j * I::LANES), p) };
+            *sum = isa.add(*sum, p);
+        }
     }
 }

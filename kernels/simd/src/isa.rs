@@ -209,6 +209,8 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
 
     /// `a < b`, false for NaN.
     fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// `!(a < b)`, true for NaN.
+    fn not_lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// `a <= b`, false for NaN.
     fn le(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// `a == b`, false for NaN; zeros of both signs are equal.

@@ -43,27 +43,57 @@ pub fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
 /// [`naive::exp_nonpositive`](crate::naive::exp_nonpositive).
 #[inline(always)]
 pub fn exp_nonpositive<I: Isa>(isa: I, x: I::F32) -> I::F32 {
-    let (t, p) = exp_parts(isa, x);
-    // The low bits of t are n, the rest leaves at the top.
-    let pow2 = isa.from_bits(isa.add_i32(isa.shl_i32::<23>(isa.to_bits(t)), isa.splat_i32(127 << 23)));
-    let y = if I::FUSED {
-        // The same bits as (p + 1) * 2^n in one operation, because the result is never subnormal.
-        isa.fma(p, pow2, pow2)
-    } else {
-        isa.mul(isa.add(p, isa.splat(1.0)), pow2)
-    };
-    isa.select(isa.lt(x, isa.splat(-87.0)), isa.splat(0.0), y)
+    let [y] = exp_nonpositive_each(isa, [x]);
+    y
+}
+
+/// [`exp_nonpositive`] of several registers in step: a chain of 13 dependent operations leaves the units idle, and the
+/// processor does not look far enough ahead to begin the next ones.
+#[inline(always)]
+pub fn exp_nonpositive_each<I: Isa, const N: usize>(isa: I, x: [I::F32; N]) -> [I::F32; N] {
+    let (t, mut y) = exp_parts_each(isa, x);
+    for j in 0..N {
+        // The low bits of t are n, the rest leaves at the top.
+        let pow2 = isa.from_bits(isa.add_i32(isa.shl_i32::<23>(isa.to_bits(t[j])), isa.splat_i32(127 << 23)));
+        y[j] = if I::FUSED {
+            // The same bits as (p + 1) * 2^n in one operation, because the result is never subnormal.
+            isa.fma(y[j], pow2, pow2)
+        } else {
+            isa.mul(isa.add(y[j], isa.splat(1.0)), pow2)
+        };
+        y[j] = isa.select(isa.not_lt(x[j], isa.splat(-87.0)), y[j], isa.splat(0.0));
+    }
+    y
 }
 
 /// `e^x = (p + 1) * 2^n` and `t = n + MAGIC`.
 #[inline(always)]
 fn exp_parts<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
-    let t = isa.fma(x, isa.splat(LOG2_E), isa.splat(MAGIC));
-    let n = isa.sub(t, isa.splat(MAGIC));
-    let r = isa.fma(n, isa.splat(-LN2[0]), x);
-    let r = isa.fma(n, isa.splat(-LN2[1]), r);
-    let q = polynomial(isa, r, &EXP);
-    (t, isa.fma(q, isa.mul(r, r), r))
+    let ([t], [p]) = exp_parts_each(isa, [x]);
+    (t, p)
+}
+
+/// `t` and `p` of [`exp_parts`], of several registers in step.
+#[inline(always)]
+fn exp_parts_each<I: Isa, const N: usize>(isa: I, x: [I::F32; N]) -> ([I::F32; N], [I::F32; N]) {
+    let (mut t, mut r, mut q) = (x, x, [isa.splat(EXP[EXP.len() - 1]); N]);
+    for t in &mut t {
+        *t = isa.fma(*t, isa.splat(LOG2_E), isa.splat(MAGIC));
+    }
+    for (r, &t) in r.iter_mut().zip(&t) {
+        let n = isa.sub(t, isa.splat(MAGIC));
+        *r = isa.fma(n, isa.splat(-LN2[0]), *r);
+        *r = isa.fma(n, isa.splat(-LN2[1]), *r);
+    }
+    for &c in EXP[..EXP.len() - 1].iter().rev() {
+        for (q, &r) in q.iter_mut().zip(&r) {
+            *q = isa.fma(*q, r, isa.splat(c));
+        }
+    }
+    for (q, &r) in q.iter_mut().zip(&r) {
+        *q = isa.fma(*q, isa.mul(r, r), r);
+    }
+    (t, q)
 }
 
 /// Natural logarithm; see [`naive::ln`](crate::naive::ln).

@@ -219,6 +219,10 @@ unsafe impl Isa for Portable {
         a.simd_lt(b)
     }
     #[inline(always)]
+    fn not_lt(self, a: f32x4, b: f32x4) -> f32x4 {
+        !a.simd_lt(b)
+    }
+    #[inline(always)]
     fn le(self, a: f32x4, b: f32x4) -> f32x4 {
         a.simd_le(b)
     }

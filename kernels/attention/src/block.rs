@@ -1,5 +1,6 @@
 //! One thread's work: blocks of query rows from scores to output.
 
+use crate::any::{AnyHeads, AnyOutput, any};
 use crate::driver::Call;
 use crate::mask::Edit;
 use crate::plan::{CHUNK, Plan, Rows, Unit, VALUE_BLOCK, WAVE};
@@ -7,10 +8,11 @@ use crate::product::{Left, Product, Right, block_rows};
 use crate::skip::Skip;
 use crate::softmax;
 use crate::source::Source;
-use gristmill_core::{MatMut, MatRef};
+use gristmill_core::{MatMut, SharedHeads};
+use gristmill_gemm::TypedPtr;
 use gristmill_gemm::pack::pack_panels;
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::{Divisor, Isa, slices};
+use gristmill_simd::{Divisor, Dtype, Element, Isa, slices};
 use std::ops::Range;
 use std::ptr;
 
@@ -31,6 +33,8 @@ pub(crate) struct Worker<'w, 'a> {
     sums: &'w mut [f32],
     /// Chains that the next page of a cache goes on with.
     chains: &'w mut [f32],
+    /// The queries of every block of a wave, widened; empty where they are f32.
+    queries: &'w mut [f32],
     /// Which sequence and key/value head the scratch memory holds.
     holds: Option<(usize, usize)>,
     /// How many of its keys are packed.
@@ -70,8 +74,10 @@ impl<'w, 'a> Worker<'w, 'a> {
         let (values, rest) = rest.split_at_mut(plan.scratch.values);
         let (scores, rest) = rest.split_at_mut(plan.scratch.scores);
         let (sums, rest) = rest.split_at_mut(plan.scratch.sums);
-        let chains = &mut rest[..plan.scratch.chains];
-        Self { call, plan, keys, values, scores, sums, chains, holds: None, packed_keys: 0, packed_values: 0 }
+        let (chains, rest) = rest.split_at_mut(plan.scratch.chains);
+        let queries = &mut rest[..plan.scratch.queries];
+        let (holds, packed_keys, packed_values) = (None, 0, 0);
+        Self { call, plan, keys, values, scores, sums, chains, queries, holds, packed_keys, packed_values }
     }
 
     /// Computes a unit.
@@ -100,6 +106,11 @@ impl<'w, 'a> Worker<'w, 'a> {
     #[inline(always)]
     fn wave<I: Isa>(&mut self, isa: I, unit: Unit, wave: &mut [Block]) {
         let end = wave.iter().fold(0, |end, block| end.max(block.limit));
+        if self.call.q.dtype() != Dtype::F32 {
+            for block in wave.iter() {
+                self.widen(isa, unit, block);
+            }
+        }
         for first in (0..end).step_by(CHUNK) {
             let panels = self.keys_from(isa, unit, first, (first + CHUNK).min(end));
             for block in wave.iter().filter(|block| first < block.limit) {
@@ -122,60 +133,70 @@ impl<'w, 'a> Worker<'w, 'a> {
 
     /// The panels of the chunk of keys `first .. end`, packed now if they are not yet.
     #[inline(always)]
-    fn keys_from<I: Isa>(&mut self, isa: I, unit: Unit, first: usize, end: usize) -> *const f32 {
+    fn keys_from<I: Isa>(&mut self, isa: I, unit: Unit, first: usize, end: usize) -> TypedPtr {
         let k = match self.call.source {
-            Source::Views { k, .. } => k.head(unit.batch, unit.kv_head),
-            Source::Cache(cache) => return cache.keys_from(unit.batch, unit.kv_head, first).as_ptr(),
+            Source::Views { k, .. } => k,
+            Source::Cache(cache) => return cache.keys_from(unit.batch, unit.kv_head, first),
         };
+        let dim = k.sizes()[3];
         if !self.plan.keep_keys {
-            pack(isa, &k, true, first..end, self.keys);
-            return self.keys.as_ptr();
+            pack(isa, &k, unit, true, first..end, self.keys);
+            return TypedPtr::new(self.keys.as_ptr());
         }
         if self.packed_keys < end {
             // Whole chunks, unless no query sees that many.
             let end = (first + CHUNK).min(self.seen(unit));
-            pack(isa, &k, true, first..end, &mut self.keys[first * k.cols()..]);
+            pack(isa, &k, unit, true, first..end, &mut self.keys[first * dim..]);
             self.packed_keys = end;
         }
-        self.keys[first * k.cols()..].as_ptr()
+        TypedPtr::new(self.keys[first * dim..].as_ptr())
     }
 
     /// The block of values `first .. end`, packed now if they are to be and are not yet.
     #[inline(always)]
     fn values_from<I: Isa>(&mut self, isa: I, unit: Unit, first: usize, end: usize) -> Right {
         let v = match self.call.source {
-            Source::Views { v, .. } => v.head(unit.batch, unit.kv_head),
+            Source::Views { v, .. } => v,
             Source::Cache(cache) => {
-                let start = cache.values_from(unit.batch, unit.kv_head, first).as_ptr();
-                return Right { start, step: cache.value_dim() as isize, panel: PANEL as isize, exact: true };
+                let start = cache.values_from(unit.batch, unit.kv_head, first);
+                return Right { start, step: cache.sizes()[2] as isize, panel: PANEL as isize, exact: true };
             }
         };
         if !self.plan.pack_values {
             let panel = PANEL as isize;
-            return Right { start: v.ptr_at(first, 0), step: v.row_stride(), panel, exact: true };
+            let start = v.vector(unit.batch, first, unit.kv_head);
+            return Right { start, step: v.strides()[1], panel, exact: true };
         }
         let block_end = (first + VALUE_BLOCK).min(self.seen(unit));
         let values = &mut self.values[first * self.plan.out_stride..];
         if self.packed_values < end {
-            pack(isa, &v, false, first..block_end, values);
+            pack(isa, &v, unit, false, first..block_end, values);
             self.packed_values = block_end;
         }
         let panel = ((block_end - first) * PANEL) as isize;
-        Right { start: values.as_ptr(), step: PANEL as isize, panel, exact: false }
+        Right { start: TypedPtr::new(values.as_ptr()), step: PANEL as isize, panel, exact: false }
     }
 
     /// The keys that some query of the sequence sees.
     fn seen(&self, unit: Unit) -> usize {
-        self.call.key_end(unit.batch, self.call.q.seq() - 1)
+        self.call.key_end(unit.batch, self.call.q.sizes()[1] - 1)
     }
 
     /// The scores of a block for the chunk of keys from `first` on.
     #[inline(always)]
-    fn score<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block, panels: *const f32, first: usize) {
-        let (start, row) = block.rows.locate(&self.call.q, unit.batch);
-        let (dim, stride) = (self.call.q.dim(), self.plan.score_stride);
+    fn score<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block, panels: TypedPtr, first: usize) {
+        let ([.., dim], [.., step]) = (self.call.q.sizes(), self.call.q.strides());
+        let left = if self.call.q.dtype() == Dtype::F32 {
+            let (start, row) = block.rows.locate(&self.call.q, unit.batch);
+            Left { start: start.cast(), row, step }
+        } else {
+            let stride = self.plan.query_stride;
+            let start = self.queries[block.slot * self.plan.block_rows * stride..].as_ptr();
+            Left { start, row: stride as isize, step: 1 }
+        };
+        let stride = self.plan.score_stride;
         let product = Product {
-            left: Left { start, row, step: self.call.q.strides()[3] },
+            left,
             right: Right { start: panels, step: PANEL as isize, panel: (PANEL * dim) as isize, exact: false },
             c: self.strip(block.slot)[first..].as_mut_ptr(),
             c_row: stride,
@@ -186,6 +207,23 @@ impl<'w, 'a> Worker<'w, 'a> {
         // SAFETY: the rows exist; the chunk's panels are packed and full; a strip has a block's rows, each as long as
         // the keys in whole panels.
         unsafe { product.run(isa, block.rows.count, (block.limit - first).min(CHUNK), dim) };
+    }
+
+    /// Widens the queries of a block.
+    #[inline(always)]
+    fn widen<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block) {
+        let stride = self.plan.query_stride;
+        let rows = self.queries[block.slot * self.plan.block_rows * stride..].chunks_exact_mut(stride.max(1));
+        for (r, wide) in rows.take(block.rows.count).enumerate() {
+            let (h, i) = block.rows.at(r);
+            any!(AnyHeads, self.call.q, q => {
+                let (q, wide) = (q.head(unit.batch, h), &mut wide[..q.dim()]);
+                match q.row(i) {
+                    Some(row) => slices::convert(isa, row, wide),
+                    None => wide.iter_mut().enumerate().for_each(|(d, x)| *x = q.at(i, d).to_f32()),
+                }
+            });
+        }
     }
 
     /// The scores of a block of the wave.
@@ -245,13 +283,23 @@ impl<'w, 'a> Worker<'w, 'a> {
     /// Divides the sums of a block and writes its rows.
     #[inline(always)]
     fn finish<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block) {
+        // SAFETY: every unit, and every row of it, is computed once.
+        any!(AnyOutput, &self.call.out, out => unsafe { self.finish_into(isa, unit, block, out) });
+    }
+
+    /// [`finish`](Self::finish) for an output of type O.
+    ///
+    /// # Safety
+    /// Nobody else uses the block's rows of `out`.
+    #[inline(always)]
+    unsafe fn finish_into<I: Isa, O: Element>(&mut self, isa: I, unit: Unit, block: &Block, out: &SharedHeads<O>) {
         let dim = self.call.source.value_dim();
         for (r, state) in block.states.iter().enumerate().take(block.rows.count) {
             let (h, i) = block.rows.at(r);
-            // SAFETY: every unit, and every row of it, is computed once.
-            let mut out = unsafe { self.call.out.block(unit.batch, h, i..i + 1) };
+            // SAFETY: the caller's promise.
+            let mut out = unsafe { out.block(unit.batch, h, i..i + 1) };
             if state.sum == 0.0 {
-                (0..dim).for_each(|d| out.set(0, d, 0.0));
+                (0..dim).for_each(|d| out.set(0, d, O::default()));
                 continue;
             }
             let row = block.slot * self.plan.block_rows + r;
@@ -273,7 +321,7 @@ impl<'w, 'a> Worker<'w, 'a> {
 
 /// Writes `sums / divisor` to the one row of `out`; `sums` has whole panels.
 #[inline(always)]
-fn divide_into<I: Isa>(isa: I, sums: &mut [f32], divisor: f32, out: &mut MatMut<f32>) {
+fn divide_into<I: Isa, O: Element>(isa: I, sums: &mut [f32], divisor: f32, out: &mut MatMut<O>) {
     let divisor = Divisor::new(isa, divisor);
     let (dim, start) = (out.cols(), out.as_mut_ptr());
     if out.col_stride() == 1 {
@@ -281,11 +329,11 @@ fn divide_into<I: Isa>(isa: I, sums: &mut [f32], divisor: f32, out: &mut MatMut<
         // SAFETY: `sums` has whole panels, `out` has `dim` values.
         unsafe {
             for d in (0..whole).step_by(I::LANES) {
-                isa.store(start.add(d), quotient(isa, divisor, sums.as_ptr().add(d)));
+                O::store(isa, start.add(d), quotient(isa, divisor, sums.as_ptr().add(d)));
             }
             if whole < dim {
                 let tail = isa.tail(dim - whole);
-                isa.store_tail(start.add(whole), quotient(isa, divisor, sums.as_ptr().add(whole)), tail);
+                O::store_tail(isa, start.add(whole), quotient(isa, divisor, sums.as_ptr().add(whole)), tail);
             }
         }
     } else {
@@ -293,7 +341,7 @@ fn divide_into<I: Isa>(isa: I, sums: &mut [f32], divisor: f32, out: &mut MatMut<
             // SAFETY: the chunk is one register.
             unsafe { isa.store(register.as_mut_ptr(), quotient(isa, divisor, register.as_ptr())) };
         }
-        sums[..dim].iter().enumerate().for_each(|(d, &y)| out.set(0, d, y));
+        sums[..dim].iter().enumerate().for_each(|(d, &y)| out.set(0, d, O::from_f32(y)));
     }
 }
 
@@ -309,14 +357,16 @@ unsafe fn quotient<I: Isa>(isa: I, divisor: Divisor<I>, sums: *const f32) -> I::
     divisor.divide(isa, sums)
 }
 
-/// Packs these rows, or what is `transposed` of them, into the first panels of `panels`.
+/// Packs these rows of the unit's head, or what is `transposed` of them, into the first panels of `panels`.
 #[inline(always)]
-fn pack<I: Isa>(isa: I, rows: &MatRef<f32>, transposed: bool, range: Range<usize>, panels: &mut [f32]) {
-    let Ok(rows) = rows.submatrix(range, 0..rows.cols()) else {
-        unreachable!("the keys that queries see exist");
-    };
-    let b = if transposed { rows.transposed() } else { rows };
-    pack_panels(isa, b, &mut panels[..b.cols().next_multiple_of(PANEL) * b.rows()]);
+fn pack<I: Isa>(isa: I, heads: &AnyHeads, unit: Unit, transposed: bool, rows: Range<usize>, panels: &mut [f32]) {
+    any!(AnyHeads, heads, heads => {
+        let Ok(rows) = heads.head(unit.batch, unit.kv_head).submatrix(rows, 0..heads.dim()) else {
+            unreachable!("the keys that queries see exist");
+        };
+        let b = if transposed { rows.transposed() } else { rows };
+        pack_panels(isa, b, &mut panels[..b.cols().next_multiple_of(PANEL) * b.rows()]);
+    });
 }
 
 /// Whether there is a NaN among the values.

@@ -3,14 +3,15 @@
 use crate::check::equal;
 use aligned_vec::{AVec, ConstAlign};
 use gristmill_core::{Error, HeadsRef, MatRef};
+use gristmill_gemm::TypedPtr;
 use gristmill_gemm::pack::pack_panels;
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::{Isa, Kernel, Simd};
+use gristmill_simd::{Element, Isa, Kernel, Simd, slices};
 
 /// Tokens of a page: whole panels, and a whole number of pages to each chain of values.
 pub(crate) const PAGE: usize = 64;
 
-/// Keys and values of any number of sequences, each of its own length, in f32, for
+/// Keys and values of any number of sequences, each of its own length, stored as `T`, for
 /// [`attention_cached`](crate::attention_cached).
 ///
 /// Tokens lie in pages of 64. A page holds, for each head, its keys transposed in panels of 16, which is how attention
@@ -23,7 +24,7 @@ pub(crate) const PAGE: usize = 64;
 /// use gristmill_core::{HeadsMut, HeadsRef, Workspace};
 ///
 /// // Two sequences; keys and values have 1 head of 4 values.
-/// let mut cache = KvCache::new(1, 4, 4)?;
+/// let mut cache = KvCache::<f32>::new(1, 4, 4)?;
 /// cache.reset(2)?;
 /// let token = [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0];
 /// let token = HeadsRef::bshd(&token, [2, 1, 1, 4])?;
@@ -37,13 +38,13 @@ pub(crate) const PAGE: usize = 64;
 /// assert_eq!(out, [2.0; 8]);
 /// # Ok::<(), gristmill_core::Error>(())
 /// ```
-pub struct KvCache {
+pub struct KvCache<T = f32> {
     kv_heads: usize,
     dim: usize,
     value_dim: usize,
     /// Values of a page.
     page_len: usize,
-    pages: Vec<Page>,
+    pages: Vec<Page<T>>,
     /// Pages without users.
     free: Vec<usize>,
     sequences: Vec<Sequence>,
@@ -51,8 +52,8 @@ pub struct KvCache {
     spare: Vec<Sequence>,
 }
 
-struct Page {
-    values: AVec<f32, ConstAlign<64>>,
+struct Page<T> {
+    values: AVec<T, ConstAlign<64>>,
     /// Sequences that it belongs to.
     users: usize,
 }
@@ -64,7 +65,7 @@ struct Sequence {
     len: usize,
 }
 
-impl KvCache {
+impl<T: Element> KvCache<T> {
     /// A cache without sequences, for keys of `dim` and values of `value_dim` elements in each of `kv_heads` heads.
     /// Allocates nothing.
     ///
@@ -122,12 +123,12 @@ impl KvCache {
 
     /// Bytes of keys and values held, in pages that are used or kept for later.
     pub fn bytes(&self) -> usize {
-        self.pages.len() * self.page_len * size_of::<f32>()
+        self.pages.len() * self.page_len * size_of::<T>()
     }
 
     /// Bytes of the pages that sequences use; shared ones count once.
     pub fn bytes_used(&self) -> usize {
-        (self.pages.len() - self.free.len()) * self.page_len * size_of::<f32>()
+        (self.pages.len() - self.free.len()) * self.page_len * size_of::<T>()
     }
 
     /// Forgets everything and starts `sequences` empty sequences. Keeps the memory.
@@ -156,7 +157,7 @@ impl KvCache {
     /// # Errors
     /// [`Error::ShapeMismatch`], [`Error::OutOfMemory`], [`Error::SizeOverflow`], or [`Error::Level`] when
     /// `GRISTMILL_LEVEL` pins a level that cannot be used. The sequences are then unchanged.
-    pub fn append(&mut self, k: HeadsRef<f32>, v: HeadsRef<f32>) -> Result<(), Error> {
+    pub fn append<S: Element>(&mut self, k: HeadsRef<S>, v: HeadsRef<S>) -> Result<(), Error> {
         self.append_counted(k, v, None)
     }
 
@@ -164,7 +165,7 @@ impl KvCache {
     ///
     /// # Errors
     /// Those of [`append`](KvCache::append), and [`Error::KeyLength`] for a count above n.
-    pub fn append_ragged(&mut self, k: HeadsRef<f32>, v: HeadsRef<f32>, counts: &[usize]) -> Result<(), Error> {
+    pub fn append_ragged<S: Element>(&mut self, k: HeadsRef<S>, v: HeadsRef<S>, counts: &[usize]) -> Result<(), Error> {
         self.append_counted(k, v, Some(counts))
     }
 
@@ -216,31 +217,17 @@ impl KvCache {
         }
     }
 
-    /// The panels of the page that token `first` of a sequence begins.
     #[inline]
-    pub(crate) fn keys_from(&self, sequence: usize, head: usize, first: usize) -> &[f32] {
-        let keys = PAGE * self.dim;
-        &self.page(sequence, first)[head * keys..][..keys]
-    }
-
-    /// The rows of values of the page that token `first` of a sequence begins.
-    #[inline]
-    pub(crate) fn values_from(&self, sequence: usize, head: usize, first: usize) -> &[f32] {
-        let values = PAGE * self.value_dim;
-        &self.page(sequence, first)[PAGE * self.dim * self.kv_heads + head * values..][..values]
-    }
-
-    /// Element `d` of the value of sequence `b`, head `h`, token `j`.
-    pub(crate) fn value(&self, [b, h, j]: [usize; 3], d: usize) -> f32 {
-        self.values_from(b, h, j)[j % PAGE * self.value_dim + d]
-    }
-
-    #[inline]
-    fn page(&self, sequence: usize, token: usize) -> &[f32] {
+    fn page(&self, sequence: usize, token: usize) -> &[T] {
         &self.pages[self.sequences[sequence].pages[token / PAGE]].values
     }
 
-    fn append_counted(&mut self, k: HeadsRef<f32>, v: HeadsRef<f32>, counts: Option<&[usize]>) -> Result<(), Error> {
+    fn append_counted<S: Element>(
+        &mut self,
+        k: HeadsRef<S>,
+        v: HeadsRef<S>,
+        counts: Option<&[usize]>,
+    ) -> Result<(), Error> {
         equal("batch of k", self.sequences.len(), k.batch())?;
         equal("batch of v", self.sequences.len(), v.batch())?;
         equal("positions of v", k.seq(), v.seq())?;
@@ -323,9 +310,9 @@ impl KvCache {
         reserve(&mut self.free, room)?;
         for _ in 0..more {
             let mut values = AVec::new(64);
-            let bytes = self.page_len * size_of::<f32>();
+            let bytes = self.page_len * size_of::<T>();
             values.try_reserve_exact(self.page_len).map_err(|_| Error::OutOfMemory { bytes })?;
-            values.resize(self.page_len, 0.0);
+            values.resize(self.page_len, T::default());
             self.free.push(self.pages.len());
             self.pages.push(Page { values, users: 0 });
         }
@@ -333,13 +320,52 @@ impl KvCache {
     }
 }
 
-const TOO_LARGE: Error = Error::SizeOverflow { what: "tokens of a cache" };
-
-fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<(), Error> {
-    list.try_reserve(more).map_err(|_| Error::OutOfMemory { bytes: more.saturating_mul(size_of::<T>()) })
+/// A cache of some storage type, as attention reads it.
+pub(crate) trait Pages: Sync {
+    /// Heads, elements of a key, elements of a value.
+    fn sizes(&self) -> [usize; 3];
+    /// Tokens of sequence `b`.
+    fn tokens(&self, b: usize) -> usize;
+    /// The panels of the page that token `first` of sequence `b` begins.
+    fn keys_from(&self, b: usize, head: usize, first: usize) -> TypedPtr;
+    /// The rows of values of the page that token `first` of sequence `b` begins.
+    fn values_from(&self, b: usize, head: usize, first: usize) -> TypedPtr;
+    /// Element `d` of the value of sequence `b`, head `h`, token `j`, widened.
+    fn value(&self, position: [usize; 3], d: usize) -> f32;
 }
 
-impl std::fmt::Debug for KvCache {
+impl<T: Element> Pages for KvCache<T> {
+    fn sizes(&self) -> [usize; 3] {
+        [self.kv_heads, self.dim, self.value_dim]
+    }
+
+    fn tokens(&self, b: usize) -> usize {
+        self.sequences[b].len
+    }
+
+    fn keys_from(&self, b: usize, head: usize, first: usize) -> TypedPtr {
+        let keys = PAGE * self.dim;
+        TypedPtr::new(self.page(b, first)[head * keys..][..keys].as_ptr())
+    }
+
+    fn values_from(&self, b: usize, head: usize, first: usize) -> TypedPtr {
+        let values = PAGE * self.value_dim;
+        TypedPtr::new(self.page(b, first)[PAGE * self.dim * self.kv_heads + head * values..][..values].as_ptr())
+    }
+
+    fn value(&self, [b, h, j]: [usize; 3], d: usize) -> f32 {
+        let rows = &self.page(b, j)[PAGE * (self.dim * self.kv_heads + h * self.value_dim)..];
+        rows[j % PAGE * self.value_dim + d].to_f32()
+    }
+}
+
+const TOO_LARGE: Error = Error::SizeOverflow { what: "tokens of a cache" };
+
+fn reserve<E>(list: &mut Vec<E>, more: usize) -> Result<(), Error> {
+    list.try_reserve(more).map_err(|_| Error::OutOfMemory { bytes: more.saturating_mul(size_of::<E>()) })
+}
+
+impl<T: Element> std::fmt::Debug for KvCache<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sizes = [self.kv_heads, self.dim, self.value_dim];
         let mut f = f.debug_struct("KvCache");
@@ -348,15 +374,15 @@ impl std::fmt::Debug for KvCache {
 }
 
 /// Writes some tokens of one head into a page, from `slot` on.
-struct Write<'w> {
-    k: MatRef<'w, f32>,
-    v: MatRef<'w, f32>,
+struct Write<'w, S, T> {
+    k: MatRef<'w, S>,
+    v: MatRef<'w, S>,
     slot: usize,
-    keys: &'w mut [f32],
-    values: &'w mut [f32],
+    keys: &'w mut [T],
+    values: &'w mut [T],
 }
 
-impl Kernel for Write<'_> {
+impl<S: Element, T: Element> Kernel for Write<'_, S, T> {
     type Output = ();
 
     #[inline(always)]
@@ -368,7 +394,7 @@ impl Kernel for Write<'_> {
             let slot = self.slot + t;
             let panel = &mut self.keys[slot / PANEL * PANEL * dim..][..PANEL * dim];
             for (d, column) in panel.chunks_exact_mut(PANEL).enumerate() {
-                column[slot % PANEL] = self.k.at(t, d);
+                column[slot % PANEL] = T::from_f32(self.k.at(t, d).to_f32());
             }
         }
         if lead < n
@@ -382,8 +408,12 @@ impl Kernel for Write<'_> {
         for t in 0..n {
             let to = &mut rows[t * width..][..width];
             match self.v.row(t) {
-                Some(from) => to.copy_from_slice(from),
-                None => to.iter_mut().enumerate().for_each(|(d, value)| *value = self.v.at(t, d)),
+                Some(from) => slices::convert(isa, from, to),
+                None => {
+                    for (d, value) in to.iter_mut().enumerate() {
+                        *value = T::from_f32(self.v.at(t, d).to_f32());
+                    }
+                }
             }
         }
     }

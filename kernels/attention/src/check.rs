@@ -3,13 +3,14 @@
 use crate::AttentionOptions;
 use crate::KvCache;
 use gristmill_core::{Error, HeadsMut, HeadsRef};
+use gristmill_simd::Element;
 
 /// Checks views and options against each other.
-pub(crate) fn call(
-    q: &HeadsRef<f32>,
-    k: &HeadsRef<f32>,
-    v: &HeadsRef<f32>,
-    out: &HeadsMut<f32>,
+pub(crate) fn call<Q, K, V, O>(
+    q: &HeadsRef<Q>,
+    k: &HeadsRef<K>,
+    v: &HeadsRef<V>,
+    out: &HeadsMut<O>,
     options: &AttentionOptions,
 ) -> Result<(), Error> {
     equal("batch of k", q.batch(), k.batch())?;
@@ -25,10 +26,10 @@ pub(crate) fn call(
 }
 
 /// Checks views, options and a cache against each other.
-pub(crate) fn cached(
-    q: &HeadsRef<f32>,
-    cache: &KvCache,
-    out: &HeadsMut<f32>,
+pub(crate) fn cached<Q, K: Element, O>(
+    q: &HeadsRef<Q>,
+    cache: &KvCache<K>,
+    out: &HeadsMut<O>,
     options: &AttentionOptions,
 ) -> Result<(), Error> {
     equal("sequences of the cache", q.batch(), cache.sequences())?;
@@ -50,7 +51,12 @@ pub(crate) fn equal(what: &'static str, expected: usize, found: usize) -> Result
     if expected == found { Ok(()) } else { Err(Error::ShapeMismatch { what, expected, found }) }
 }
 
-fn heads_and_options(q: &HeadsRef<f32>, kv_heads: usize, keys: usize, options: &AttentionOptions) -> Result<(), Error> {
+fn heads_and_options<Q>(
+    q: &HeadsRef<Q>,
+    kv_heads: usize,
+    keys: usize,
+    options: &AttentionOptions,
+) -> Result<(), Error> {
     let divides = match kv_heads {
         0 => q.heads() == 0,
         heads => q.heads().is_multiple_of(heads),

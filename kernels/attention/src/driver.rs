@@ -1,19 +1,20 @@
 //! One call: the plan, the threads, and each thread's units of work.
 
 use crate::AttentionOptions;
+use crate::any::{AnyHeads, AnyOutput};
 use crate::block::Worker;
 use crate::plan::Plan;
 use crate::product::block_rows;
 use crate::source::Source;
-use gristmill_core::{Error, HeadsRef, SendPtr, SharedHeads, Workspace};
+use gristmill_core::{Error, SendPtr, Workspace};
 use gristmill_simd::{Isa, Kernel, Simd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The checked arguments of a call.
 pub(crate) struct Call<'a> {
-    pub(crate) q: HeadsRef<'a, f32>,
+    pub(crate) q: AnyHeads<'a>,
     pub(crate) source: Source<'a>,
-    pub(crate) out: SharedHeads<'a, f32>,
+    pub(crate) out: AnyOutput<'a>,
     pub(crate) options: &'a AttentionOptions<'a>,
     pub(crate) scale: f32,
 }
@@ -22,7 +23,7 @@ impl Call<'_> {
     /// Where the keys end that lengths and causality leave to the query at `position` of sequence `b`.
     #[inline]
     pub(crate) fn key_end(&self, b: usize, position: usize) -> usize {
-        self.options.mask.key_range(b, position, self.q.seq(), self.source.keys(b)).end
+        self.options.mask.key_range(b, position, self.q.sizes()[1], self.source.keys(b)).end
     }
 }
 

@@ -1,10 +1,11 @@
-//! Fused scaled-dot-product attention, in f32.
+//! Fused scaled-dot-product attention, on f32, f16 and bf16.
 //!
 //! [`attention`] computes `softmax(scale * q k^T + bias) v` per head without ever holding more than a few rows of
 //! scores, over views with any strides, with grouped key/value heads and every combination of masks ([`Mask`]). It
 //! returns exactly the bits of [`naive::attention`], whatever the level, the threads, the other rows and sequences
 //! of the batch, and however the values lie in memory. [`attention_cached`] does the same to a [`KvCache`], which keeps
-//! the keys and values of generated tokens in the layout that the kernel wants.
+//! the keys and values of generated tokens in the layout that the kernel wants. Every operand may be f32, f16 or bf16;
+//! arithmetic is f32, and the output is rounded once.
 //!
 //! ```
 //! use gristmill_attention::{AttentionOptions, attention};
@@ -30,6 +31,7 @@
 //! # Ok::<(), gristmill_core::Error>(())
 //! ```
 
+mod any;
 mod block;
 mod cache;
 mod check;
@@ -45,7 +47,7 @@ mod source;
 pub use cache::KvCache;
 
 use gristmill_core::{Error, HeadsMut, HeadsRef, Mask, Threads, Workspace};
-use gristmill_simd::{Level, Simd};
+use gristmill_simd::{Element, Level, Simd};
 
 /// What [`attention`] computes and where.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,33 +75,34 @@ impl AttentionOptions<'_> {
 ///
 /// `q` is `[B, S_q, H, D]`, `k` is `[B, S_k, H_kv, D]`, `v` is `[B, S_k, H_kv, D_v]` and `out` is
 /// `[B, S_q, H, D_v]`; `H_kv` divides `H`, and query head `h` reads key/value head `h / (H / H_kv)`. Any size may be
-/// zero.
+/// zero. Values of 16 bits are widened exactly, and the quotient that is written is rounded once to nearest even.
 ///
 /// Bits equal [`naive::attention`] with the level's [`fused`](Level::fused). A hidden key changes nothing, whatever
 /// its key and value hold; keys that no query of the sequence can see are not even read. A query without visible
 /// keys, or whose visible scores are all minus infinity, gives a row of zeros. A visible score of NaN or plus
 /// infinity makes the row NaN; a NaN in a visible value makes its column of the row NaN.
 ///
-/// Scratch memory does not grow with `S_q`: per thread at most `(S_k + 80) * (D + D_v + 48) + 48 * D_v` values, with
-/// `D_v` rounded up to a multiple of 16.
+/// Scratch memory does not grow with `S_q`: per thread at most `(S_k + 80) * (D + D_v + 48) + 48 * (D + D_v)` values of
+/// f32, with `D` and `D_v` rounded up to multiples of 16.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] and [`Error::HeadGroups`] when the views disagree, the errors of [`Mask::validate`],
 /// [`Error::InvalidOption`] for a soft cap that is not finite and positive, [`Error::Level`] when the level cannot
 /// be used, [`Error::OutOfMemory`] and [`Error::SizeOverflow`] when the scratch memory cannot be had. `out` is then
 /// untouched.
-pub fn attention(
-    q: HeadsRef<f32>,
-    k: HeadsRef<f32>,
-    v: HeadsRef<f32>,
-    mut out: HeadsMut<f32>,
+pub fn attention<Q: Element, K: Element, O: Element>(
+    q: HeadsRef<Q>,
+    k: HeadsRef<K>,
+    v: HeadsRef<K>,
+    mut out: HeadsMut<O>,
     options: &AttentionOptions,
     workspace: &mut Workspace,
 ) -> Result<(), Error> {
     check::call(&q, &k, &v, &out, options)?;
     let simd = Simd::choose(options.level)?;
-    let source = source::Source::Views { k, v };
-    let call = driver::Call { q, source, out: out.share(), options, scale: options.scale_for(q.dim()) };
+    let scale = options.scale_for(q.dim());
+    let source = source::Source::Views { k: k.into(), v: v.into() };
+    let call = driver::Call { q: q.into(), source, out: any::AnyOutput::new(&mut out), options, scale };
     driver::run(simd, &call, workspace)
 }
 
@@ -109,22 +112,24 @@ pub fn attention(
 /// own end, as queries whose keys have just been appended need. A broadcast bias or boolean mask has
 /// `cache.longest()` keys; shorter sequences read the first ones.
 ///
-/// Nothing is packed and no key is copied. Scratch memory per thread is at most `48 * (S_k + 80 + 2 * D_v)` values
-/// for the longest S_k, with `D_v` rounded up to a multiple of 16.
+/// Nothing is packed and no key is copied; keys and values of 16 bits are widened in registers. Scratch memory per
+/// thread is at most `48 * (S_k + 80 + D + 2 * D_v)` values of f32 for the longest S_k, with `D` and `D_v` rounded up to
+/// multiples of 16.
 ///
 /// # Errors
 /// As [`attention`]; [`Error::ShapeMismatch`] also when the cache holds another number of sequences, and
 /// [`Error::KeyLength`] for a key length above that sequence's. `out` is then untouched.
-pub fn attention_cached(
-    q: HeadsRef<f32>,
-    cache: &KvCache,
-    mut out: HeadsMut<f32>,
+pub fn attention_cached<Q: Element, K: Element, O: Element>(
+    q: HeadsRef<Q>,
+    cache: &KvCache<K>,
+    mut out: HeadsMut<O>,
     options: &AttentionOptions,
     workspace: &mut Workspace,
 ) -> Result<(), Error> {
     check::cached(&q, cache, &out, options)?;
     let simd = Simd::choose(options.level)?;
+    let scale = options.scale_for(q.dim());
     let source = source::Source::Cache(cache);
-    let call = driver::Call { q, source, out: out.share(), options, scale: options.scale_for(q.dim()) };
+    let call = driver::Call { q: q.into(), source, out: any::AnyOutput::new(&mut out), options, scale };
     driver::run(simd, &call, workspace)
 }

@@ -2,22 +2,24 @@
 
 use crate::{AttentionOptions, check};
 use gristmill_core::{Error, HeadsMut, HeadsRef};
+use gristmill_simd::Element;
 use gristmill_simd::naive::{exp_nonpositive, fma, tanh};
 
 /// Scaled-dot-product attention, one query row after the other.
 ///
 /// `q` is `[B, S_q, H, D]`, `k` is `[B, S_k, H_kv, D]`, `v` is `[B, S_k, H_kv, D_v]` and `out` is
 /// `[B, S_q, H, D_v]`; `H_kv` divides `H`, and query head `h` reads key/value head `h / (H / H_kv)`. `FUSED` says
-/// whether a multiply-add rounds once ([`Level::fused`](gristmill_simd::Level::fused)). Of the options, the level and
-/// the threads are not read.
+/// whether a multiply-add rounds once ([`Level::fused`](gristmill_simd::Level::fused)). Each view may be of any storage
+/// type: values are widened exactly when read and rounded once when written. Of the options, the level and the threads
+/// are not read.
 ///
 /// # Errors
 /// Those of [`attention`](crate::attention); `out` is then untouched.
 pub fn attention<const FUSED: bool>(
-    q: HeadsRef<f32>,
-    k: HeadsRef<f32>,
-    v: HeadsRef<f32>,
-    mut out: HeadsMut<f32>,
+    q: HeadsRef<impl Element>,
+    k: HeadsRef<impl Element>,
+    v: HeadsRef<impl Element>,
+    mut out: HeadsMut<impl Element>,
     options: &AttentionOptions,
 ) -> Result<(), Error> {
     check::call(&q, &k, &v, &out, options)?;
@@ -37,7 +39,7 @@ pub fn attention<const FUSED: bool>(
                 for &j in &visible {
                     let mut dot = 0.0;
                     for d in 0..q.dim() {
-                        dot = fma::<FUSED>(q.at(b, i, h, d), k.at(b, j, kv, d), dot);
+                        dot = fma::<FUSED>(q.at(b, i, h, d).to_f32(), k.at(b, j, kv, d).to_f32(), dot);
                     }
                     let mut score = scale * dot;
                     if let Some(cap) = options.softcap {
@@ -58,7 +60,7 @@ pub fn attention<const FUSED: bool>(
                 }
                 if max == f32::NEG_INFINITY {
                     // No visible key, or none that counts.
-                    (0..v.dim()).for_each(|d| out.set(b, i, h, d, 0.0));
+                    (0..v.dim()).for_each(|d| out.set(b, i, h, d, Element::from_f32(0.0)));
                     continue;
                 }
 
@@ -82,11 +84,11 @@ pub fn attention<const FUSED: bool>(
                     for block in 0..k.seq().div_ceil(512) {
                         let mut acc = 0.0;
                         for &j in visible.iter().filter(|&&j| j / 512 == block) {
-                            acc = fma::<FUSED>(p[j], v.at(b, j, kv, d), acc);
+                            acc = fma::<FUSED>(p[j], v.at(b, j, kv, d).to_f32(), acc);
                         }
                         o += acc;
                     }
-                    out.set(b, i, h, d, o / sum);
+                    out.set(b, i, h, d, Element::from_f32(o / sum));
                 }
             }
         }

@@ -1,11 +1,14 @@
 //! How a call is cut into blocks of query rows, blocks into units of work, and what scratch memory that takes.
 
+use crate::any::AnyHeads;
 use crate::cache::PAGE;
 use crate::driver::Call;
 use crate::source::Source;
+use gristmill_core::Error;
 use gristmill_core::cache::Caches;
-use gristmill_core::{Error, HeadsRef};
+use gristmill_gemm::TypedPtr;
 use gristmill_gemm::tile::PANEL;
+use gristmill_simd::Dtype;
 
 /// Blocks whose scores are held at the same time when each key is needed once only.
 pub(crate) const WAVE: usize = 4;
@@ -47,10 +50,9 @@ impl Rows {
 
     /// Where the first row lies, and how far it is from a row to the next.
     #[inline]
-    pub(crate) fn locate(&self, q: &HeadsRef<f32>, b: usize) -> (*const f32, isize) {
+    pub(crate) fn locate(&self, q: &AnyHeads, b: usize) -> (TypedPtr, isize) {
         let strides = q.strides();
-        let start = q.head(b, self.head).ptr_at(self.position, 0);
-        (start, if self.along_heads { strides[2] } else { strides[1] })
+        (q.vector(b, self.position, self.head), if self.along_heads { strides[2] } else { strides[1] })
     }
 }
 
@@ -89,7 +91,9 @@ pub(crate) struct Plan {
     pub(crate) score_stride: usize,
     /// The head size of the values, in whole panels.
     pub(crate) out_stride: usize,
-    /// Whether values are packed too: into whole cache lines, free of the strides that they come with.
+    /// The head size of the queries, in whole cache lines.
+    pub(crate) query_stride: usize,
+    /// Whether values are packed too: as f32, into whole cache lines, free of the strides that they come with.
     pub(crate) pack_values: bool,
     /// Keys whose values lie together; it divides [`VALUE_BLOCK`].
     pub(crate) value_piece: usize,
@@ -105,6 +109,7 @@ pub(crate) struct Scratch {
     pub(crate) scores: usize,
     pub(crate) sums: usize,
     pub(crate) chains: usize,
+    pub(crate) queries: usize,
 }
 
 impl Plan {
@@ -138,7 +143,7 @@ impl Plan {
         let pack_values = match call.source {
             Source::Views { v, .. } => {
                 let [_, row, _, step] = v.strides();
-                step != 1 || (keep_keys && row != out_dim as isize)
+                step != 1 || (keep_keys && (row != out_dim as isize || v.dtype() != Dtype::F32))
             }
             Source::Cache(_) => false,
         };
@@ -147,6 +152,7 @@ impl Plan {
         let product = |a: usize, b: usize| a.checked_mul(b).ok_or(too_large.clone());
         let padded = keys.checked_next_multiple_of(CHUNK).and_then(|keys| keys.checked_add(PANEL));
         let score_stride = padded.ok_or(too_large.clone())?;
+        let query_stride = dim.checked_next_multiple_of(PANEL).ok_or(too_large.clone())?;
         let out_stride = out_dim.checked_next_multiple_of(PANEL).ok_or(too_large.clone())?;
         let packed = if cached {
             0
@@ -161,6 +167,7 @@ impl Plan {
             scores: product(wave * block_rows, score_stride)?,
             sums: product(wave * block_rows, out_stride)?,
             chains: if cached { product(wave * block_rows, out_stride)? } else { 0 },
+            queries: if call.q.dtype() == Dtype::F32 { 0 } else { product(wave * block_rows, query_stride)? },
         };
         let plan = Self {
             positions,
@@ -176,6 +183,7 @@ impl Plan {
             keep_keys,
             score_stride,
             out_stride,
+            query_stride,
             pack_values,
             value_piece: if cached { PAGE } else { VALUE_BLOCK },
             scratch,
@@ -210,6 +218,8 @@ impl Plan {
 impl Scratch {
     /// Values of all parts.
     pub(crate) fn total(&self) -> Option<usize> {
-        [self.values, self.scores, self.sums, self.chains].into_iter().try_fold(self.keys, usize::checked_add)
+        [self.values, self.scores, self.sums, self.chains, self.queries]
+            .into_iter()
+            .try_fold(self.keys, usize::checked_add)
     }
 }

@@ -1,8 +1,9 @@
 //! Products of a few rows with many columns, cut into tiles.
 
+use gristmill_gemm::TypedPtr;
 use gristmill_gemm::epilogue::Epilogue;
 use gristmill_gemm::tile::{PANEL, Tile, max_rows, tile_fn};
-use gristmill_simd::Isa;
+use gristmill_simd::{Dtype, Element, Isa, bf16, f16};
 
 /// A left operand: the value of row `r` at step `p` lies at `start + r * row + p * step`.
 #[derive(Clone, Copy)]
@@ -12,10 +13,10 @@ pub(crate) struct Left {
     pub(crate) step: isize,
 }
 
-/// A right operand: the value of column `j` at step `p` lies at `start + j / 16 * panel + p * step + j % 16`.
+/// A right operand of any storage type: the value of column `j` at step `p` lies at `start + j / 16 * panel + p * step + j % 16`.
 #[derive(Clone, Copy)]
 pub(crate) struct Right {
-    pub(crate) start: *const f32,
+    pub(crate) start: TypedPtr,
     pub(crate) step: isize,
     pub(crate) panel: isize,
     /// Whether the columns that fill up the last panel do not exist.
@@ -58,6 +59,22 @@ impl Product {
     #[inline(always)]
     pub(crate) unsafe fn run<I: Isa>(&self, isa: I, rows: usize, cols: usize, depth: usize) {
         debug_assert!((1..=block_rows::<I>()).contains(&rows), "P4: {rows} rows");
+        // SAFETY: passed on.
+        unsafe {
+            match self.right.start.dtype() {
+                Dtype::F32 => self.tiles::<I, f32>(isa, rows, cols, depth),
+                Dtype::F16 => self.tiles::<I, f16>(isa, rows, cols, depth),
+                Dtype::Bf16 => self.tiles::<I, bf16>(isa, rows, cols, depth),
+            }
+        }
+    }
+
+    /// [`run`](Self::run) for a right operand of type B.
+    ///
+    /// # Safety
+    /// P1 to P5.
+    #[inline(always)]
+    unsafe fn tiles<I: Isa, B: Element>(&self, isa: I, rows: usize, cols: usize, depth: usize) {
         let widest = [8, 4, 2].into_iter().find(|&panels| rows <= max_rows::<I>(panels)).unwrap_or(1);
         // Whole panels, as the tiles count them: a partial last one is masked, or as good as whole.
         let whole = if self.right.exact { cols / PANEL } else { cols.div_ceil(PANEL) };
@@ -76,7 +93,7 @@ impl Product {
                 a: self.left.start,
                 a_row: self.left.row,
                 a_step: self.left.step,
-                b: self.right.start.wrapping_offset(panel as isize * self.right.panel),
+                b: self.right.start.offset(panel as isize * self.right.panel).cast::<B>(),
                 b_step: self.right.step,
                 b_panel: self.right.panel,
                 k: depth,
@@ -87,7 +104,7 @@ impl Product {
             };
             // SAFETY: the tile's operands and destination are those of the columns from `panel * 16` on: P1 to P3, P5.
             // A masked tile is one panel wide and reads the columns that exist; P4 bounds the rows.
-            unsafe { tile_fn::<I, f32>(rows, panels, masked)(isa, &tile) };
+            unsafe { tile_fn::<I, B>(rows, panels, masked)(isa, &tile) };
             panel += panels;
         }
     }

@@ -27,7 +27,7 @@ impl Kernel for Skip<'_, '_> {
     fn run<I: Isa>(self, isa: I) {
         let (q, source) = (&self.call.q, &self.call.source);
         let [b, h, i] = self.row;
-        let visible = |j| self.call.options.mask.visible([b, h, i, j], q.seq(), source.keys(b));
+        let visible = |j| self.call.options.mask.visible([b, h, i, j], q.sizes()[1], source.keys(b));
         for (part, sums) in self.sums.chunks_mut(I::LANES).enumerate() {
             let mut total = isa.splat(0.0);
             for (block, weights) in self.weights.chunks(VALUE_BLOCK).enumerate() {

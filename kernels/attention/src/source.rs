@@ -1,23 +1,23 @@
 //! Where keys and values come from.
 
-use crate::KvCache;
-use gristmill_core::HeadsRef;
+use crate::any::AnyHeads;
+use crate::cache::Pages;
 
 /// The keys and values of a call.
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'a> {
     /// As somebody computed them, all sequences of the same length.
-    Views { k: HeadsRef<'a, f32>, v: HeadsRef<'a, f32> },
+    Views { k: AnyHeads<'a>, v: AnyHeads<'a> },
     /// Kept, with the keys packed.
-    Cache(&'a KvCache),
+    Cache(&'a dyn Pages),
 }
 
 impl Source<'_> {
     /// Heads of keys and values.
     pub(crate) fn kv_heads(&self) -> usize {
         match self {
-            Self::Views { k, .. } => k.heads(),
-            Self::Cache(cache) => cache.kv_heads(),
+            Self::Views { k, .. } => k.sizes()[2],
+            Self::Cache(cache) => cache.sizes()[0],
         }
     }
 
@@ -25,8 +25,8 @@ impl Source<'_> {
     #[inline]
     pub(crate) fn value_dim(&self) -> usize {
         match self {
-            Self::Views { v, .. } => v.dim(),
-            Self::Cache(cache) => cache.value_dim(),
+            Self::Views { v, .. } => v.sizes()[3],
+            Self::Cache(cache) => cache.sizes()[2],
         }
     }
 
@@ -34,12 +34,12 @@ impl Source<'_> {
     #[inline]
     pub(crate) fn keys(&self, b: usize) -> usize {
         match self {
-            Self::Views { k, .. } => k.seq(),
-            Self::Cache(cache) => cache.len(b),
+            Self::Views { k, .. } => k.sizes()[1],
+            Self::Cache(cache) => cache.tokens(b),
         }
     }
 
-    /// Element `d` of the value of sequence `b`, key/value head `h`, key `j`.
+    /// Element `d` of the value of sequence `b`, key/value head `h`, key `j`, widened.
     pub(crate) fn value(&self, [b, h, j]: [usize; 3], d: usize) -> f32 {
         match self {
             Self::Views { v, .. } => v.at(b, j, h, d),

@@ -59,7 +59,7 @@ fn a_second_search_in_the_same_cache_allocates_nothing() {
     let data = [0.5; 4 * 2 * 8];
     let tokens = HeadsRef::bshd(&data, [4, 1, 2, 8]).unwrap();
     let mut out = [0.0; 4 * 2 * 8];
-    let (mut cache, mut workspace) = (KvCache::new(2, 8, 8).unwrap(), Workspace::new());
+    let (mut cache, mut workspace) = (KvCache::<f32>::new(2, 8, 8).unwrap(), Workspace::new());
     let options = AttentionOptions { threads: Threads::Serial, ..AttentionOptions::default() };
     let counts = [(); 3].map(|()| {
         let before = ALLOCATIONS.get();

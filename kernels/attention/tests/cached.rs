@@ -175,7 +175,7 @@ fn sharing_costs_no_page_and_reset_keeps_them() {
 
 #[test]
 fn mistakes_are_refused() {
-    let mut cache = KvCache::new(1, 4, 4).unwrap();
+    let mut cache = KvCache::<f32>::new(1, 4, 4).unwrap();
     cache.reset(2).unwrap();
     let data = [0.0; 32];
     let view = |sizes| HeadsRef::bshd(&data, sizes).unwrap();

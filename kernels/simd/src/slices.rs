@@ -30,6 +30,22 @@ pub fn map<I: Isa, S: Element, D: Element>(isa: I, x: &[S], y: &mut [D], f: &imp
     unsafe { map_raw(isa, n, x.as_ptr(), y.as_mut_ptr(), f) }
 }
 
+/// `y[i] = x[i]`, rounded once to `D`.
+#[inline(always)]
+pub fn convert<I: Isa, S: Element, D: Element>(isa: I, x: &[S], y: &mut [D]) {
+    map(isa, x, y, &Same);
+}
+
+/// The identity.
+struct Same;
+
+impl<I: Isa> Map<I> for Same {
+    #[inline(always)]
+    fn map(&self, _: I, x: I::F32) -> I::F32 {
+        x
+    }
+}
+
 /// `x[i] = f(x[i])`.
 #[inline(always)]
 pub fn map_in_place<I: Isa, T: Element>(isa: I, x: &mut [T], f: &impl Map<I>) {

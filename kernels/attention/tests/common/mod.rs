@@ -1,9 +1,9 @@
 //! One attention call with everything that it needs, and its comparison with `naive`.
 #![allow(dead_code, reason = "no test file uses all of it")]
 
-use gristmill_attention::{AttentionOptions, attention, naive};
+use gristmill_attention::{AttentionOptions, KvCache, attention, attention_cached, naive};
 use gristmill_core::{Error, Threads, Workspace};
-use gristmill_simd::Level;
+use gristmill_simd::{Element, Level};
 use gristmill_testkit::{Fill, Heads, Layout, assert_bits_eq, mask::OwnedMask, naive, sweep};
 
 /// Sizes of a call.
@@ -122,4 +122,58 @@ impl Case {
             );
         });
     }
+
+    /// As [`assert_exact`](Case::assert_exact), with queries, keys and values, and output rounded to other storage
+    /// types; the same keys and values kept in a cache give the same bits too.
+    #[track_caller]
+    pub(crate) fn assert_exact_as<Q: Element, K: Element, O: Element>(&self) {
+        let (q, k, v, before) = (self.q.to::<Q>(), self.k.to::<K>(), self.v.to::<K>(), self.out.to::<O>());
+        let [batch, _, kv_heads, dim] = k.heads().sizes();
+        let mut cache = KvCache::<K>::new(kv_heads, dim, v.heads().dim()).unwrap();
+        cache.reset(batch).unwrap();
+        cache.append(k.heads(), v.heads()).unwrap();
+        let mut workspace = Workspace::new();
+        let wants = sweep::arithmetics().into_iter().map(|level| {
+            let mut out = before.clone();
+            let options = self.options(level, Threads::Serial);
+            naive!(level, naive::attention(q.heads(), k.heads(), v.heads(), out.heads_mut(), &options)).unwrap();
+            (level.fused(), out.values())
+        });
+        let wants: Vec<_> = wants.collect();
+        sweep::levels_and_threads(|level, threads| {
+            let want = &wants.iter().find(|(fused, _)| *fused == level.fused()).unwrap().1;
+            let options = self.options(level, threads);
+            let [q_type, k_type, o_type] = [Q::NAME, K::NAME, O::NAME];
+            let context = format!("{level}, {} threads, {q_type}, {k_type}, {o_type}: {self:?}", threads.count());
+            let mut out = before.clone();
+            attention(q.heads(), k.heads(), v.heads(), out.heads_mut(), &options, &mut workspace).unwrap();
+            out.assert_gaps("out");
+            assert_bits_eq(&out.values(), want, &context);
+            let mut out = before.clone();
+            attention_cached(q.heads(), &cache, out.heads_mut(), &options, &mut workspace).unwrap();
+            out.assert_gaps("out");
+            assert_bits_eq(&out.values(), want, format_args!("from a cache, {context}"));
+        });
+    }
+}
+
+/// Runs a statement with Q, K and O as the storage types of queries, keys and values, and output.
+#[macro_export]
+macro_rules! with_types {
+    ($body:expr) => {{
+        macro_rules! run {
+            ($q:ty, $k:ty, $o:ty) => {{
+                type Q = $q;
+                type K = $k;
+                type O = $o;
+                $body;
+            }};
+        }
+        use gristmill_simd::{bf16, f16};
+        run!(f16, f16, f16);
+        run!(bf16, bf16, bf16);
+        run!(f32, f16, f32);
+        run!(f32, bf16, f32);
+        run!(f16, f32, bf16);
+    }};
 }

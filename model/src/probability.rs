@@ -106,7 +106,7 @@ impl Peaks {
     /// difference of their logits: no exponential is lost on the way.
     pub(crate) fn normalise(&mut self, run: &mut Run, logits: &mut Matrix) -> Result<(), Error> {
         let start = run.clock.start();
-        softmax_in_place(logits.view_mut(), &run.row_options())?;
+        softmax_in_place(logits.view_mut(), &run.softmax_options())?;
         let fused = Simd::choose(run.level).map_err(gristmill::Error::from)?.level().fused();
         let logarithm = if fused { naive::ln::<true> } else { naive::ln::<false> };
         self.logarithms.clear();
@@ -136,7 +136,7 @@ impl Session<'_> {
             sampler.scaled.reshape(logits.rows(), logits.cols())?;
             let scaled = sampler.scaled.values_mut().iter_mut();
             scaled.zip(logits.values()).for_each(|(scaled, logit)| *scaled = factor * logit);
-            softmax_in_place(sampler.scaled.view_mut(), &run.row_options())?;
+            softmax_in_place(sampler.scaled.view_mut(), &run.softmax_options())?;
             for (row, pick) in picks.iter_mut().enumerate() {
                 let column = sampler.draw(live[row], row).unwrap_or(pick.0);
                 *pick = (column, logits.row(row)[column] - logits.row(row)[pick.0]);

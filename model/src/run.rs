@@ -6,7 +6,7 @@ use crate::weights::{Linear, Norm};
 use crate::{Config, Error};
 use gristmill::{
     Activation, AttentionOptions, Causal, GemmOptions, HeadsMut, HeadsRef, KvCache, LayerNormOptions, Level, Mask,
-    MatRef, RowOptions, Threads, Workspace, attention, attention_cached, gemm, layer_norm,
+    MatRef, RowOptions, SoftmaxOptions, Threads, Workspace, attention, attention_cached, gemm, layer_norm,
 };
 
 /// The model's conventions, where the work runs, and the kernels' scratch memory.
@@ -53,6 +53,11 @@ impl<'a> Run<'a> {
     /// Where operations on rows run.
     pub(crate) fn row_options(&self) -> RowOptions<'_> {
         RowOptions { threads: self.threads, level: self.level }
+    }
+
+    /// The same for a softmax of whole rows.
+    pub(crate) fn softmax_options(&self) -> SoftmaxOptions<'a> {
+        SoftmaxOptions { threads: self.threads, level: self.level, ..SoftmaxOptions::default() }
     }
 
     /// `y = norm(x)`.

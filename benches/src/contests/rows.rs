@@ -9,7 +9,7 @@ use crate::{
 };
 use gristmill_core::{Activation, Error, MatMut, MatRef};
 use gristmill_layernorm::{LayerNormOptions, add_layer_norm, layer_norm, naive as layernorm_naive};
-use gristmill_rowwise::{RowOptions, bias_activation, naive as rowwise_naive, softmax};
+use gristmill_rowwise::{RowOptions, SoftmaxOptions, bias_activation, naive as rowwise_naive, softmax};
 
 const EPS: f32 = 1e-5;
 
@@ -47,7 +47,7 @@ impl RowsOf {
             RowOp::AddLayerNorm => {
                 add_layer_norm(x, MatRef::new(&self.residual, rows, cols)?, y, None, &self.options())
             }
-            RowOp::Softmax => softmax(x, y, &options),
+            RowOp::Softmax => softmax(x, y, &SoftmaxOptions::default()),
             RowOp::BiasRelu => bias_activation(x, Some(&self.beta), Activation::Relu, y, &options),
             RowOp::BiasGelu => bias_activation(x, Some(&self.beta), Activation::Gelu, y, &options),
         }
@@ -59,11 +59,15 @@ impl RowsOf {
         let one = |matrix| MatRef::new(matrix, rows, cols)?.submatrix(row..row + 1, 0..cols);
         let (x, y) = (one(&self.x)?, MatMut::new(output, 1, cols)?);
         match self.case.op {
-            RowOp::LayerNorm => layernorm_naive::layer_norm::<FUSED>(x, y, &self.options()),
-            RowOp::AddLayerNorm => {
-                layernorm_naive::add_layer_norm::<FUSED>(x, one(&self.residual)?, y, None, &self.options())
-            }
-            RowOp::Softmax => rowwise_naive::softmax::<FUSED>(x, y),
+            RowOp::LayerNorm => layernorm_naive::layer_norm::<FUSED>(x, y.into(), &self.options()),
+            RowOp::AddLayerNorm => layernorm_naive::add_layer_norm::<FUSED>(
+                x,
+                one(&self.residual)?,
+                y.into(),
+                None::<MatMut<'_, f32>>,
+                &self.options(),
+            ),
+            RowOp::Softmax => rowwise_naive::softmax::<FUSED>(x, y, &SoftmaxOptions::default()),
             RowOp::BiasRelu => rowwise_naive::bias_activation::<FUSED>(x, Some(&self.beta), Activation::Relu, y),
             RowOp::BiasGelu => rowwise_naive::bias_activation::<FUSED>(x, Some(&self.beta), Activation::Gelu, y),
         }

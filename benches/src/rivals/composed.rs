@@ -7,7 +7,7 @@ use super::AttentionOperands;
 use crate::{buffer::Buffer, cases::MaskKind, contest::Contender};
 use gemmkit::{MatMut, MatRef, Parallelism, Workspace};
 use gristmill_core::Threads;
-use gristmill_rowwise::{RowOptions, softmax_in_place};
+use gristmill_rowwise::{SoftmaxOptions, softmax_in_place};
 use rayon::prelude::*;
 use std::sync::Mutex;
 
@@ -54,7 +54,7 @@ fn attend(
         scores[visible..].fill(f32::NEG_INFINITY);
     }
     let rows = gristmill_core::MatMut::new(scores, queries, keys).expect("the scores were made for the case");
-    let options = RowOptions { threads: Threads::Serial, ..RowOptions::default() };
+    let options = SoftmaxOptions { threads: Threads::Serial, ..SoftmaxOptions::default() };
     softmax_in_place(rows, &options).expect("a softmax of any rows");
 
     let weights = MatRef::from_row_major(scores, queries, keys);

@@ -75,6 +75,28 @@ impl<'a, T> ScoresRef<'a, T> {
         self.start
     }
 
+    /// The values of all keys for query `i` of head `h` in sequence `b`, when they lie side by side and none is
+    /// broadcast over the keys.
+    ///
+    /// # Panics
+    /// If the view neither has the query nor broadcasts to it.
+    #[inline]
+    #[track_caller]
+    pub fn row(&self, b: usize, h: usize, i: usize) -> Option<&'a [T]> {
+        let index = [b, h, i, 0];
+        let inside = (0..3).all(|d| self.sizes[d] == 1 || index[d] < self.sizes[d]);
+        assert!(inside, "query {:?} of sizes {:?}", [b, h, i], self.sizes);
+        if self.sizes[3] == 0 {
+            return Some(&[]);
+        }
+        // SAFETY: with a stride of 1 there are several keys, and every element of a checked view lies in the borrowed
+        // slice; broadcast coordinates have stride 0.
+        (self.strides[3] == 1).then(|| unsafe {
+            let start = self.start.wrapping_offset(layout::offset(index, self.strides));
+            std::slice::from_raw_parts(start, self.sizes[3])
+        })
+    }
+
     /// Checks that the view has, or broadcasts to, these sizes; `what` names it in the error.
     pub(crate) fn check_covers(&self, sizes: [usize; 4], what: [&'static str; 4]) -> Result<(), Error> {
         for d in 0..4 {
@@ -117,8 +139,10 @@ mod tests {
         let data: Vec<i32> = (0..6).collect();
         let scores = ScoresRef::new(&data, [2, 1, 1, 3])?;
         assert_eq!(scores.at(1, 9, 9, 2), 5);
+        assert_eq!((scores.row(1, 9, 9), scores.row(0, 0, 0)), (Some(&[3, 4, 5][..]), Some(&[0, 1, 2][..])));
         let transposed = ScoresRef::strided(&data, 0, [1, 1, 3, 2], [7, 7, 1, 3])?;
-        assert_eq!(transposed.at(5, 5, 2, 1), 5);
+        assert_eq!((transposed.at(5, 5, 2, 1), transposed.row(5, 5, 2)), (5, None));
+        assert_eq!(ScoresRef::new(&data, [2, 3, 1, 1])?.row(0, 1, 5), None);
         assert_eq!(ScoresRef::new(&data, [2, 1, 1, 4]).unwrap_err(), Error::LengthTooShort { needed: 8, len: 6 });
         Ok(())
     }

@@ -42,11 +42,13 @@ pub use gristmill_core::{
 };
 pub use gristmill_gemm::{GemmOptions, PackedRhs, PackedRhsBuilder, Rhs, gemm};
 pub use gristmill_layernorm::{
-    LayerNormOptions, add_layer_norm, add_layer_norm_in_place, layer_norm, layer_norm_in_place,
+    LayerNormOptions, NormOutput, add_layer_norm, add_layer_norm_in_place, add_rms_norm, add_rms_norm_in_place,
+    layer_norm, layer_norm_in_place, rms_norm, rms_norm_in_place,
 };
 pub use gristmill_rowwise::{
-    EmbedOptions, PositionRows, Positions, RowOptions, argmax, bias_activation, bias_activation_in_place, embed,
-    embed_in_place, log_softmax, log_softmax_in_place, sinusoidal_positions, softmax, softmax_in_place,
+    EmbedOptions, PositionRows, Positions, RowOptions, SoftmaxOptions, argmax, bias_activation,
+    bias_activation_in_place, embed, embed_in_place, log_softmax, log_softmax_in_place, sinusoidal_positions, softmax,
+    softmax_in_place, top_k,
 };
 pub use gristmill_simd::{LEVEL_VARIABLE, Level, LevelError, Simd, bf16, f16};
 

@@ -1,42 +1,44 @@
 //! What the arguments of a call must fulfil, before anything is written.
 
-use crate::LayerNormOptions;
+use crate::{LayerNormOptions, NormOutput};
 use gristmill_core::{Error, MatMut, MatRef};
+use gristmill_simd::Element;
 
-pub(crate) fn layer_norm(x: MatRef<'_, f32>, y: &MatMut<'_, f32>, options: &LayerNormOptions<'_>) -> Result<(), Error> {
-    same("rows of y", x.rows(), y.rows())?;
-    same("columns of y", x.cols(), y.cols())?;
-    arithmetic(x.cols(), options)
-}
-
-pub(crate) fn add_layer_norm(
-    x: MatRef<'_, f32>,
-    residual: MatRef<'_, f32>,
-    y: &MatMut<'_, f32>,
-    sum: Option<&MatMut<'_, f32>>,
-    options: &LayerNormOptions<'_>,
+pub(crate) fn norm<X, Y, P: Element>(
+    x: MatRef<'_, X>,
+    out: &NormOutput<'_, Y>,
+    options: &LayerNormOptions<'_, P>,
 ) -> Result<(), Error> {
-    addend(x, residual)?;
-    if let Some(sum) = sum {
-        same("rows of sum", x.rows(), sum.rows())?;
-        same("columns of sum", x.cols(), sum.cols())?;
+    same_shape(["rows of y", "columns of y"], x, out.y.as_ref())?;
+    in_place(out, options)
+}
+
+pub(crate) fn in_place<Y, P: Element>(out: &NormOutput<'_, Y>, options: &LayerNormOptions<'_, P>) -> Result<(), Error> {
+    let (rows, n) = (out.y.rows(), out.y.cols());
+    for (what, values) in [("length of mean", &out.mean), ("length of rstd", &out.rstd)] {
+        same(what, rows, values.as_ref().map_or(rows, |values| values.len()))?;
     }
-    layer_norm(x, y, options)
-}
-
-pub(crate) fn addend(x: MatRef<'_, f32>, residual: MatRef<'_, f32>) -> Result<(), Error> {
-    same("rows of residual", x.rows(), residual.rows())?;
-    same("columns of residual", x.cols(), residual.cols())
-}
-
-pub(crate) fn arithmetic(n: usize, options: &LayerNormOptions<'_>) -> Result<(), Error> {
     for (what, values) in [("length of gamma", options.gamma), ("length of beta", options.beta)] {
-        same(what, n, values.map_or(n, <[f32]>::len))?;
+        same(what, n, values.map_or(n, <[P]>::len))?;
     }
     if !(options.eps >= 0.0 && options.eps.is_finite()) {
         return Err(Error::InvalidOption { what: "eps must be finite and not negative", value: options.eps });
     }
     Ok(())
+}
+
+pub(crate) fn add<X, R, S>(
+    x: MatRef<'_, X>,
+    residual: MatRef<'_, R>,
+    sum: Option<&MatMut<'_, S>>,
+) -> Result<(), Error> {
+    same_shape(["rows of residual", "columns of residual"], x, residual)?;
+    sum.map_or(Ok(()), |sum| same_shape(["rows of sum", "columns of sum"], x, sum.as_ref()))
+}
+
+pub(crate) fn same_shape<A, B>(what: [&'static str; 2], a: MatRef<'_, A>, b: MatRef<'_, B>) -> Result<(), Error> {
+    same(what[0], a.rows(), b.rows())?;
+    same(what[1], a.cols(), b.cols())
 }
 
 fn same(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {

@@ -1,8 +1,10 @@
 //! A block of rows, one after the other, each while it is in the nearest cache.
 
-use crate::operand::{Contiguous, Nowhere, Sink, Source, Strided, Sum};
-use crate::row::{self, Affine, Length};
-use gristmill_simd::{Isa, Kernel, Simd};
+use crate::call::Norm;
+use crate::operand::{Contiguous, Maybe, Nowhere, Sink, Source, Strided, Sum};
+use crate::row::{self, Affine, Length, Moments};
+use gristmill_core::SendPtr;
+use gristmill_simd::{Element, Isa, Kernel, Simd};
 use std::{mem::MaybeUninit, ops::Range};
 
 /// A matrix without its borrow: where it starts and its strides.
@@ -23,87 +25,124 @@ impl<P: Copy> Raw<P> {
     }
 }
 
-impl Raw<*mut f32> {
+impl<T> Raw<*mut T> {
     /// The same memory, to be read.
-    pub(crate) fn as_input(self) -> Raw<*const f32> {
+    pub(crate) fn as_input(self) -> Raw<*const T> {
         Raw { start: self.start.cast_const(), row_stride: self.row_stride, col_stride: self.col_stride }
     }
 }
 
 /// The arguments of a call.
 ///
-/// Whoever runs it promises **(Call)**: every matrix has `n >= 1` columns and the rows that are run; any two are the
-/// same memory, element for element, or do not overlap, and the outputs are exclusively the caller's; gamma and
-/// beta, where present, have `n` elements.
+/// Whoever runs it promises **(Call)**: every matrix has `n >= 1` columns and the rows that are run, and so have the
+/// statistics that are wanted; any two are the same memory, element for element, or do not overlap, and the outputs
+/// are exclusively the caller's; gamma and beta, where present, have `n` elements.
 #[derive(Clone, Copy)]
-pub(crate) struct Call {
-    pub(crate) x: Raw<*const f32>,
-    pub(crate) residual: Option<Raw<*const f32>>,
-    pub(crate) y: Raw<*mut f32>,
-    pub(crate) sum: Option<Raw<*mut f32>>,
-    pub(crate) arithmetic: Arithmetic,
+pub(crate) struct Call<X, A, Y, P> {
+    pub(crate) x: Raw<*const X>,
+    /// [`Alone`] or [`Added`].
+    pub(crate) added: A,
+    pub(crate) y: Raw<*mut Y>,
+    pub(crate) statistics: Statistics,
+    pub(crate) arithmetic: Arithmetic<P>,
+}
+
+/// Nothing is added to `x`.
+#[derive(Clone, Copy)]
+pub(crate) struct Alone;
+
+/// What is added to `x`, and where the sum goes if it is wanted.
+#[derive(Clone, Copy)]
+pub(crate) struct Added<X, R> {
+    pub(crate) residual: Raw<*const R>,
+    pub(crate) sum: Option<Raw<*mut X>>,
+}
+
+/// Where the statistics of the rows go, when they are wanted.
+#[derive(Clone, Copy)]
+pub(crate) struct Statistics {
+    pub(crate) mean: Option<SendPtr<f32>>,
+    pub(crate) rstd: Option<SendPtr<f32>>,
 }
 
 /// What is the same for all rows.
 #[derive(Clone, Copy)]
-pub(crate) struct Arithmetic {
+pub(crate) struct Arithmetic<P> {
+    pub(crate) norm: Norm,
     pub(crate) n: Length,
-    pub(crate) affine: Affine,
+    pub(crate) affine: Affine<P>,
     pub(crate) eps: f32,
 }
 
 // SAFETY: (Call) is about exclusive outputs and shared inputs of plain numbers, whichever thread runs it.
-unsafe impl Send for Call {}
+unsafe impl<X, A, Y, P> Send for Call<X, A, Y, P> {}
 // SAFETY: as above; running only reads the call itself.
-unsafe impl Sync for Call {}
+unsafe impl<X, A, Y, P> Sync for Call<X, A, Y, P> {}
 
-impl Call {
+/// The forms of a call. Each has kernels of its own: the plain ones stay small.
+pub(crate) trait Form<X: Element>: Copy {
     /// Runs some of the rows.
     ///
     /// # Safety
     /// (Call), and nobody else works on these rows.
-    pub(crate) unsafe fn run(&self, simd: Simd, rows: Range<usize>) {
-        let &Call { x, residual, y, sum, arithmetic: ref shared } = self;
-        // A kernel of its own for each kind of call: the plain ones stay small.
-        match (self.is_contiguous(), residual, sum) {
-            (true, None, _) => simd.run(shared.block(rows, x.contiguous(), y.contiguous(), Nowhere)),
-            (true, Some(r), None) => {
-                simd.run(shared.block(rows, Sum(x.contiguous(), r.contiguous()), y.contiguous(), Nowhere));
-            }
-            (true, Some(r), Some(sum)) => {
-                simd.run(shared.block(rows, Sum(x.contiguous(), r.contiguous()), y.contiguous(), sum.contiguous()));
-            }
-            (false, None, _) => simd.run(shared.block(rows, x.strided(), y.strided(), Nowhere)),
-            (false, Some(r), None) => simd.run(shared.block(rows, Sum(x.strided(), r.strided()), y.strided(), Nowhere)),
-            (false, Some(r), Some(sum)) => {
-                simd.run(shared.block(rows, Sum(x.strided(), r.strided()), y.strided(), sum.strided()));
-            }
-        }
-    }
+    unsafe fn run<Y: Element, P: Element>(call: &Call<X, Self, Y, P>, simd: Simd, rows: Range<usize>);
+}
 
-    fn is_contiguous(&self) -> bool {
-        let inputs = [Some(self.x), self.residual].into_iter().flatten().all(|a| a.col_stride == 1);
-        let outputs = [Some(self.y), self.sum].into_iter().flatten().all(|a| a.col_stride == 1);
-        self.arithmetic.n.n == 1 || (inputs && outputs)
+impl<X: Element> Form<X> for Alone {
+    unsafe fn run<Y: Element, P: Element>(call: &Call<X, Self, Y, P>, simd: Simd, rows: Range<usize>) {
+        let &Call { x, y, .. } = call;
+        if call.are_contiguous([x.col_stride, y.col_stride]) {
+            simd.run(call.block(rows, x.contiguous(), y.contiguous(), Nowhere));
+        } else {
+            simd.run(call.block(rows, x.strided(), y.strided(), Nowhere));
+        }
     }
 }
 
-impl Arithmetic {
-    fn block<X, Y, Z>(&self, rows: Range<usize>, x: X, y: Y, sum: Z) -> Block<'_, X, Y, Z> {
-        Block { x, y, sum, arithmetic: self, rows }
+impl<X: Element, R: Element> Form<X> for Added<X, R> {
+    unsafe fn run<Y: Element, P: Element>(call: &Call<X, Self, Y, P>, simd: Simd, rows: Range<usize>) {
+        let &Call { x, added: Added { residual, sum }, y, .. } = call;
+        let sum_stride = sum.map_or(1, |sum| sum.col_stride);
+        let contiguous = call.are_contiguous([x.col_stride, residual.col_stride, y.col_stride, sum_stride]);
+        match sum {
+            _ if !contiguous => {
+                let x = Sum(x.strided(), residual.strided());
+                simd.run(call.block(rows, x, y.strided(), Maybe(sum.map(Raw::strided))));
+            }
+            None => {
+                let x = Sum(x.contiguous(), residual.contiguous());
+                simd.run(call.block(rows, x, y.contiguous(), Nowhere));
+            }
+            Some(sum) => {
+                let x = Sum(x.contiguous(), residual.contiguous());
+                simd.run(call.block(rows, x, y.contiguous(), sum.contiguous()));
+            }
+        }
+    }
+}
+
+impl<X, A, Y, P: Copy> Call<X, A, Y, P> {
+    /// Whether the elements of every row lie side by side, given the strides of the columns.
+    fn are_contiguous<const N: usize>(&self, strides: [isize; N]) -> bool {
+        self.arithmetic.n.n == 1 || strides.into_iter().all(|stride| stride == 1)
+    }
+
+    fn block<B, C, Z>(&self, rows: Range<usize>, x: B, y: C, sum: Z) -> Block<B, C, Z, P> {
+        Block { x, y, sum, statistics: self.statistics, arithmetic: self.arithmetic, rows }
     }
 }
 
 /// Some rows of a [`Call`], for which (Call) holds.
-struct Block<'a, X, Y, Z> {
+struct Block<X, Y, Z, P> {
     x: X,
     y: Y,
     sum: Z,
-    arithmetic: &'a Arithmetic,
+    statistics: Statistics,
+    arithmetic: Arithmetic<P>,
     rows: Range<usize>,
 }
 
-impl<X: Source, Y: Sink, Z: Sink> Kernel for Block<'_, X, Y, Z> {
+impl<X: Source, Y: Sink, Z: Sink, P: Element> Kernel for Block<X, Y, Z, P> {
     type Output = ();
 
     #[inline(always)]
@@ -187,26 +226,48 @@ impl<X: Source> Work<X> for Kept {
 /// The first pass of a row runs between the second and the third of the row before it: each fills the time in which
 /// the other's sum is being reduced to a number.
 #[inline(always)]
-fn pipeline<I: Isa, X: Source, Y: Sink, Z: Sink>(isa: I, block: Block<'_, X, Y, Z>, work: impl Work<X>) {
-    let Block { x, y, sum, arithmetic: &Arithmetic { n, affine, eps }, rows } = block;
-    if rows.is_empty() {
-        return;
-    }
+fn pipeline<I: Isa, X: Source, Y: Sink, Z: Sink, P: Element>(isa: I, block: Block<X, Y, Z, P>, work: impl Work<X>) {
+    let Block { x, y, sum, statistics, arithmetic: Arithmetic { norm, n, affine, eps }, rows } = block;
     // A few rows ahead is far enough; a long row needs no help.
     let distance = AHEAD.div_ceil(n.n);
-    // SAFETY: (Call) gives every row n elements of each operand. The first pass fills the kept row before the
-    // others read it, and its place is not reused before the row is done. Loading the next row before this one is
-    // stored is harmless: they do not overlap.
-    unsafe {
-        let mut m = row::mean(isa, n, x.row(rows.start), work.keep(rows.start));
-        for r in rows.clone() {
-            let again = work.again(x.row(r), r);
-            let moments = row::moments(isa, n, again, m, eps);
-            if r + 1 < rows.end {
-                m = row::mean(isa, n, x.row(r + 1), work.keep(r + 1));
+    let mut m = 0.0;
+    for next in rows.start..rows.end + 1 {
+        // The row to finish, and the row to begin; at the ends there is only one of them.
+        let (this, first, last) = (next.wrapping_sub(1), next == rows.start, next == rows.end);
+        // SAFETY: (Call) gives every row n elements of each operand, and a place in the statistics. The first pass
+        // fills the kept row before the others read it, and its place is not reused before the row is done. Loading
+        // the next row before this one is stored is harmless: they do not overlap.
+        unsafe {
+            let again = work.again(x.row(this), this);
+            let mut moments = Moments::default();
+            if !first {
+                moments = match norm {
+                    Norm::Layer => row::moments(isa, n, again, m, eps),
+                    Norm::Rms => row::mean_square(isa, n, x.row(this), work.keep(this), eps),
+                };
+                statistics.set(this, moments);
             }
-            let ahead = (n.n <= KEPT && r + distance < rows.end).then(|| x.row(r + distance));
-            row::normalise(isa, n.n, (again, y.row(r), sum.row(r)), moments, affine, ahead);
+            if norm == Norm::Layer && !last {
+                m = row::mean(isa, n, x.row(next), work.keep(next));
+            }
+            if !first {
+                let ahead = (n.n <= KEPT && this + distance < rows.end).then(|| x.row(this + distance));
+                row::normalise(isa, n.n, (again, y.row(this), sum.row(this)), moments, affine, ahead);
+            }
+        }
+    }
+}
+
+impl Statistics {
+    /// # Safety
+    /// (Call): there is a row `r`.
+    #[inline(always)]
+    unsafe fn set(self, r: usize, row: Moments) {
+        for (values, value) in [(self.mean, row.mean()), (self.rstd, row.rstd())] {
+            if let Some(values) = values {
+                // SAFETY: the caller's promise.
+                unsafe { values.get().add(r).write(value) };
+            }
         }
     }
 }

@@ -72,12 +72,17 @@ pub(crate) struct Strided<P> {
 #[derive(Clone, Copy)]
 pub(crate) struct Sum<A, B>(pub(crate) A, pub(crate) B);
 
+/// A sink that may be missing.
+#[derive(Clone, Copy)]
+pub(crate) struct Maybe<S>(pub(crate) Option<S>);
+
 /// A sink for what nobody asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Nowhere;
 
 impl<T: Element> Source for Contiguous<*const T> {
-    const COSTLY: bool = false;
+    // 16 bits are converted.
+    const COSTLY: bool = size_of::<T>() < size_of::<f32>();
 
     #[inline(always)]
     fn row(self, r: usize) -> Self {
@@ -133,6 +138,36 @@ impl<P> Strided<P> {
     }
 }
 
+impl<T: Element> Strided<*const T> {
+    /// Elements `i .. i + count`, then zeros. A call for many elements: strided rows need no speed.
+    ///
+    /// # Safety
+    /// (In).
+    #[inline(never)]
+    unsafe fn gather(self, i: usize, count: usize) -> [f32; MAX_LANES] {
+        let mut lanes = [0.0; MAX_LANES];
+        for (k, lane) in lanes[..count].iter_mut().enumerate() {
+            // SAFETY: (In).
+            *lane = unsafe { *self.start.wrapping_offset(self.offset(0, i + k)) }.to_f32();
+        }
+        lanes
+    }
+}
+
+impl<T: Element> Strided<*mut T> {
+    /// Stores elements `i .. i + count`.
+    ///
+    /// # Safety
+    /// (In).
+    #[inline(never)]
+    unsafe fn scatter(self, i: usize, count: usize, lanes: &[f32; MAX_LANES]) {
+        for (k, lane) in lanes[..count].iter().enumerate() {
+            // SAFETY: (In).
+            unsafe { *self.start.wrapping_offset(self.offset(0, i + k)) = T::from_f32(*lane) }
+        }
+    }
+}
+
 impl<T: Element> Source for Strided<*const T> {
     const COSTLY: bool = true;
 
@@ -152,13 +187,8 @@ impl<T: Element> Source for Strided<*const T> {
     }
     #[inline(always)]
     unsafe fn load_tail<I: Isa>(self, isa: I, i: usize, count: usize) -> I::F32 {
-        let mut lanes = [0.0f32; MAX_LANES];
-        for (k, lane) in lanes[..count].iter_mut().enumerate() {
-            // SAFETY: (In).
-            *lane = unsafe { *self.start.wrapping_offset(self.offset(0, i + k)) }.to_f32();
-        }
-        // SAFETY: the array has MAX_LANES values, and no register more lanes.
-        unsafe { isa.load(lanes.as_ptr()) }
+        // SAFETY: (In); the array has MAX_LANES values, and no register more lanes.
+        unsafe { isa.load(self.gather(i, count).as_ptr()) }
     }
     #[inline(always)]
     fn prefetch<I: Isa>(self, _: I, _: usize) {}
@@ -176,12 +206,11 @@ impl<T: Element> Sink for Strided<*mut T> {
     }
     #[inline(always)]
     unsafe fn store_tail<I: Isa>(self, isa: I, i: usize, count: usize, v: I::F32) {
-        let mut lanes = [0.0f32; MAX_LANES];
-        // SAFETY: the array has MAX_LANES values, and no register more lanes.
-        unsafe { isa.store(lanes.as_mut_ptr(), v) }
-        for (k, lane) in lanes[..count].iter().enumerate() {
-            // SAFETY: (In).
-            unsafe { *self.start.wrapping_offset(self.offset(0, i + k)) = T::from_f32(*lane) }
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: (In); the array has MAX_LANES values, and no register more lanes.
+        unsafe {
+            isa.store(lanes.as_mut_ptr(), v);
+            self.scatter(i, count, &lanes);
         }
     }
     #[inline(always)]
@@ -231,6 +260,31 @@ impl Sink for Nowhere {
     unsafe fn store<I: Isa>(self, _: I, _: usize, _: I::F32) {}
     #[inline(always)]
     unsafe fn store_tail<I: Isa>(self, _: I, _: usize, _: usize, _: I::F32) {}
+    #[inline(always)]
+    fn misalignment<I: Isa>(self) -> usize {
+        0
+    }
+}
+
+impl<S: Sink> Sink for Maybe<S> {
+    #[inline(always)]
+    fn row(self, r: usize) -> Self {
+        Self(self.0.map(|operand| operand.row(r)))
+    }
+    #[inline(always)]
+    unsafe fn store<I: Isa>(self, isa: I, i: usize, v: I::F32) {
+        if let Some(operand) = self.0 {
+            // SAFETY: (In).
+            unsafe { operand.store(isa, i, v) }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_tail<I: Isa>(self, isa: I, i: usize, count: usize, v: I::F32) {
+        if let Some(operand) = self.0 {
+            // SAFETY: (In).
+            unsafe { operand.store_tail(isa, i, count, v) }
+        }
+    }
     #[inline(always)]
     fn misalignment<I: Isa>(self) -> usize {
         0

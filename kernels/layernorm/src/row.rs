@@ -5,7 +5,7 @@
 
 use crate::operand::{Sink, Source};
 use crate::sums::{self, Terms};
-use gristmill_simd::{Isa, sums::reduce64};
+use gristmill_simd::{Element, Isa, sums::reduce64};
 
 /// Division by the length of a row.
 #[derive(Clone, Copy)]
@@ -34,27 +34,25 @@ impl Length {
 /// A missing gamma is a row of 1 and a missing beta one of -0: a product with 1 and a sum with -0 are exact, so
 /// that the one loop gives the bits of the operations that are there.
 #[derive(Clone, Copy)]
-pub(crate) struct Affine {
-    gamma: *const f32,
-    beta: *const f32,
-    /// All ones where the values advance with the column, zero where the first `BLOCK` serve all.
+pub(crate) struct Affine<P> {
+    gamma: *const P,
+    beta: *const P,
+    /// All ones where the values advance with the column, zero where the first 64 serve all.
     gamma_mask: usize,
     beta_mask: usize,
 }
 
 /// Registers that the last pass handles per turn.
 const UNROLL: usize = 4;
-/// Elements of a turn at the widest level.
-const BLOCK: usize = UNROLL * 16;
+/// A turn at the widest level has as many elements as the constants that stand for a missing parameter.
+const _: () = assert!(UNROLL * 16 <= f32::ONES.len());
 
-impl Affine {
-    pub(crate) fn new(gamma: Option<&[f32]>, beta: Option<&[f32]>) -> Self {
-        static ONES: [f32; BLOCK] = [1.0; BLOCK];
-        static NEGATIVE_ZEROS: [f32; BLOCK] = [-0.0; BLOCK];
-        let mask = |values: Option<&[f32]>| if values.is_some() { usize::MAX } else { 0 };
+impl<P: Element> Affine<P> {
+    pub(crate) fn new(gamma: Option<&[P]>, beta: Option<&[P]>) -> Self {
+        let mask = |values: Option<&[P]>| if values.is_some() { usize::MAX } else { 0 };
         Self {
-            gamma: gamma.unwrap_or(&ONES).as_ptr(),
-            beta: beta.unwrap_or(&NEGATIVE_ZEROS).as_ptr(),
+            gamma: gamma.unwrap_or(P::ONES).as_ptr(),
+            beta: beta.unwrap_or(P::NEG_ZEROS).as_ptr(),
             gamma_mask: mask(gamma),
             beta_mask: mask(beta),
         }
@@ -62,7 +60,7 @@ impl Affine {
 }
 
 /// What the first two passes find out about a row.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Moments {
     /// The first mean.
     m: f32,
@@ -70,6 +68,20 @@ pub(crate) struct Moments {
     d: f32,
     /// One over the standard deviation.
     r: f32,
+    /// Minus what the first mean misses, scaled: `-(d * r)`.
+    e: f32,
+}
+
+impl Moments {
+    /// What was subtracted.
+    pub(crate) fn mean(self) -> f32 {
+        self.m + self.d
+    }
+
+    /// What the differences are multiplied by.
+    pub(crate) fn rstd(self) -> f32 {
+        self.r
+    }
 }
 
 struct Shifted<I: Isa, S, K> {
@@ -118,6 +130,33 @@ impl<I: Isa, S: Source> Terms<I, 2> for Centred<I, S> {
     }
 }
 
+struct Squared<S, K> {
+    x: S,
+    keep: K,
+}
+
+impl<I: Isa, S: Source, K: Sink> Terms<I, 1> for Squared<S, K> {
+    #[inline(always)]
+    unsafe fn add(&self, isa: I, [s]: [I::F32; 1], i: usize) -> [I::F32; 1] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = self.x.load(isa, i);
+            self.keep.store(isa, i, x);
+            [isa.fma(x, x, s)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_tail(&self, isa: I, [s]: [I::F32; 1], i: usize, count: usize) -> [I::F32; 1] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            // Zeros beyond the row: their squares add nothing.
+            let x = self.x.load_tail(isa, i, count);
+            self.keep.store_tail(isa, i, count, x);
+            [isa.fma(x, x, s)]
+        }
+    }
+}
+
 /// The first `count` lanes, +0 elsewhere.
 #[inline(always)]
 fn first<I: Isa>(isa: I, count: usize, v: I::F32) -> I::F32 {
@@ -150,7 +189,22 @@ pub(crate) unsafe fn moments<I: Isa>(isa: I, n: Length, x: impl Source, m: f32, 
     let d = n.divide(s1);
     let variance = n.divide(if I::FUSED { (-d).mul_add(s1, s2) } else { -d * s1 + s2 });
     let variance = if variance < 0.0 { 0.0 } else { variance };
-    Moments { m, d, r: 1.0 / (variance + eps).sqrt() }
+    let r = 1.0 / (variance + eps).sqrt();
+    Moments { m, d, r, e: -(d * r) }
+}
+
+/// The only pass before the last of an RMS norm: the moments about 0, with nothing missing. What was loaded is also
+/// stored to `keep`.
+///
+/// # Safety
+/// (Row).
+#[inline(always)]
+pub(crate) unsafe fn mean_square<I: Isa>(isa: I, n: Length, x: impl Source, keep: impl Sink, eps: f32) -> Moments {
+    // SAFETY: (Row).
+    let [s] = unsafe { sums::lanes(isa, n.n, Squared { x, keep }) };
+    let r = 1.0 / (n.divide(reduce64(isa, s)) + eps).sqrt();
+    // Subtracting 0 and adding -0 are exact: the last pass multiplies by r alone.
+    Moments { m: 0.0, d: 0.0, r, e: -0.0 }
 }
 
 /// Last pass: normalises `x` into `y`, and copies it to `sum`. `ahead` is what the next rows will load.
@@ -158,23 +212,23 @@ pub(crate) unsafe fn moments<I: Isa>(isa: I, n: Length, x: impl Source, m: f32, 
 /// # Safety
 /// (Row), for all but `ahead`; gamma and beta, where present, have `n` elements too.
 #[inline(always)]
-pub(crate) unsafe fn normalise<I: Isa, X: Source, Y: Sink, Z: Sink>(
+pub(crate) unsafe fn normalise<I: Isa, X: Source, Y: Sink, Z: Sink, P: Element>(
     isa: I,
     n: usize,
     (x, y, sum): (X, Y, Z),
     row: Moments,
-    affine: Affine,
+    affine: Affine<P>,
     ahead: Option<impl Source>,
 ) {
-    let (m, r, e) = (isa.splat(row.m), isa.splat(row.r), isa.splat(-(row.d * row.r)));
+    let (m, r, e) = (isa.splat(row.m), isa.splat(row.r), isa.splat(row.e));
     let value = |x, gamma, beta| isa.fma(isa.fma(isa.sub(x, m), r, e), gamma, beta);
     let part = |i: usize, count: usize| {
         let tail = isa.tail(count);
-        // SAFETY: (Row): i + count <= n; a masked index is 0, where BLOCK >= count values are.
+        // SAFETY: (Row): i + count <= n; a masked index is 0, where 64 >= count values are.
         unsafe {
             let x = x.load_tail(isa, i, count);
-            let gamma = isa.load_tail(affine.gamma.add(i & affine.gamma_mask), tail);
-            let beta = isa.load_tail(affine.beta.add(i & affine.beta_mask), tail);
+            let gamma = P::load_tail(isa, affine.gamma.add(i & affine.gamma_mask), tail);
+            let beta = P::load_tail(isa, affine.beta.add(i & affine.beta_mask), tail);
             sum.store_tail(isa, i, count, x);
             y.store_tail(isa, i, count, value(x, gamma, beta));
         }
@@ -195,11 +249,11 @@ pub(crate) unsafe fn normalise<I: Isa, X: Source, Y: Sink, Z: Sink>(
         }
         for g in 0..UNROLL {
             let k = i + g * I::LANES;
-            // SAFETY: (Row): k + LANES <= n; a masked index stays below BLOCK.
+            // SAFETY: (Row): k + LANES <= n; a masked index stays below 64.
             unsafe {
                 let x = x.load(isa, k);
-                let gamma = isa.load(affine.gamma.add(i & affine.gamma_mask).add(g * I::LANES));
-                let beta = isa.load(affine.beta.add(i & affine.beta_mask).add(g * I::LANES));
+                let gamma = P::load(isa, affine.gamma.add(i & affine.gamma_mask).add(g * I::LANES));
+                let beta = P::load(isa, affine.beta.add(i & affine.beta_mask).add(g * I::LANES));
                 sum.store(isa, k, x);
                 y.store(isa, k, value(x, gamma, beta));
             }

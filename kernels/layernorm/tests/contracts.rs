@@ -2,9 +2,10 @@
 
 use gristmill_core::{Error, MatMut, MatRef, Threads};
 use gristmill_layernorm::{
-    LayerNormOptions, add_layer_norm, add_layer_norm_in_place, layer_norm, layer_norm_in_place, naive,
+    LayerNormOptions, NormOutput, add_layer_norm, add_layer_norm_in_place, add_rms_norm, add_rms_norm_in_place,
+    layer_norm, layer_norm_in_place, naive, rms_norm, rms_norm_in_place,
 };
-use gristmill_simd::{Level, LevelError};
+use gristmill_simd::{Element, Level, LevelError, bf16, f16};
 use gristmill_testkit::{Fill, Matrix, assert_bits_eq, fill, sweep};
 
 fn matrix(rows: usize, cols: usize, seed: u64) -> Matrix {
@@ -39,6 +40,11 @@ fn mistakes_are_typed_and_touch_nothing() {
         assert_eq!(add_layer_norm_in_place(stream.mat_mut(), x.mat(), None, &options), Err(error.clone()));
         let y_too = Some(y.mat_mut());
         assert_eq!(add_layer_norm_in_place(stream.mat_mut(), x.mat(), y_too, &options), Err(error.clone()));
+        assert_eq!(rms_norm(x.mat(), y.mat_mut(), &options), Err(error.clone()));
+        assert_eq!(rms_norm_in_place(stream.mat_mut(), &options), Err(error.clone()));
+        let sums = Some(sum.mat_mut());
+        assert_eq!(add_rms_norm(x.mat(), x.mat(), y.mat_mut(), sums, &options), Err(error.clone()));
+        assert_eq!(add_rms_norm_in_place(stream.mat_mut(), x.mat(), None, &options), Err(error.clone()));
         for (now, before) in [y, sum, stream].iter().zip(&before) {
             now.assert_untouched(before, &error);
         }
@@ -65,46 +71,80 @@ fn mistakes_are_typed_and_touch_nothing() {
         other.assert_untouched(&before.0, suffix);
         y.assert_untouched(&before.1, suffix);
     }
+
+    let (mut y, mut right, mut wrong) = (matrix(3, 5, 6), [7.0; 3], [7.0; 4]);
+    let before = y.clone();
+    let out = NormOutput { y: y.mat_mut(), mean: Some(&mut wrong), rstd: Some(&mut right) };
+    assert_eq!(layer_norm(x.mat(), out, &good), Err(mismatch("length of mean", 3, 4)));
+    let out = NormOutput { y: y.mat_mut(), mean: Some(&mut right), rstd: Some(&mut wrong) };
+    assert_eq!(rms_norm_in_place(out, &good), Err(mismatch("length of rstd", 3, 4)));
+    y.assert_untouched(&before, "statistics");
+    assert_eq!((right, wrong), ([7.0; 3], [7.0; 4]));
 }
 
 #[test]
 fn empty_matrices_are_legal() {
     for (rows, n) in [(0, 0), (0, 5), (4, 0), (usize::MAX, 0)] {
-        let x = MatRef::new(&[], rows, n).unwrap();
-        let options = LayerNormOptions::default();
-        let gamma = vec![1.0; n];
-        let options = LayerNormOptions { gamma: Some(&gamma), ..options };
-        assert_eq!(layer_norm(x, MatMut::new(&mut [], rows, n).unwrap(), &options), Ok(()));
-        assert_eq!(add_layer_norm(x, x, MatMut::new(&mut [], rows, n).unwrap(), None, &options), Ok(()));
-        assert_eq!(naive::layer_norm::<true>(x, MatMut::new(&mut [], rows, n).unwrap(), &options), Ok(()));
+        let x = MatRef::<f32>::new(&[], rows, n).unwrap();
+        let gamma = vec![1.0f32; n];
+        let options = LayerNormOptions { gamma: Some(&gamma), ..Default::default() };
+        let y = || MatMut::<f32>::new(&mut [], rows, n).unwrap();
+        assert_eq!(layer_norm(x, y(), &options), Ok(()));
+        assert_eq!(rms_norm(x, y(), &options), Ok(()));
+        assert_eq!(add_layer_norm(x, x, y(), None, &options), Ok(()));
+        assert_eq!(naive::layer_norm::<true>(x, y().into(), &options), Ok(()));
+        assert_eq!(naive::add_rms_norm::<true>(x, x, y().into(), Some(y()), &options), Ok(()));
     }
+}
+
+/// A row without elements has no mean.
+#[test]
+fn statistics_of_empty_rows_are_nan() {
+    let (x, options) = (MatRef::<f32>::new(&[], 2, 0).unwrap(), LayerNormOptions::default());
+    let (mut mean, mut rstd) = ([1.0; 2], [1.0; 2]);
+    let y = || MatMut::<f32>::new(&mut [], 2, 0).unwrap();
+    layer_norm(x, NormOutput { y: y(), mean: Some(&mut mean), rstd: Some(&mut rstd) }, &options).unwrap();
+    assert!(mean.iter().chain(&rstd).all(|x| x.is_nan()));
+    mean = [1.0; 2];
+    naive::rms_norm::<true>(x, NormOutput { y: y(), mean: Some(&mut mean), rstd: None }, &options).unwrap();
+    assert!(mean.iter().all(|x| x.is_nan()));
 }
 
 /// Reads and writes stop at the edges of the slices.
 #[cfg(unix)]
 #[test]
 fn nothing_outside_is_touched() {
-    use gristmill_testkit::guard::Guarded;
     for n in (1..=130).chain([255, 257, 511, 513, 1025, 2049]) {
-        let values = fill::normal(n as u64, 2 * n);
-        for guarded in [Guarded::flush_end, Guarded::flush_start] {
-            let (x, residual) = (guarded(&values), guarded(&values));
-            let (mut y, mut sum) = (guarded(&values), guarded(&values));
-            let (gamma, beta) = (guarded(&values[..n]), guarded(&values[..n]));
-            let mat = |data| MatRef::new(data, 2, n).unwrap();
-            sweep::levels(|level| {
-                let (gamma, beta) = (Some(&gamma[..]), Some(&beta[..]));
-                let (level, threads) = (Some(level), Threads::Serial);
-                let options = LayerNormOptions { gamma, beta, level, threads, ..Default::default() };
-                layer_norm(mat(&x), MatMut::new(&mut y, 2, n).unwrap(), &options).unwrap();
-                let sums = Some(MatMut::new(&mut sum, 2, n).unwrap());
-                let y = MatMut::new(&mut y, 2, n).unwrap();
-                add_layer_norm(mat(&x), mat(&residual), y, sums, &options).unwrap();
-                let transposed = MatRef::new(&x, n, 2).unwrap().transposed();
-                let y = MatMut::new(&mut sum, n, 2).unwrap().transposed();
-                layer_norm(transposed, y, &options).unwrap();
-            });
-        }
+        nothing_outside::<f32>(n);
+    }
+    for n in (1..=70).chain([127, 129, 513, 2049]) {
+        nothing_outside::<f16>(n);
+        nothing_outside::<bf16>(n);
+    }
+}
+
+#[cfg(unix)]
+fn nothing_outside<T: Element>(n: usize) {
+    use gristmill_testkit::guard::Guarded;
+    let values: Vec<T> = fill::normal(n as u64, 2 * n).into_iter().map(T::from_f32).collect();
+    for guarded in [Guarded::flush_end, Guarded::flush_start] {
+        let (x, residual) = (guarded(&values), guarded(&values));
+        let (mut y, mut sum) = (guarded(&values), guarded(&values));
+        let (gamma, beta) = (guarded(&values[..n]), guarded(&values[..n]));
+        let mat = |data| MatRef::new(data, 2, n).unwrap();
+        sweep::levels(|level| {
+            let (gamma, beta) = (Some(&gamma[..]), Some(&beta[..]));
+            let (level, threads) = (Some(level), Threads::Serial);
+            let options = LayerNormOptions { eps: 1e-5, gamma, beta, level, threads };
+            layer_norm(mat(&x), MatMut::new(&mut y, 2, n).unwrap(), &options).unwrap();
+            rms_norm(mat(&x), MatMut::new(&mut y, 2, n).unwrap(), &options).unwrap();
+            let sums = Some(MatMut::new(&mut sum, 2, n).unwrap());
+            let y = MatMut::new(&mut y, 2, n).unwrap();
+            add_layer_norm(mat(&x), mat(&residual), y, sums, &options).unwrap();
+            let transposed = MatRef::new(&x, n, 2).unwrap().transposed();
+            let y = MatMut::new(&mut sum, n, 2).unwrap().transposed();
+            layer_norm(transposed, y, &options).unwrap();
+        });
     }
 }
 
@@ -142,7 +182,8 @@ fn error<const FUSED: bool>(x: &[f32], eps: f32) -> f64 {
     let n = x.len();
     let mut y = vec![0.0; n];
     let options = LayerNormOptions { eps, ..Default::default() };
-    naive::layer_norm::<FUSED>(MatRef::new(x, 1, n).unwrap(), MatMut::new(&mut y, 1, n).unwrap(), &options).unwrap();
+    let out = MatMut::new(&mut y, 1, n).unwrap().into();
+    naive::layer_norm::<FUSED>(MatRef::new(x, 1, n).unwrap(), out, &options).unwrap();
     let pairs = y.iter().zip(reference(x, eps).1);
     pairs.map(|(&y, want)| (f64::from(y) - want).abs() / want.abs().max(1.0)).fold(0.0, f64::max)
 }

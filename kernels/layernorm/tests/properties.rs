@@ -1,10 +1,11 @@
 //! The tuned kernels against `naive`, in bits, over everything that a call can vary.
 
+mod common;
+
+use common::{Call, NORMS};
 use gristmill_core::{MatMut, MatRef, Threads};
-use gristmill_layernorm::{
-    LayerNormOptions, add_layer_norm, add_layer_norm_in_place, layer_norm, layer_norm_in_place, naive,
-};
-use gristmill_simd::Level;
+use gristmill_layernorm::{LayerNormOptions, layer_norm, naive};
+use gristmill_simd::{bf16, f16};
 use gristmill_testkit::{Fill, Layout, Matrix, assert_bits_eq, naive, strategy, sweep};
 use proptest::prelude::*;
 
@@ -14,13 +15,6 @@ struct Arithmetic {
     eps: f32,
     gamma: Option<Vec<f32>>,
     beta: Option<Vec<f32>>,
-}
-
-impl Arithmetic {
-    fn options<'a>(&'a self, level: Level, threads: Threads<'a>) -> LayerNormOptions<'a> {
-        let (gamma, beta) = (self.gamma.as_deref(), self.beta.as_deref());
-        LayerNormOptions { eps: self.eps, gamma, beta, threads, level: Some(level) }
-    }
 }
 
 fn arithmetic(n: usize) -> impl Strategy<Value = Arithmetic> {
@@ -53,90 +47,47 @@ fn select<T: Clone + std::fmt::Debug + 'static>(from: &'static [T]) -> impl Stra
     proptest::sample::select(from)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn layer_norm_equals_naive(
-        (mut x, y, arithmetic) in shape().prop_flat_map(|(rows, n)| {
-            (strategy::matrix(rows, n), strategy::output_matrix(rows, n), arithmetic(n))
-        }),
-        (spread, mean) in centre(),
-    ) {
+/// `[x, residual, y, sum]` and the rest of a call.
+fn operands() -> impl Strategy<Value = ([Matrix; 4], Arithmetic)> {
+    let operands = shape().prop_flat_map(|(rows, n)| {
+        let output = || strategy::output_matrix(rows, n);
+        // In place, x is an output too.
+        let x = prop_oneof![strategy::matrix(rows, n), output()];
+        (x, strategy::matrix(rows, n), output(), output(), arithmetic(n))
+    });
+    (operands, centre()).prop_map(|((mut x, residual, y, sum, arithmetic), (spread, mean))| {
         recentred(&mut x, spread, mean);
-        sweep::levels_and_threads(|level, threads| {
-            let options = arithmetic.options(level, threads);
-            let (mut got, mut want) = (y.clone(), y.clone());
-            layer_norm(x.mat(), got.mat_mut(), &options).unwrap();
-            naive!(level, naive::layer_norm(x.mat(), want.mat_mut(), &options)).unwrap();
-            assert_bits_eq(&got.values(), &want.values(), level);
-            got.assert_gaps(level);
-        });
-    }
+        ([x, residual, y, sum], arithmetic)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn in_place_equals_naive(
-        (x, arithmetic) in shape().prop_flat_map(|(rows, n)| (strategy::output_matrix(rows, n), arithmetic(n))),
-    ) {
-        sweep::levels_and_threads(|level, threads| {
-            let options = arithmetic.options(level, threads);
-            let (mut got, mut want) = (x.clone(), x.clone());
-            layer_norm_in_place(got.mat_mut(), &options).unwrap();
-            naive!(level, naive::layer_norm(x.mat(), want.mat_mut(), &options)).unwrap();
-            assert_bits_eq(&got.values(), &want.values(), level);
-            got.assert_gaps(level);
-        });
+    fn f32_equals_naive((matrices, Arithmetic { eps, gamma, beta }) in operands(), norm in select(&NORMS)) {
+        let call = Call::<f32, f32, f32, f32>::new(&matrices, eps, gamma.as_deref(), beta.as_deref());
+        sweep::levels_and_threads(|level, threads| call.check(norm, level, threads));
     }
 
+    /// Mixes of storage types: one type throughout, and 16-bit activations on a stream of f32.
     #[test]
-    fn add_layer_norm_equals_naive(
-        (x, residual, y, sum, arithmetic) in shape().prop_flat_map(|(rows, n)| {
-            let (input, output) = (|| strategy::matrix(rows, n), || strategy::output_matrix(rows, n));
-            (input(), input(), output(), output(), arithmetic(n))
-        }),
+    fn every_type_equals_naive(
+        (matrices, Arithmetic { eps, gamma, beta }) in operands(),
+        norm in select(&NORMS),
+        mix in 0..3u8,
     ) {
-        sweep::levels_and_threads(|level, threads| {
-            let options = arithmetic.options(level, threads);
-            let (mut got, mut got_sum) = (y.clone(), sum.clone());
-            let (mut want, mut want_sum) = (y.clone(), sum.clone());
-            let sums = Some(want_sum.mat_mut());
-            naive!(level, naive::add_layer_norm(x.mat(), residual.mat(), want.mat_mut(), sums, &options)).unwrap();
-
-            add_layer_norm(x.mat(), residual.mat(), got.mat_mut(), None, &options).unwrap();
-            assert_bits_eq(&got.values(), &want.values(), format!("{level}, no sum"));
-            got = y.clone();
-            add_layer_norm(x.mat(), residual.mat(), got.mat_mut(), Some(got_sum.mat_mut()), &options).unwrap();
-            assert_bits_eq(&got.values(), &want.values(), level);
-            assert_bits_eq(&got_sum.values(), &want_sum.values(), format!("{level}, sum"));
-            got.assert_gaps(level);
-            got_sum.assert_gaps(level);
-        });
-    }
-
-    #[test]
-    fn adding_in_place_equals_naive(
-        (x, residual, y, arithmetic) in shape().prop_flat_map(|(rows, n)| {
-            let output = || strategy::output_matrix(rows, n);
-            (output(), strategy::matrix(rows, n), output(), arithmetic(n))
-        }),
-    ) {
-        sweep::levels_and_threads(|level, threads| {
-            let options = arithmetic.options(level, threads);
-            let (mut want, mut want_sum) = (y.clone(), y.clone());
-            let sums = Some(want_sum.mat_mut());
-            naive!(level, naive::add_layer_norm(x.mat(), residual.mat(), want.mat_mut(), sums, &options)).unwrap();
-
-            let mut post = x.clone();
-            add_layer_norm_in_place(post.mat_mut(), residual.mat(), None, &options).unwrap();
-            assert_bits_eq(&post.values(), &want.values(), format!("{level}, post-norm"));
-            post.assert_gaps(level);
-
-            let (mut pre, mut got) = (x.clone(), y.clone());
-            add_layer_norm_in_place(pre.mat_mut(), residual.mat(), Some(got.mat_mut()), &options).unwrap();
-            assert_bits_eq(&pre.values(), &want_sum.values(), format!("{level}, pre-norm stream"));
-            assert_bits_eq(&got.values(), &want.values(), format!("{level}, pre-norm"));
-            pre.assert_gaps(level);
-        });
+        macro_rules! check {
+            ($x:ty, $residual:ty, $y:ty, $parameters:ty) => {{
+                let call = Call::<$x, $residual, $y, $parameters>::new(&matrices, eps, gamma.as_deref(), beta.as_deref());
+                sweep::levels_and_threads(|level, threads| call.check(norm, level, threads));
+            }};
+        }
+        match mix {
+            0 => check!(f16, f16, f16, f16),
+            1 => check!(bf16, bf16, bf16, bf16),
+            _ => check!(f32, f16, bf16, f16),
+        }
     }
 }
 
@@ -153,26 +104,17 @@ fn every_length() {
         sweep::levels(|level| {
             for (gamma, beta) in [(None, None), (Some(&gamma), None), (None, Some(&beta)), (Some(&gamma), Some(&beta))]
             {
-                let (gamma, beta, level) = (gamma.map(Vec::as_slice), beta.map(Vec::as_slice), Some(level));
-                let options = LayerNormOptions { gamma, beta, level, threads: Threads::Serial, ..Default::default() };
-                check_both(&x, &residual, &options);
+                let (gamma, beta) = (gamma.map(Vec::as_slice), beta.map(Vec::as_slice));
+                let matrices = [&x, &residual, &x, &x].map(Matrix::clone);
+                for norm in NORMS {
+                    let call = Call::<f32, f32, f32, f32>::new(&matrices, 1e-5, gamma, beta);
+                    call.check(norm, level, Threads::Serial);
+                    let call = Call::<f16, f16, f16, f16>::new(&matrices, 1e-5, gamma, beta);
+                    call.check(norm, level, Threads::Serial);
+                }
             }
         });
     }
-}
-
-fn check_both(x: &Matrix, residual: &Matrix, options: &LayerNormOptions<'_>) {
-    let [rows, n] = x.sizes;
-    let mut got = [vec![7.0; rows * n], vec![7.0; rows * n]];
-    let mut want = got.clone();
-    let level = options.level.unwrap();
-    layer_norm(x.mat(), matrix(&mut got[0], rows, n), options).unwrap();
-    naive!(level, naive::layer_norm(x.mat(), matrix(&mut want[0], rows, n), options)).unwrap();
-    add_layer_norm(x.mat(), residual.mat(), matrix(&mut got[1], rows, n), None, options).unwrap();
-    let y = matrix(&mut want[1], rows, n);
-    naive!(level, naive::add_layer_norm(x.mat(), residual.mat(), y, None, options)).unwrap();
-    assert_bits_eq(&got[0], &want[0], format!("{level} {x:?}"));
-    assert_bits_eq(&got[1], &want[1], format!("{level} {x:?} + {residual:?}"));
 }
 
 fn matrix(data: &mut [f32], rows: usize, n: usize) -> MatMut<'_, f32> {
@@ -183,13 +125,13 @@ fn matrix(data: &mut [f32], rows: usize, n: usize) -> MatMut<'_, f32> {
 #[test]
 fn rows_are_divided_among_threads() {
     for (rows, n) in [(500, 333), (3, 70_000), (70_000, 3)] {
-        let x = Fill::Normal.vec(1, rows * n);
+        let x: Vec<f32> = Fill::Normal.vec(1, rows * n);
         let x = MatRef::new(&x, rows, n).unwrap();
         sweep::levels_and_threads(|level, threads| {
             let options = LayerNormOptions { level: Some(level), threads, ..Default::default() };
             let (mut got, mut want) = (vec![0.0; rows * n], vec![0.0; rows * n]);
             layer_norm(x, matrix(&mut got, rows, n), &options).unwrap();
-            naive!(level, naive::layer_norm(x, matrix(&mut want, rows, n), &options)).unwrap();
+            naive!(level, naive::layer_norm(x, matrix(&mut want, rows, n).into(), &options)).unwrap();
             assert_bits_eq(&got, &want, format!("{level} {threads:?} {rows} x {n}"));
         });
     }

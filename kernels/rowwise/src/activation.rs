@@ -1,10 +1,10 @@
 //! Bias and activation.
 
-use crate::rows::{self, Buffers, Job, Row};
+use crate::rows::{self, Apart, Buffers, InPlace, Input, Job, Row};
 use crate::{RowOptions, check};
 use gristmill_core::{Activation, Error, MatMut, MatRef};
-use gristmill_simd::slices::Map2;
-use gristmill_simd::{Isa, math};
+use gristmill_simd::slices::{self, Map2};
+use gristmill_simd::{Element, Isa, math};
 
 /// `y = activation(x + bias)`, element by element; `x` and `y` are [rows, n], `bias` has a value per column, and
 /// without one nothing is added.
@@ -13,44 +13,43 @@ use gristmill_simd::{Isa, math};
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`], [`Error::Level`]. Then `y` is untouched.
-pub fn bias_activation(
-    x: MatRef<'_, f32>,
+pub fn bias_activation<X: Element, Y: Element>(
+    x: MatRef<'_, X>,
     bias: Option<&[f32]>,
     activation: Activation,
-    y: MatMut<'_, f32>,
+    y: MatMut<'_, Y>,
     options: &RowOptions<'_>,
 ) -> Result<(), Error> {
     check::same_shape(x, &y)?;
     let bias = check::bias(x.cols(), bias)?;
-    rows::divide(y, x.cols(), options, &BiasActivation { x: Some(x), bias, activation })
+    rows::divide(y, x.cols(), options, &BiasActivation { input: Apart(x), bias, activation })
 }
 
 /// [`bias_activation`] of `x` into `x`.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`], [`Error::Level`]. Then `x` is untouched.
-pub fn bias_activation_in_place(
-    x: MatMut<'_, f32>,
+pub fn bias_activation_in_place<T: Element>(
+    x: MatMut<'_, T>,
     bias: Option<&[f32]>,
     activation: Activation,
     options: &RowOptions<'_>,
 ) -> Result<(), Error> {
     let n = x.cols();
     let bias = check::bias(n, bias)?;
-    rows::divide(x, n, options, &BiasActivation { x: None, bias, activation })
+    rows::divide(x, n, options, &BiasActivation { input: InPlace, bias, activation })
 }
 
-struct BiasActivation<'a> {
-    /// Without it, the values are in the output.
-    x: Option<MatRef<'a, f32>>,
+struct BiasActivation<'a, In> {
+    input: In,
     /// One row.
     bias: Option<MatRef<'a, f32>>,
     activation: Activation,
 }
 
-impl Job<f32> for BiasActivation<'_> {
+impl<In: Input<Y>, Y: Element> Job<Y> for BiasActivation<'_, In> {
     #[inline(always)]
-    fn run<I: Isa>(&self, isa: I, first: usize, y: MatMut<'_, f32>) {
+    fn run<I: Isa>(&self, isa: I, first: usize, y: MatMut<'_, Y>) {
         match self.activation {
             Activation::Identity => self.apply(isa, first, y, &Identity),
             Activation::Relu => self.apply(isa, first, y, &Relu),
@@ -62,14 +61,20 @@ impl Job<f32> for BiasActivation<'_> {
     }
 }
 
-impl BiasActivation<'_> {
+impl<In> BiasActivation<'_, In> {
     #[inline(always)]
-    fn apply<I: Isa>(&self, isa: I, first: usize, mut y: MatMut<'_, f32>, f: &impl Map2<I>) {
+    fn apply<I: Isa, Y: Element>(&self, isa: I, first: usize, mut y: MatMut<'_, Y>, f: &impl Map2<I>)
+    where
+        In: Input<Y>,
+    {
         let mut buffers = Buffers::new();
+        let bias = self.bias.map(|matrix| Row { matrix, index: 0 });
         for i in 0..y.rows() {
-            let x = self.x.map(|matrix| Row { matrix, index: first + i });
-            let bias = self.bias.map(|matrix| Row { matrix, index: 0 });
-            rows::combine(isa, (x, bias), &mut y, i, &mut buffers, f);
+            match (self.bias.and_then(|bias| bias.row(0)), self.input.slice(first + i), y.row_mut(i)) {
+                (Some(bias), Some(x), Some(y)) => slices::map2(isa, x, bias, y, f),
+                (Some(bias), None, Some(y)) if In::IN_PLACE => slices::map2_in_place(isa, y, bias, f),
+                _ => rows::combine(isa, (&self.input, bias), (first, i), &mut y, &mut buffers, f),
+            }
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The column of a row's largest value.
 
 use crate::rows::{self, Job, PIECE, Row};
-use crate::softmax::max;
+use crate::scores::max;
 use crate::{RowOptions, check};
 use gristmill_core::{Error, MatMut, MatRef};
-use gristmill_simd::{Isa, slices};
+use gristmill_simd::{Element, Isa, slices};
 
 /// `out[i]` = the column of the largest value of row `i` of `x`, the first of equal ones.
 ///
@@ -14,17 +14,17 @@ use gristmill_simd::{Isa, slices};
 /// # Errors
 /// [`Error::ShapeMismatch`] when `out` has not one place per row, [`Error::Empty`] when there are rows but no columns,
 /// [`Error::Level`]. Then `out` is untouched.
-pub fn argmax(x: MatRef<'_, f32>, out: &mut [usize], options: &RowOptions<'_>) -> Result<(), Error> {
+pub fn argmax<X: Element>(x: MatRef<'_, X>, out: &mut [usize], options: &RowOptions<'_>) -> Result<(), Error> {
     check::argmax(x, out)?;
     let rows = out.len();
     rows::divide(MatMut::new(out, rows, 1)?, x.cols(), options, &Argmax { x })
 }
 
-struct Argmax<'a> {
-    x: MatRef<'a, f32>,
+struct Argmax<'a, X> {
+    x: MatRef<'a, X>,
 }
 
-impl Job<usize> for Argmax<'_> {
+impl<X: Element> Job<usize> for Argmax<'_, X> {
     #[inline(always)]
     fn run<I: Isa>(&self, isa: I, first: usize, mut out: MatMut<'_, usize>) {
         let mut buffer = [0.0; PIECE];
@@ -39,13 +39,13 @@ const STRETCH: usize = 4096;
 
 /// One pass to find the stretch with the largest value, then a search of that stretch alone.
 #[inline(always)]
-fn row<I: Isa>(isa: I, x: Row<'_>, buffer: &mut [f32; PIECE]) -> usize {
+fn row<I: Isa, X: Element>(isa: I, x: Row<'_, X>, buffer: &mut [f32; PIECE]) -> usize {
     let n = x.matrix.cols();
-    let step = if x.matrix.row(x.index).is_some() { STRETCH } else { PIECE };
+    let step = if x.f32s().is_some() { STRETCH } else { PIECE };
     let (mut best, mut place) = (f32::NEG_INFINITY, 0..step.min(n));
     for start in (0..n).step_by(step) {
         let columns = start..n.min(start + step);
-        let stretch = x.borrow(columns.clone(), buffer);
+        let stretch = x.borrow(isa, columns.clone(), buffer);
         if has_nan(isa, stretch) {
             (best, place) = (f32::NAN, columns);
             break;
@@ -55,7 +55,7 @@ fn row<I: Isa>(isa: I, x: Row<'_>, buffer: &mut [f32; PIECE]) -> usize {
             (best, place) = (max, columns);
         }
     }
-    place.start + position(x.borrow(place, buffer), best)
+    place.start + position(x.borrow(isa, place, buffer), best)
 }
 
 /// The first element that equals `value`, or is NaN if that is; there is one.

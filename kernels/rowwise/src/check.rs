@@ -1,11 +1,20 @@
 //! What the arguments of a call must fulfil, before anything is written.
 
-use crate::{EmbedOptions, PositionRows};
+use crate::{EmbedOptions, PositionRows, SoftmaxOptions};
 use gristmill_core::{Error, MatMut, MatRef};
 
-pub(crate) fn same_shape(x: MatRef<'_, f32>, y: &MatMut<'_, f32>) -> Result<(), Error> {
+pub(crate) fn same_shape<X, Y>(x: MatRef<'_, X>, y: &MatMut<'_, Y>) -> Result<(), Error> {
     same("rows of y", x.rows(), y.rows())?;
     same("columns of y", x.cols(), y.cols())
+}
+
+/// The rows are the queries of the mask's sequences and heads, the `n` columns their keys.
+pub(crate) fn softmax(rows: usize, n: usize, options: &SoftmaxOptions<'_>) -> Result<(), Error> {
+    let &SoftmaxOptions { batch, heads, mask, .. } = options;
+    let pairs = batch.checked_mul(heads).ok_or(Error::SizeOverflow { what: "heads of the mask" })?;
+    let queries = rows.checked_div(pairs).unwrap_or(0);
+    same("rows of x, as batch times heads times queries", pairs * queries, rows)?;
+    mask.validate(batch, heads, queries, n)
 }
 
 /// The bias as a matrix of one row.
@@ -14,15 +23,23 @@ pub(crate) fn bias(n: usize, bias: Option<&[f32]>) -> Result<Option<MatRef<'_, f
     bias.map(|bias| MatRef::new(bias, 1, n)).transpose()
 }
 
-pub(crate) fn argmax(x: MatRef<'_, f32>, out: &[usize]) -> Result<(), Error> {
+pub(crate) fn argmax<X>(x: MatRef<'_, X>, out: &[usize]) -> Result<(), Error> {
     same("length of out", x.rows(), out.len())?;
     if x.cols() == 0 && x.rows() > 0 { Err(Error::Empty { what: "columns of x" }) } else { Ok(()) }
 }
 
-pub(crate) fn embed(
-    table: MatRef<'_, f32>,
+pub(crate) fn top_k<X>(x: MatRef<'_, X>, out: &MatMut<'_, usize>) -> Result<(), Error> {
+    same("rows of out", x.rows(), out.rows())?;
+    if out.cols() > x.cols() && x.rows() > 0 {
+        return Err(Error::RangeOutOfBounds { start: 0, end: out.cols(), len: x.cols() });
+    }
+    Ok(())
+}
+
+pub(crate) fn embed<T, Y>(
+    table: MatRef<'_, T>,
     ids: &[u32],
-    y: &MatMut<'_, f32>,
+    y: &MatMut<'_, Y>,
     options: &EmbedOptions<'_>,
 ) -> Result<(), Error> {
     same("rows of y", ids.len(), y.rows())?;

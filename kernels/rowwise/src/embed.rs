@@ -1,10 +1,10 @@
 //! Token embedding.
 
-use crate::rows::{self, Buffers, Job, Row};
+use crate::rows::{self, Buffers, InPlace, Input, Job, Row};
 use crate::{Positions, RowOptions, check};
 use gristmill_core::{Error, MatMut, MatRef, Threads};
 use gristmill_simd::slices::Map2;
-use gristmill_simd::{Isa, Level};
+use gristmill_simd::{Element, Isa, Level};
 
 /// What becomes of the rows that are looked up. By default nothing.
 #[derive(Clone, Copy, Debug)]
@@ -47,42 +47,73 @@ impl Default for EmbedOptions<'_> {
 /// [`Error::IdOutOfRange`] for an id outside the table or a position outside its table, [`Error::RangeOutOfBounds`]
 /// for a range of positions that their table does not have, [`Error::ShapeMismatch`], [`Error::Level`]. Then `y` is
 /// untouched.
-pub fn embed(table: MatRef<'_, f32>, ids: &[u32], y: MatMut<'_, f32>, options: &EmbedOptions<'_>) -> Result<(), Error> {
+pub fn embed<T: Element, Y: Element>(
+    table: MatRef<'_, T>,
+    ids: &[u32],
+    y: MatMut<'_, Y>,
+    options: &EmbedOptions<'_>,
+) -> Result<(), Error> {
     check::embed(table, ids, &y, options)?;
-    run(y, options, Some((table, ids)))
+    run(y, options, Lookup { table, ids })
 }
 
 /// [`embed`] for rows that were looked up elsewhere, as in a packed weight: `x = scale * x + position`.
 ///
 /// # Errors
 /// As [`embed`]. Then `x` is untouched.
-pub fn embed_in_place(x: MatMut<'_, f32>, options: &EmbedOptions<'_>) -> Result<(), Error> {
+pub fn embed_in_place<T: Element>(x: MatMut<'_, T>, options: &EmbedOptions<'_>) -> Result<(), Error> {
     check::positions(x.rows(), x.cols(), options)?;
-    run(x, options, None)
+    run(x, options, InPlace)
 }
 
-fn run(y: MatMut<'_, f32>, options: &EmbedOptions<'_>, lookup: Option<(MatRef<'_, f32>, &[u32])>) -> Result<(), Error> {
+fn run<Y: Element, In: Input<Y>>(y: MatMut<'_, Y>, options: &EmbedOptions<'_>, input: In) -> Result<(), Error> {
     let &EmbedOptions { scale, positions, threads, level } = options;
     let d = y.cols();
-    rows::divide(y, d, &RowOptions { threads, level }, &Embed { lookup, scale, positions })
+    rows::divide(y, d, &RowOptions { threads, level }, &Embed { input, scale, positions })
 }
 
-struct Embed<'a> {
-    /// Without it, the rows are in the output.
-    lookup: Option<(MatRef<'a, f32>, &'a [u32])>,
+/// Rows of a table.
+struct Lookup<'a, T> {
+    table: MatRef<'a, T>,
+    ids: &'a [u32],
+}
+
+impl<T> Clone for Lookup<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Lookup<'_, T> {}
+
+impl<T: Element, Y> Input<Y> for Lookup<'_, T> {
+    type X = T;
+    const IN_PLACE: bool = false;
+
+    #[inline(always)]
+    fn row<'r>(&'r self, first: usize, i: usize, _: &'r MatMut<'_, Y>) -> Row<'r, T> {
+        Row { matrix: self.table, index: self.ids[first + i] as usize }
+    }
+    #[inline(always)]
+    fn slice(&self, i: usize) -> Option<&[T]> {
+        self.table.row(self.ids[i] as usize)
+    }
+}
+
+struct Embed<'a, In> {
+    input: In,
     scale: f32,
     positions: Option<Positions<'a>>,
 }
 
-impl Job<f32> for Embed<'_> {
+impl<In: Input<Y>, Y: Element> Job<Y> for Embed<'_, In> {
     #[inline(always)]
-    fn run<I: Isa>(&self, isa: I, first: usize, mut y: MatMut<'_, f32>) {
+    fn run<I: Isa>(&self, isa: I, first: usize, mut y: MatMut<'_, Y>) {
         let scale = Scaled(isa.splat(self.scale));
         let mut buffers = Buffers::new();
         for i in 0..y.rows() {
-            let x = self.lookup.map(|(matrix, ids)| Row { matrix, index: ids[first + i] as usize });
             let position = self.positions.map(|p| Row { matrix: p.table, index: p.rows.of(first + i) });
-            rows::combine(isa, (x, position), &mut y, i, &mut buffers, &scale);
+            rows::combine(isa, (&self.input, position), (first, i), &mut y, &mut buffers, &scale);
         }
     }
 }

@@ -1,21 +1,23 @@
-//! Row-wise Transformer kernels: softmax, bias and activation, argmax, embedding.
+//! Row-wise Transformer kernels: softmax, bias and activation, argmax, top-k, embedding.
 //!
-//! Matrices are rows by n; every row is computed for itself, so a result depends on nothing but its row. All kernels
-//! return the bits of [`naive`] at every level, for every layout and number of threads.
+//! Matrices are rows by n; every row is computed for itself, so a result depends on nothing but its row. Inputs and
+//! outputs may be of f32, f16 or bf16, in any mix: values are widened to f32 when loaded and rounded once when stored,
+//! and all arithmetic is f32. All kernels return the bits of [`naive`] at every level, for every layout and number of
+//! threads.
 //!
-//! - [`softmax`], [`softmax_in_place`]; [`log_softmax`], [`log_softmax_in_place`];
+//! - [`softmax`], [`log_softmax`], with the masks of attention; [`softmax_in_place`], [`log_softmax_in_place`];
 //! - [`bias_activation`], [`bias_activation_in_place`]: a linear layer's bias and non-linearity;
-//! - [`argmax`]: greedy choice of the next token;
+//! - [`argmax`]: greedy choice of the next token; [`top_k`]: a shortlist;
 //! - [`embed`], [`embed_in_place`]: token embedding, scale and positions, with [`sinusoidal_positions`].
 //!
 //! ```
 //! use gristmill_core::{MatMut, MatRef};
-//! use gristmill_rowwise::{RowOptions, argmax, softmax};
+//! use gristmill_rowwise::{RowOptions, SoftmaxOptions, argmax, softmax};
 //!
 //! let scores = [0.0, 1.0, 3.0, 2.0];
 //! let scores = MatRef::new(&scores, 2, 2)?;
 //! let mut p = [0.0; 4];
-//! softmax(scores, MatMut::new(&mut p, 2, 2)?, &RowOptions::default())?;
+//! softmax(scores, MatMut::new(&mut p, 2, 2)?, &SoftmaxOptions::default())?;
 //! assert!((p[1] - 0.7310586).abs() < 1e-6);
 //! let mut best = [0; 2];
 //! argmax(scores, &mut best, &RowOptions::default())?;
@@ -27,27 +29,18 @@ mod activation;
 mod argmax;
 mod check;
 mod embed;
-mod log_softmax;
 pub mod naive;
+mod options;
 mod positions;
 mod rows;
+mod scores;
 mod softmax;
+mod top_k;
 
 pub use activation::{bias_activation, bias_activation_in_place};
 pub use argmax::argmax;
 pub use embed::{EmbedOptions, embed, embed_in_place};
-pub use log_softmax::{log_softmax, log_softmax_in_place};
+pub use options::{RowOptions, SoftmaxOptions};
 pub use positions::{PositionRows, Positions, sinusoidal_positions};
-pub use softmax::{softmax, softmax_in_place};
-
-use gristmill_core::Threads;
-use gristmill_simd::Level;
-
-/// Where to compute.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RowOptions<'a> {
-    /// Where parallel work runs. Few rows never leave the calling thread.
-    pub threads: Threads<'a>,
-    /// The instruction set; `None` is the best there is.
-    pub level: Option<Level>,
-}
+pub use softmax::{log_softmax, log_softmax_in_place, softmax, softmax_in_place};
+pub use top_k::top_k;

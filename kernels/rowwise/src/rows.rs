@@ -1,9 +1,9 @@
-//! Rows divided among threads, and rows whose elements do not lie side by side.
+//! Rows divided among threads, and rows whose elements do not lie side by side or are not f32.
 
 use crate::RowOptions;
 use gristmill_core::{Error, MatMut, MatRef};
-use gristmill_simd::slices::{self, Map2};
-use gristmill_simd::{Isa, Kernel, Simd};
+use gristmill_simd::slices::{self, Map, Map2};
+use gristmill_simd::{Element, Isa, Kernel, Simd};
 use std::ops::Range;
 
 /// Elements that are worth a job of their own.
@@ -54,48 +54,146 @@ pub(crate) fn divide<T: Send + Sync>(
     Ok(())
 }
 
+/// Where the rows that a job turns into rows of `Y` come from.
+pub(crate) trait Input<Y>: Copy + Sync {
+    type X: Element;
+    /// Whether it is where it goes.
+    const IN_PLACE: bool;
+
+    /// The input of row `i` of `y`, which is row `first + i` of the whole.
+    fn row<'r>(&'r self, first: usize, i: usize, y: &'r MatMut<'_, Y>) -> Row<'r, Self::X>;
+
+    /// That of row `i` of the whole, if it is not in place and lies side by side.
+    fn slice(&self, i: usize) -> Option<&[Self::X]>;
+}
+
+/// From this matrix.
+pub(crate) struct Apart<'a, X>(pub(crate) MatRef<'a, X>);
+
+/// From where they go.
+#[derive(Clone, Copy)]
+pub(crate) struct InPlace;
+
+impl<X> Clone for Apart<'_, X> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<X> Copy for Apart<'_, X> {}
+
+impl<X: Element, Y> Input<Y> for Apart<'_, X> {
+    type X = X;
+    const IN_PLACE: bool = false;
+
+    #[inline(always)]
+    fn row<'r>(&'r self, first: usize, i: usize, _: &'r MatMut<'_, Y>) -> Row<'r, X> {
+        Row { matrix: self.0, index: first + i }
+    }
+    #[inline(always)]
+    fn slice(&self, i: usize) -> Option<&[X]> {
+        self.0.row(i)
+    }
+}
+
+impl<Y: Element> Input<Y> for InPlace {
+    type X = Y;
+    const IN_PLACE: bool = true;
+
+    #[inline(always)]
+    fn row<'r>(&'r self, _: usize, i: usize, y: &'r MatMut<'_, Y>) -> Row<'r, Y> {
+        Row { matrix: y.as_ref(), index: i }
+    }
+    #[inline(always)]
+    fn slice(&self, _: usize) -> Option<&[Y]> {
+        None
+    }
+}
+
 /// Elements of a piece: whole blocks of 64 lanes.
 pub(crate) const PIECE: usize = 512;
 
 /// The ranges of columns that a row of `n` is worked on in.
-pub(crate) fn pieces(n: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..n).step_by(PIECE).map(move |start| start..n.min(start + PIECE))
+#[inline(always)]
+pub(crate) fn pieces(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..n).step_by(size).map(move |start| start..n.min(start + size))
 }
 
 /// A row of a matrix in any layout.
 #[derive(Clone, Copy)]
-pub(crate) struct Row<'a> {
-    pub(crate) matrix: MatRef<'a, f32>,
+pub(crate) struct Row<'a, T> {
+    pub(crate) matrix: MatRef<'a, T>,
     pub(crate) index: usize,
 }
 
-impl<'a> Row<'a> {
-    /// Some columns: where they lie, when they lie side by side, else copied to `buffer`.
+impl<'a, T: Element> Row<'a, T> {
+    /// Where it begins.
     #[inline(always)]
-    pub(crate) fn borrow<'b>(self, columns: Range<usize>, buffer: &'b mut [f32; PIECE]) -> &'b [f32]
+    pub(crate) fn start(self) -> *const T {
+        self.matrix.ptr_at(self.index, 0)
+    }
+
+    /// The whole row, when its elements are f32 and lie side by side.
+    #[inline(always)]
+    pub(crate) fn f32s(self) -> Option<&'a [f32]> {
+        self.matrix.row(self.index).and_then(T::as_f32s)
+    }
+
+    /// Some columns: where they lie, when they are f32 and lie side by side, else copied to `buffer`.
+    #[inline(always)]
+    pub(crate) fn borrow<'b, I: Isa>(self, isa: I, columns: Range<usize>, buffer: &'b mut [f32]) -> &'b [f32]
     where
         'a: 'b,
     {
-        match self.matrix.row(self.index) {
+        match self.f32s() {
             Some(row) => &row[columns],
-            None => self.gather(columns, buffer),
+            None => self.copy(isa, columns, buffer),
         }
     }
 
     /// Some columns, copied to the start of `buffer`.
-    pub(crate) fn gather(self, columns: Range<usize>, buffer: &mut [f32; PIECE]) -> &mut [f32] {
+    #[inline(always)]
+    pub(crate) fn copy<I: Isa>(self, isa: I, columns: Range<usize>, buffer: &mut [f32]) -> &mut [f32] {
         let piece = &mut buffer[..columns.len()];
-        for (value, j) in piece.iter_mut().zip(columns) {
-            *value = self.matrix.at(self.index, j);
+        match self.matrix.row(self.index) {
+            Some(row) => slices::map(isa, &row[columns], piece, &Same),
+            None => self.gather(columns.start, piece),
         }
         piece
     }
+
+    /// Columns from `start` on. A call for many elements: strided rows need no speed.
+    #[inline(never)]
+    fn gather(self, start: usize, piece: &mut [f32]) {
+        for (j, value) in piece.iter_mut().enumerate() {
+            *value = self.matrix.at(self.index, start + j).to_f32();
+        }
+    }
 }
 
-/// Writes columns of row `i` from `start` on.
-pub(crate) fn scatter(y: &mut MatMut<'_, f32>, i: usize, start: usize, values: &[f32]) {
+/// Rounds values to columns of row `i` from `start` on.
+#[inline(always)]
+pub(crate) fn write<I: Isa, T: Element>(isa: I, y: &mut MatMut<'_, T>, i: usize, start: usize, values: &[f32]) {
+    match y.row_mut(i) {
+        Some(row) => slices::map(isa, values, &mut row[start..], &Same),
+        None => scatter(y, i, start, values),
+    }
+}
+
+#[inline(never)]
+fn scatter<T: Element>(y: &mut MatMut<'_, T>, i: usize, start: usize, values: &[f32]) {
     for (j, &value) in values.iter().enumerate() {
-        y.set(i, start + j, value);
+        y.set(i, start + j, T::from_f32(value));
+    }
+}
+
+/// The same value.
+struct Same;
+
+impl<I: Isa> Map<I> for Same {
+    #[inline(always)]
+    fn map(&self, _: I, x: I::F32) -> I::F32 {
+        x
     }
 }
 
@@ -111,33 +209,23 @@ impl Buffers {
     }
 }
 
-/// Row `i` of `y` = `f(x, addend)`, where `x` is that row itself if there is none, and the addend -0.
+/// Row `i` of `y` = `f(x, addend)`; an addend that is missing is -0. `y` is row `first + i` of the whole.
 #[inline(always)]
-pub(crate) fn combine<I: Isa>(
+pub(crate) fn combine<I: Isa, In: Input<Y>, Y: Element>(
     isa: I,
-    (x, addend): (Option<Row<'_>>, Option<Row<'_>>),
-    y: &mut MatMut<'_, f32>,
-    i: usize,
+    (input, addend): (&In, Option<Row<'_, f32>>),
+    (first, i): (usize, usize),
+    y: &mut MatMut<'_, Y>,
     Buffers([from, adding]): &mut Buffers,
     f: &impl Map2<I>,
 ) {
-    for columns in pieces(y.cols()) {
+    for columns in pieces(y.cols(), PIECE) {
         let addend = match addend {
-            Some(row) => row.borrow(columns.clone(), adding),
+            Some(row) => row.borrow(isa, columns.clone(), adding),
             None => &NOTHING[..columns.len()],
         };
-        match (x, y.row_mut(i)) {
-            (Some(x), Some(row)) => {
-                let x = x.borrow(columns.clone(), from);
-                slices::map2(isa, x, addend, &mut row[columns], f);
-            }
-            (None, Some(row)) => slices::map2_in_place(isa, &mut row[columns], addend, f),
-            (x, None) => {
-                let x = x.unwrap_or(Row { matrix: y.as_ref(), index: i });
-                let piece = x.gather(columns.clone(), from);
-                slices::map2_in_place(isa, piece, addend, f);
-                scatter(y, i, columns.start, piece);
-            }
-        }
+        let x = input.row(first, i, y).copy(isa, columns.clone(), from);
+        slices::map2_in_place(isa, x, addend, f);
+        write(isa, y, i, columns.start, x);
     }
 }

@@ -1,65 +1,87 @@
-//! Softmax of rows.
+//! Softmax of rows and its logarithm.
 
-use crate::rows::{self, Job, PIECE, Row};
-use crate::{RowOptions, check};
+use crate::rows::{Apart, InPlace};
+use crate::scores::{self, Exponential, Finish, ShortRow, max};
+use crate::{SoftmaxOptions, check};
 use gristmill_core::{Error, MatMut, MatRef};
 use gristmill_simd::slices::{self, Map};
-use gristmill_simd::sums::{reduce64, sum_registers};
-use gristmill_simd::{Divisor, Isa, math};
+use gristmill_simd::sums::reduce64;
+use gristmill_simd::{Divisor, Element, Isa, math};
 
-/// `y[i] = exp(x[i] - max) / sum`, row by row; both are [rows, n].
+/// `y[i] = exp(s[i] - max) / sum`, row by row, for the scores `s = scale * x` as the mask leaves them; `x` and `y` are
+/// [rows, n].
 ///
-/// A value more than 87 below its row's largest gives exactly 0, and so does minus infinity; a row of nothing but
-/// minus infinities gives zeros. A NaN or a plus infinity makes its row NaN. Given the differences from the largest value as rounded, the result is within 6 ULP on rows of up to 37,000 elements.
+/// A score more than 87 below its row's largest gives exactly 0, and so do minus infinity and a hidden score; a row of
+/// nothing else gives zeros. A visible NaN or plus infinity makes its row NaN, hidden columns too; what the hidden values
+/// are does not matter. Given
+/// the differences from the largest score as rounded, the result is within 6 ULP on rows of up to 37,000 elements,
+/// before it is rounded to the type of `y`.
+///
+/// ```
+/// use gristmill_core::{Causal, Mask, MatMut, MatRef};
+/// use gristmill_rowwise::{SoftmaxOptions, softmax};
+///
+/// let scores = [0.0, f32::NAN, 1.0, 1.0];
+/// let mut p = [0.0; 4];
+/// let mask = Mask { causal: Some(Causal::BottomRight), ..Mask::default() };
+/// let options = SoftmaxOptions { mask, ..SoftmaxOptions::default() };
+/// softmax(MatRef::new(&scores, 2, 2)?, MatMut::new(&mut p, 2, 2)?, &options)?;
+/// assert_eq!(p, [1.0, 0.0, 0.5, 0.5]);
+/// # Ok::<(), gristmill_core::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`], [`Error::Level`]. Then `y` is untouched.
-pub fn softmax(x: MatRef<'_, f32>, y: MatMut<'_, f32>, options: &RowOptions<'_>) -> Result<(), Error> {
+/// [`Error::ShapeMismatch`] when shapes, or the sizes of the mask, disagree, [`Error::KeyLength`], [`Error::Level`].
+/// Then `y` is untouched.
+pub fn softmax<X: Element, Y: Element>(
+    x: MatRef<'_, X>,
+    y: MatMut<'_, Y>,
+    options: &SoftmaxOptions<'_>,
+) -> Result<(), Error> {
     check::same_shape(x, &y)?;
-    rows::divide(y, x.cols(), options, &Softmax { x: Some(x) })
+    check::softmax(y.rows(), y.cols(), options)?;
+    scores::run::<Quotient, _, _>(Apart(x), y, options)
 }
 
 /// [`softmax`] of `x` into `x`.
 ///
 /// # Errors
-/// [`Error::Level`]. Then `x` is untouched.
-pub fn softmax_in_place(x: MatMut<'_, f32>, options: &RowOptions<'_>) -> Result<(), Error> {
-    let n = x.cols();
-    rows::divide(x, n, options, &Softmax { x: None })
+/// As [`softmax`]. Then `x` is untouched.
+pub fn softmax_in_place<T: Element>(x: MatMut<'_, T>, options: &SoftmaxOptions<'_>) -> Result<(), Error> {
+    check::softmax(x.rows(), x.cols(), options)?;
+    scores::run::<Quotient, _, _>(InPlace, x, options)
 }
 
-struct Softmax<'a> {
-    /// Without it, the values are in the output.
-    x: Option<MatRef<'a, f32>>,
+/// `y[i] = (s[i] - max) - ln(sum(exp(s - max)))`, row by row, for the scores `s` of [`softmax`]; `x` and `y` are
+/// [rows, n].
+///
+/// Minus infinity stays minus infinity, in a row of nothing else too, and hidden scores become it. A visible NaN or
+/// plus infinity makes its row NaN. Scores more than 87 below their row's largest add nothing to the sum, but keep
+/// their own finite results.
+///
+/// # Errors
+/// As [`softmax`].
+pub fn log_softmax<X: Element, Y: Element>(
+    x: MatRef<'_, X>,
+    y: MatMut<'_, Y>,
+    options: &SoftmaxOptions<'_>,
+) -> Result<(), Error> {
+    check::same_shape(x, &y)?;
+    check::softmax(y.rows(), y.cols(), options)?;
+    scores::run::<Logarithm, _, _>(Apart(x), y, options)
 }
 
-impl Job<f32> for Softmax<'_> {
-    #[inline(always)]
-    fn run<I: Isa>(&self, isa: I, first: usize, mut y: MatMut<'_, f32>) {
-        for i in 0..y.rows() {
-            let next = (i + 1).min(y.rows() - 1);
-            let fetch = match self.x {
-                Some(x) => Fetch([x.ptr_at(first + next, 0), y.ptr_at(next, 0)]),
-                None => Fetch([y.ptr_at(next, 0); 2]),
-            };
-            match (self.x, self.x.and_then(|x| x.row(first + i)), y.row_mut(i)) {
-                (Some(_), Some(x), Some(y)) => row(isa, x, y, fetch),
-                (None, _, Some(x)) => row_in_place(isa, x, fetch),
-                (x, ..) => strided(isa, x.map(|matrix| Row { matrix, index: first + i }), &mut y, i),
-            }
-        }
-    }
+/// [`log_softmax`] of `x` into `x`.
+///
+/// # Errors
+/// As [`softmax`]. Then `x` is untouched.
+pub fn log_softmax_in_place<T: Element>(x: MatMut<'_, T>, options: &SoftmaxOptions<'_>) -> Result<(), Error> {
+    check::softmax(x.rows(), x.cols(), options)?;
+    scores::run::<Logarithm, _, _>(InPlace, x, options)
 }
 
-/// `exp(x - max)`.
-pub(crate) struct Exponential<V>(pub(crate) V);
-
-impl<I: Isa> Map<I> for Exponential<I::F32> {
-    #[inline(always)]
-    fn map(&self, isa: I, x: I::F32) -> I::F32 {
-        math::exp_nonpositive(isa, isa.sub(x, self.0))
-    }
-}
+/// `exp(x - max) / sum`.
+struct Quotient;
 
 /// `x / sum`.
 struct Divide<I: Isa>(Divisor<I>);
@@ -71,96 +93,106 @@ impl<I: Isa> Map<I> for Divide<I> {
     }
 }
 
-/// The rows to be worked on next: memory is read while there is arithmetic to do.
-#[derive(Clone, Copy)]
-struct Fetch([*const f32; 2]);
-
-/// Elements that are fetched at a time: whole blocks of 64 lanes.
-const FETCHED: usize = 128;
-
-impl Fetch {
-    /// Asks for elements `k * FETCHED ..`, which need not exist.
+impl Finish for Quotient {
     #[inline(always)]
-    fn chunk<I: Isa>(self, isa: I, k: usize) {
-        for row in self.0 {
-            for line in 0..FETCHED / LINE {
-                isa.prefetch(row.wrapping_add(k * FETCHED + line * LINE));
+    fn hidden(sum: f32) -> f32 {
+        0.0 / sum
+    }
+
+    #[inline(always)]
+    fn finish<I: Isa>(isa: I, scores: &mut [f32], p: &mut [f32], at_hand: bool, max: f32, sum: f32) {
+        if !at_hand {
+            slices::map(isa, scores, p, &Exponential(isa.splat(max)));
+        }
+        slices::map(isa, p, scores, &Divide(Divisor::new(isa, sum)));
+    }
+
+    #[inline(always)]
+    fn short<I: Isa>(isa: I, ShortRow { x, y, next }: ShortRow<'_>) -> f32 {
+        let exponential = Exponential(isa.splat(scores::finite(max(isa, x.unwrap_or(y)))));
+        let mut lanes = isa.splat_lanes64(0.0);
+        match x {
+            Some(x) => {
+                for (k, (x, y)) in x.chunks(FETCHED).zip(y.chunks_mut(FETCHED)).enumerate() {
+                    fetch(isa, next, k);
+                    lanes = slices::map_sum(isa, x, y, lanes, &exponential);
+                }
+            }
+            None => {
+                for (k, y) in y.chunks_mut(FETCHED).enumerate() {
+                    fetch(isa, next, k);
+                    lanes = slices::map_sum_in_place(isa, y, lanes, &exponential);
+                }
             }
         }
+        let sum = scores::not_zero(reduce64(isa, lanes));
+        slices::map_in_place(isa, y, &Divide(Divisor::new(isa, sum)));
+        sum
     }
 }
+
+/// Elements of the next row that are fetched at a time, while there is arithmetic to do: whole blocks of 64 lanes.
+const FETCHED: usize = 128;
 
 /// Elements of a cache line.
 const LINE: usize = 16;
 
+/// Asks for elements `k * FETCHED ..` of both rows, which need not exist.
 #[inline(always)]
-fn row<I: Isa>(isa: I, x: &[f32], y: &mut [f32], fetch: Fetch) {
-    let exponential = exponential(isa, max(isa, x));
-    let mut lanes = isa.splat_lanes64(0.0);
-    for (k, (x, y)) in x.chunks(FETCHED).zip(y.chunks_mut(FETCHED)).enumerate() {
-        fetch.chunk(isa, k);
-        lanes = slices::map_sum(isa, x, y, lanes, &exponential);
-    }
-    slices::map_in_place(isa, y, &denominator(isa, lanes));
-}
-
-#[inline(always)]
-fn row_in_place<I: Isa>(isa: I, x: &mut [f32], fetch: Fetch) {
-    let exponential = exponential(isa, max(isa, x));
-    let mut lanes = isa.splat_lanes64(0.0);
-    for (k, x) in x.chunks_mut(FETCHED).enumerate() {
-        fetch.chunk(isa, k);
-        lanes = slices::map_sum_in_place(isa, x, lanes, &exponential);
-    }
-    slices::map_in_place(isa, x, &denominator(isa, lanes));
-}
-
-/// Row `i` of `y` from a row of `x`, or from itself, piece by piece.
-#[inline(always)]
-fn strided<I: Isa>(isa: I, x: Option<Row<'_>>, y: &mut MatMut<'_, f32>, i: usize) {
-    let (n, mut buffer) = (y.cols(), [0.0; PIECE]);
-    let mut largest = f32::NEG_INFINITY;
-    for columns in rows::pieces(n) {
-        let x = x.unwrap_or(Row { matrix: y.as_ref(), index: i });
-        let max = max(isa, x.gather(columns, &mut buffer));
-        largest = if max > largest { max } else { largest };
-    }
-    let exponential = exponential(isa, largest);
-    let mut lanes = isa.splat_lanes64(0.0);
-    for columns in rows::pieces(n) {
-        let x = x.unwrap_or(Row { matrix: y.as_ref(), index: i });
-        let piece = x.gather(columns.clone(), &mut buffer);
-        lanes = slices::map_sum_in_place(isa, piece, lanes, &exponential);
-        rows::scatter(y, i, columns.start, piece);
-    }
-    let denominator = denominator(isa, lanes);
-    for columns in rows::pieces(n) {
-        let piece = Row { matrix: y.as_ref(), index: i }.gather(columns.clone(), &mut buffer);
-        slices::map_in_place(isa, piece, &denominator);
-        rows::scatter(y, i, columns.start, piece);
+fn fetch<I: Isa>(isa: I, rows: [*const f32; 2], k: usize) {
+    for row in rows {
+        for line in 0..FETCHED / LINE {
+            isa.prefetch(row.wrapping_add(k * FETCHED + line * LINE));
+        }
     }
 }
 
-/// The largest value that is not NaN, minus infinity if there is none.
-#[inline(always)]
-pub(crate) fn max<I: Isa>(isa: I, x: &[f32]) -> f32 {
-    let lanes = slices::fold(isa, x, f32::NEG_INFINITY, |max, x| isa.max(x, max));
-    let mut max = isa.splat(f32::NEG_INFINITY);
-    for &lane in &lanes.as_ref()[..sum_registers::<I>()] {
-        max = isa.max(lane, max);
+/// `(x - max) - ln(sum)`.
+struct Logarithm;
+
+/// `(x - max) - ln`.
+struct Shift<V> {
+    max: V,
+    ln: V,
+}
+
+impl<I: Isa> Map<I> for Shift<I::F32> {
+    #[inline(always)]
+    fn map(&self, isa: I, x: I::F32) -> I::F32 {
+        isa.sub(isa.sub(x, self.max), self.ln)
     }
-    isa.reduce_max(max)
 }
 
-#[inline(always)]
-pub(crate) fn exponential<I: Isa>(isa: I, max: f32) -> Exponential<I::F32> {
-    // A row of minus infinities must not have NaN for its differences.
-    Exponential(isa.splat(if max == f32::NEG_INFINITY { 0.0 } else { max }))
+impl Shift<f32> {
+    /// In every lane.
+    #[inline(always)]
+    fn new<I: Isa>(isa: I, max: f32, sum: f32) -> Shift<I::F32> {
+        Shift { max: isa.splat(max), ln: math::ln(isa, isa.splat(sum)) }
+    }
 }
 
-#[inline(always)]
-fn denominator<I: Isa>(isa: I, lanes: I::Lanes64) -> Divide<I> {
-    let sum = reduce64(isa, lanes);
-    // Only a row of minus infinities has the sum 0: zeros, which any divisor leaves.
-    Divide(Divisor::new(isa, if sum == 0.0 { 1.0 } else { sum }))
+impl Finish for Logarithm {
+    #[inline(always)]
+    fn hidden(sum: f32) -> f32 {
+        if sum.is_nan() { sum } else { f32::NEG_INFINITY }
+    }
+
+    #[inline(always)]
+    fn finish<I: Isa>(isa: I, scores: &mut [f32], _: &mut [f32], _: bool, max: f32, sum: f32) {
+        slices::map_in_place(isa, scores, &Shift::new(isa, max, sum));
+    }
+
+    #[inline(always)]
+    fn short<I: Isa>(isa: I, ShortRow { x, y, .. }: ShortRow<'_>) -> f32 {
+        let from = x.unwrap_or(y);
+        let largest = scores::finite(max(isa, from));
+        let lanes = slices::sum_of(isa, from, isa.splat_lanes64(0.0), &Exponential(isa.splat(largest)));
+        let sum = scores::not_zero(reduce64(isa, lanes));
+        let shift = Shift::new(isa, largest, sum);
+        match x {
+            Some(x) => slices::map(isa, x, y, &shift),
+            None => slices::map_in_place(isa, y, &shift),
+        }
+        sum
+    }
 }

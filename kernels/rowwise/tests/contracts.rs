@@ -1,11 +1,12 @@
 //! What the documentation promises beyond bits: errors, special values, memory, accuracy.
 
-use gristmill_core::{Activation, Error, MatMut, MatRef, Threads};
+use gristmill_core::{Activation, Error, Mask, MatMut, MatRef, ScoresRef, Threads};
 use gristmill_rowwise::{
-    EmbedOptions, PositionRows, Positions, RowOptions, argmax, bias_activation, bias_activation_in_place, embed,
-    embed_in_place, naive, sinusoidal_positions, softmax, softmax_in_place,
+    EmbedOptions, PositionRows, Positions, RowOptions, SoftmaxOptions, argmax, bias_activation,
+    bias_activation_in_place, embed, embed_in_place, log_softmax, log_softmax_in_place, naive, sinusoidal_positions,
+    softmax, softmax_in_place, top_k,
 };
-use gristmill_simd::{Level, LevelError};
+use gristmill_simd::{Element, Level, LevelError, bf16, f16};
 use gristmill_testkit::{Fill, Matrix, assert_bits_eq, fill, sweep};
 
 fn matrix(rows: usize, cols: usize, seed: u64) -> Matrix {
@@ -16,6 +17,10 @@ fn options(level: Level) -> RowOptions<'static> {
     RowOptions { threads: Threads::Serial, level: Some(level) }
 }
 
+fn softmax_options(level: Level) -> SoftmaxOptions<'static> {
+    SoftmaxOptions { threads: Threads::Serial, level: Some(level), ..SoftmaxOptions::default() }
+}
+
 fn mismatch(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
     Err(Error::ShapeMismatch { what, expected, found })
 }
@@ -24,12 +29,13 @@ fn mismatch(what: &'static str, expected: usize, found: usize) -> Result<(), Err
 fn mistakes_are_typed_and_touch_nothing() {
     let (x, mut y) = (matrix(3, 5, 1), matrix(3, 5, 2));
     let before = y.clone();
-    let good = RowOptions::default();
+    let (good, plain) = (RowOptions::default(), SoftmaxOptions::default());
     for (rows, cols, what, expected) in [(2, 5, "rows of y", 3), (3, 6, "columns of y", 5)] {
         let mut other = matrix(rows, cols, 3);
         let (before, found) = (other.clone(), if rows == 3 { cols } else { rows });
         let expected = mismatch(what, expected, found);
-        assert_eq!(softmax(x.mat(), other.mat_mut(), &good), expected);
+        assert_eq!(softmax(x.mat(), other.mat_mut(), &plain), expected);
+        assert_eq!(log_softmax(x.mat(), other.mat_mut(), &plain), expected);
         assert_eq!(bias_activation(x.mat(), None, Activation::Relu, other.mat_mut(), &good), expected);
         assert_eq!(embed(x.mat(), &[0, 1, 2], other.mat_mut(), &EmbedOptions::default()), expected);
         other.assert_untouched(&before, what);
@@ -41,19 +47,47 @@ fn mistakes_are_typed_and_touch_nothing() {
 
     let mut best = [7; 4];
     assert_eq!(argmax(x.mat(), &mut best, &good), mismatch("length of out", 3, 4));
-    let empty = MatRef::new(&[], 4, 0).unwrap();
+    assert_eq!(top_k(x.mat(), MatMut::new(&mut best, 4, 1).unwrap(), &good), mismatch("rows of out", 3, 4));
+    let (one, beyond) = (MatRef::new(&[1.0f32], 1, 1).unwrap(), Error::RangeOutOfBounds { start: 0, end: 4, len: 1 });
+    assert_eq!(top_k(one, MatMut::new(&mut best, 1, 4).unwrap(), &good), Err(beyond));
+    let empty = MatRef::<f32>::new(&[], 4, 0).unwrap();
     assert_eq!(argmax(empty, &mut best, &good), Err(Error::Empty { what: "columns of x" }));
     assert_eq!(best, [7; 4]);
 
     if let Some(level) = Level::ALL.into_iter().find(|level| !level.is_available()) {
         let (error, bad) = (Err(Error::from(LevelError::Unsupported(level))), options(level));
-        assert_eq!(softmax(x.mat(), y.mat_mut(), &bad), error);
-        assert_eq!(softmax_in_place(y.mat_mut(), &bad), error);
+        assert_eq!(softmax(x.mat(), y.mat_mut(), &softmax_options(level)), error);
+        assert_eq!(log_softmax_in_place(y.mat_mut(), &softmax_options(level)), error);
         assert_eq!(bias_activation_in_place(y.mat_mut(), None, Activation::Relu, &bad), error);
         assert_eq!(argmax(x.mat(), &mut best[..3], &bad), error);
+        assert_eq!(top_k(x.mat(), MatMut::new(&mut best, 3, 1).unwrap(), &bad), error);
         assert_eq!(embed_in_place(y.mat_mut(), &EmbedOptions { level: Some(level), ..Default::default() }), error);
     }
     y.assert_untouched(&before, "mistakes");
+}
+
+/// The mask must fit the rows as queries of heads of sequences.
+#[test]
+fn masks_that_do_not_fit_are_refused() {
+    let (mut x, before) = (matrix(6, 5, 1), matrix(6, 5, 1));
+    let base = SoftmaxOptions { batch: 3, heads: 2, ..SoftmaxOptions::default() };
+    let what = "rows of x, as batch times heads times queries";
+    let mut check = |options: SoftmaxOptions<'_>, error: Result<(), Error>| {
+        assert_eq!(softmax_in_place(x.mat_mut(), &options), error);
+        assert_eq!(log_softmax_in_place(x.mat_mut(), &options), error);
+        assert_eq!(naive::softmax::<true>(before.mat(), matrix(6, 5, 2).mat_mut(), &options), error);
+    };
+    check(SoftmaxOptions { batch: 4, heads: 1, ..base }, mismatch(what, 4, 6));
+    check(SoftmaxOptions { batch: 0, ..base }, mismatch(what, 0, 6));
+    check(SoftmaxOptions { batch: usize::MAX, ..base }, Err(Error::SizeOverflow { what: "heads of the mask" }));
+    let lengths = |lengths| Mask { key_lengths: Some(lengths), ..Mask::default() };
+    check(SoftmaxOptions { mask: lengths(&[1, 2]), ..base }, mismatch("key lengths", 3, 2));
+    let long = Error::KeyLength { batch: 1, length: 6, keys: 5 };
+    check(SoftmaxOptions { mask: lengths(&[1, 6, 0]), ..base }, Err(long));
+    let bias = ScoresRef::new(&[0.0; 10], [1, 1, 2, 5]).unwrap();
+    let mask = Mask { bias: Some(bias), ..Mask::default() };
+    check(SoftmaxOptions { mask, ..base }, mismatch("queries of bias", 1, 2));
+    x.assert_untouched(&before, "masks");
 }
 
 #[test]
@@ -85,51 +119,78 @@ fn ids_and_positions_outside_are_refused() {
 
 #[test]
 fn empty_matrices_are_legal() {
-    let good = RowOptions::default();
+    let (good, plain) = (RowOptions::default(), SoftmaxOptions::default());
     for (rows, n) in [(0, 0), (0, 5), (4, 0), (usize::MAX, 0)] {
-        let x = MatRef::new(&[], rows, n).unwrap();
-        let y = || MatMut::new(&mut [], rows, n).unwrap();
-        assert_eq!(softmax(x, y(), &good), Ok(()));
-        assert_eq!(softmax_in_place(y(), &good), Ok(()));
-        assert_eq!(naive::softmax::<true>(x, y()), Ok(()));
+        let x = MatRef::<f32>::new(&[], rows, n).unwrap();
+        let y = || MatMut::<f32>::new(&mut [], rows, n).unwrap();
+        assert_eq!(softmax(x, y(), &plain), Ok(()));
+        assert_eq!(log_softmax_in_place(y(), &plain), Ok(()));
+        assert_eq!(naive::softmax::<true>(x, y(), &plain), Ok(()));
+        assert_eq!(naive::log_softmax::<true>(x, y(), &plain), Ok(()));
         assert_eq!(bias_activation(x, None, Activation::Silu, y(), &good), Ok(()));
         assert_eq!(naive::bias_activation::<true>(x, None, Activation::Silu, y()), Ok(()));
     }
-    assert_eq!(argmax(MatRef::new(&[], 0, 0).unwrap(), &mut [], &good), Ok(()));
-    let nothing = MatRef::new(&[], 0, 3).unwrap();
+    assert_eq!(argmax(MatRef::<f32>::new(&[], 0, 0).unwrap(), &mut [], &good), Ok(()));
+    let nothing = MatRef::<f32>::new(&[], 0, 3).unwrap();
+    for (rows, n) in [(0, 0), (0, 2), (3, 0), (3, 2)] {
+        let x = MatRef::new(&[1.0f32; 6], rows, n).unwrap();
+        let out = || MatMut::new(&mut [], rows, 0).unwrap();
+        assert_eq!((top_k(x, out(), &good), naive::top_k(x, out())), (Ok(()), Ok(())));
+    }
     let positions = Some(Positions { table: nothing, rows: PositionRows::All(9) });
     let options = EmbedOptions { positions, ..Default::default() };
-    assert_eq!(embed(nothing, &[], MatMut::new(&mut [], 0, 3).unwrap(), &options), Ok(()));
+    assert_eq!(embed(nothing, &[], MatMut::<f32>::new(&mut [], 0, 3).unwrap(), &options), Ok(()));
 }
 
 /// Reads and writes stop at the edges of the slices.
 #[cfg(unix)]
 #[test]
 fn nothing_outside_is_touched() {
+    for n in (1..=130).chain([511, 513, 1025, 2049]) {
+        nothing_outside::<f32>(n);
+    }
+    for n in (1..=70).chain([127, 129, 513, 2049]) {
+        nothing_outside::<f16>(n);
+        nothing_outside::<bf16>(n);
+    }
+}
+
+#[cfg(unix)]
+fn nothing_outside<T: Element>(n: usize) {
     use gristmill_testkit::guard::Guarded;
-    for n in (1..=130).chain([511, 513, 1025]) {
-        let values = fill::normal(n as u64, 2 * n);
-        for guarded in [Guarded::flush_end, Guarded::flush_start] {
-            let (x, mut y, bias) = (guarded(&values), guarded(&values), guarded(&values[..n]));
-            sweep::levels(|level| {
-                let options = options(level);
-                let x = MatRef::new(&x, 2, n).unwrap();
-                softmax(x, MatMut::new(&mut y, 2, n).unwrap(), &options).unwrap();
-                softmax_in_place(MatMut::new(&mut y, 2, n).unwrap(), &options).unwrap();
-                let columns = MatMut::new(&mut y, n, 2).unwrap().transposed();
-                softmax(x, columns, &options).unwrap();
-                for activation in Activation::ALL {
-                    let y_view = MatMut::new(&mut y, 2, n).unwrap();
-                    bias_activation(x, Some(&bias), activation, y_view, &options).unwrap();
-                    let y_view = MatMut::new(&mut y, 2, n).unwrap();
-                    bias_activation_in_place(y_view, None, activation, &options).unwrap();
-                }
-                argmax(x, &mut [0; 2], &options).unwrap();
-                let positions = Some(Positions { table: x, rows: PositionRows::All(1) });
-                let options = EmbedOptions { positions, level: Some(level), ..Default::default() };
-                embed(x, &[1, 0], MatMut::new(&mut y, 2, n).unwrap(), &options).unwrap();
-            });
-        }
+    let values = fill::normal(n as u64, 2 * n);
+    let narrow: Vec<T> = values.iter().map(|&x| T::from_f32(x)).collect();
+    let keep = vec![true; n];
+    for end in [true, false] {
+        let guarded = |x: &[T]| if end { Guarded::flush_end(x) } else { Guarded::flush_start(x) };
+        let guarded_f32 = |x: &[f32]| if end { Guarded::flush_end(x) } else { Guarded::flush_start(x) };
+        let keep = if end { Guarded::flush_end(&keep) } else { Guarded::flush_start(&keep) };
+        let (x, mut y, bias) = (guarded(&narrow), guarded(&narrow), guarded_f32(&values[..n]));
+        sweep::levels(|level| {
+            let (options, plain) = (options(level), softmax_options(level));
+            let x = MatRef::new(&x, 2, n).unwrap();
+            softmax(x, MatMut::new(&mut y, 2, n).unwrap(), &plain).unwrap();
+            softmax_in_place(MatMut::new(&mut y, 2, n).unwrap(), &plain).unwrap();
+            log_softmax(x, MatMut::new(&mut y, 2, n).unwrap(), &plain).unwrap();
+            let keep = ScoresRef::new(&keep, [1, 1, 1, n]).unwrap();
+            let add = ScoresRef::new(&bias, [1, 1, 1, n]).unwrap();
+            let mask = Mask { keep: Some(keep), bias: Some(add), ..Mask::default() };
+            softmax(x, MatMut::new(&mut y, 2, n).unwrap(), &SoftmaxOptions { mask, ..plain }).unwrap();
+            let columns = MatMut::new(&mut y, n, 2).unwrap().transposed();
+            softmax(x, columns, &plain).unwrap();
+            for activation in Activation::ALL {
+                let y_view = MatMut::new(&mut y, 2, n).unwrap();
+                bias_activation(x, Some(&bias), activation, y_view, &options).unwrap();
+                let y_view = MatMut::new(&mut y, 2, n).unwrap();
+                bias_activation_in_place(y_view, None, activation, &options).unwrap();
+            }
+            argmax(x, &mut [0; 2], &options).unwrap();
+            top_k(x, MatMut::new(&mut [0; 2], 2, 1).unwrap(), &options).unwrap();
+            let table = MatRef::new(&bias, 1, n).unwrap();
+            let positions = Some(Positions { table, rows: PositionRows::All(0) });
+            let options = EmbedOptions { positions, level: Some(level), ..Default::default() };
+            embed(x, &[1, 0], MatMut::new(&mut y, 2, n).unwrap(), &options).unwrap();
+        });
     }
 }
 
@@ -141,7 +202,7 @@ fn softmax_of_special_rows() {
             let mut y = vec![9.0; row.len()];
             let n = row.len();
             let x = MatRef::new(row, 1, n).unwrap();
-            softmax(x, MatMut::new(&mut y, 1, n).unwrap(), &options(level)).unwrap();
+            softmax(x, MatMut::new(&mut y, 1, n).unwrap(), &softmax_options(level)).unwrap();
             assert_bits_eq(&y, want, format!("{level} {row:?}"));
         });
     };
@@ -212,7 +273,13 @@ fn softmax_is_accurate() {
             let mut y = vec![0.0; n];
             for fused in [true, false] {
                 let (x, y_view) = (MatRef::new(&x, 1, n).unwrap(), MatMut::new(&mut y, 1, n).unwrap());
-                if fused { naive::softmax::<true>(x, y_view) } else { naive::softmax::<false>(x, y_view) }.unwrap();
+                let options = SoftmaxOptions::default();
+                if fused {
+                    naive::softmax::<true>(x, y_view, &options)
+                } else {
+                    naive::softmax::<false>(x, y_view, &options)
+                }
+                .unwrap();
                 for (&y, p) in y.iter().zip(&p) {
                     let want = p / sum;
                     let ulp = f64::from((want as f32).next_up() - want as f32);
@@ -246,15 +313,10 @@ fn sinusoids_follow_the_paper() {
 
 #[test]
 fn log_softmax_is_close_to_f64_and_keeps_minus_infinity() {
-    let options = RowOptions::default();
+    let options = SoftmaxOptions::default();
     let x: Vec<f32> = (0..1030).map(|i| ((i * 37) % 101) as f32 * 1.7 - 60.0).collect();
     let mut y = vec![0.0; x.len()];
-    gristmill_rowwise::log_softmax(
-        MatRef::new(&x, 1, x.len()).unwrap(),
-        MatMut::new(&mut y, 1, x.len()).unwrap(),
-        &options,
-    )
-    .unwrap();
+    log_softmax(MatRef::new(&x, 1, x.len()).unwrap(), MatMut::new(&mut y, 1, x.len()).unwrap(), &options).unwrap();
     let max = x.iter().fold(f64::NEG_INFINITY, |max, &x| max.max(f64::from(x)));
     let ln = x.iter().map(|&x| (f64::from(x) - max).exp()).sum::<f64>().ln();
     for (&x, &y) in x.iter().zip(&y) {
@@ -264,7 +326,7 @@ fn log_softmax_is_close_to_f64_and_keeps_minus_infinity() {
 
     let inf = f32::INFINITY;
     let mut rows = [-inf, -inf, 0.0, -inf, inf, 0.0, f32::NAN, 0.0];
-    gristmill_rowwise::log_softmax_in_place(MatMut::new(&mut rows, 4, 2).unwrap(), &options).unwrap();
+    log_softmax_in_place(MatMut::new(&mut rows, 4, 2).unwrap(), &options).unwrap();
     assert_eq!(rows[..4], [-inf, -inf, 0.0, -inf]);
     assert!(rows[4..].iter().all(|y| y.is_nan()), "{rows:?}");
 }

@@ -2,11 +2,13 @@
 
 use gristmill_core::{Activation, MatMut, MatRef, Threads};
 use gristmill_rowwise::{
-    EmbedOptions, PositionRows, Positions, RowOptions, argmax, bias_activation, bias_activation_in_place, embed,
-    embed_in_place, log_softmax, log_softmax_in_place, naive, softmax, softmax_in_place,
+    EmbedOptions, PositionRows, Positions, RowOptions, SoftmaxOptions, argmax, bias_activation,
+    bias_activation_in_place, embed, embed_in_place, log_softmax, log_softmax_in_place, naive, softmax,
+    softmax_in_place, top_k,
 };
-use gristmill_simd::Level;
-use gristmill_testkit::{Fill, Layout, Matrix, Rng, assert_bits_eq, naive, strategy, sweep};
+use gristmill_simd::{Element, Level, bf16, f16};
+use gristmill_testkit::mask::OwnedMask;
+use gristmill_testkit::{Fill, Layout, Matrix, Rng, Strided, assert_bits_eq, naive, strategy, sweep};
 use proptest::prelude::*;
 
 /// Rows and columns: rows of every length around the registers, the 64 lanes and the pieces.
@@ -40,55 +42,100 @@ fn options(level: Level, threads: Threads<'_>) -> RowOptions<'_> {
     RowOptions { threads, level: Some(level) }
 }
 
+fn softmax_options(level: Level, threads: Threads<'_>) -> SoftmaxOptions<'_> {
+    SoftmaxOptions { threads, level: Some(level), ..SoftmaxOptions::default() }
+}
+
+/// Both members of the family, apart and in place, against naive.
+fn check_softmax<X: Element, Y: Element>(x: &Matrix, y: &Matrix, options: &SoftmaxOptions<'_>) {
+    let (x, y): (Strided<X, 2>, Strided<Y, 2>) = (x.to(), y.to());
+    let level = options.level.unwrap();
+    let context = |form: &str| format!("{form} {level} {} to {} {x:?}", X::NAME, Y::NAME);
+
+    let (mut got, mut want) = (y.clone(), y.clone());
+    softmax(x.mat(), got.mat_mut(), options).unwrap();
+    naive!(level, naive::softmax(x.mat(), want.mat_mut(), options)).unwrap();
+    assert_bits_eq(&got.values(), &want.values(), context("softmax"));
+    got.assert_gaps(context("softmax"));
+    log_softmax(x.mat(), got.mat_mut(), options).unwrap();
+    naive!(level, naive::log_softmax(x.mat(), want.mat_mut(), options)).unwrap();
+    assert_bits_eq(&got.values(), &want.values(), context("log_softmax"));
+    got.assert_gaps(context("log_softmax"));
+
+    let (mut got, mut want) = (y.clone(), y.clone());
+    softmax_in_place(got.mat_mut(), options).unwrap();
+    naive!(level, naive::softmax(y.mat(), want.mat_mut(), options)).unwrap();
+    assert_bits_eq(&got.values(), &want.values(), context("softmax in place"));
+    got.assert_gaps(context("softmax in place"));
+    let mut got = y.clone();
+    log_softmax_in_place(got.mat_mut(), options).unwrap();
+    naive!(level, naive::log_softmax(y.mat(), want.mat_mut(), options)).unwrap();
+    assert_bits_eq(&got.values(), &want.values(), context("log_softmax in place"));
+    got.assert_gaps(context("log_softmax in place"));
+}
+
+/// The same in a mix of storage types.
+fn check_softmax_of(mix: u8, x: &Matrix, y: &Matrix, options: &SoftmaxOptions<'_>) {
+    match mix {
+        0 => check_softmax::<f32, f32>(x, y, options),
+        1 => check_softmax::<f16, f16>(x, y, options),
+        _ => check_softmax::<bf16, f32>(x, y, options),
+    }
+}
+
+/// Apart and in place, against naive.
+fn check_activation<X: Element, Y: Element>(
+    (x, y): (&Matrix, &Matrix),
+    bias: Option<&[f32]>,
+    activation: Activation,
+    options: &RowOptions<'_>,
+) {
+    let (x, y): (Strided<X, 2>, Strided<Y, 2>) = (x.to(), y.to());
+    let level = options.level.unwrap();
+    let context = |form: &str| format!("{activation:?}{form} {level} {} to {} {x:?}", X::NAME, Y::NAME);
+    let (mut got, mut want) = (y.clone(), y.clone());
+    bias_activation(x.mat(), bias, activation, got.mat_mut(), options).unwrap();
+    naive!(level, naive::bias_activation(x.mat(), bias, activation, want.mat_mut())).unwrap();
+    assert_bits_eq(&got.values(), &want.values(), context(""));
+    got.assert_gaps(context(""));
+
+    let mut got = y.clone();
+    bias_activation_in_place(got.mat_mut(), bias, activation, options).unwrap();
+    naive!(level, naive::bias_activation(y.mat(), bias, activation, want.mat_mut())).unwrap();
+    assert_bits_eq(&got.values(), &want.values(), context(" in place"));
+    got.assert_gaps(context(" in place"));
+}
+
+/// Rows that are the queries of heads of sequences, and a mask for them.
+fn masked() -> impl Strategy<Value = ([usize; 2], Matrix, Matrix, OwnedMask)> {
+    let keys = prop_oneof![4 => strategy::size(140), 1 => 2000..2100usize];
+    (1..3usize, 1..3usize, 0..4usize, keys).prop_flat_map(|(batch, heads, queries, keys)| {
+        let rows = batch * heads * queries;
+        let matrices = (strategy::matrix(rows, keys), strategy::output_matrix(rows, keys));
+        (Just([batch, heads]), matrices, strategy::mask([batch, heads, queries, keys]))
+            .prop_map(|(pairs, (x, y), mask)| (pairs, x, y, mask))
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn softmax_equals_naive((mut x, y) in input_and_output(), kind in 0..4u8, seed: u64) {
+    fn softmax_equals_naive((mut x, mut y) in input_and_output(), kind in 0..4u8, mix in 0..3u8, seed: u64) {
         spread(&mut x, kind, seed);
-        sweep::levels_and_threads(|level, threads| {
-            let (mut got, mut want) = (y.clone(), y.clone());
-            softmax(x.mat(), got.mat_mut(), &options(level, threads)).unwrap();
-            naive!(level, naive::softmax(x.mat(), want.mat_mut())).unwrap();
-            assert_bits_eq(&got.values(), &want.values(), level);
-            got.assert_gaps(level);
-        });
+        spread(&mut y, kind, seed);
+        sweep::levels_and_threads(|level, threads| check_softmax_of(mix, &x, &y, &softmax_options(level, threads)));
     }
 
     #[test]
-    fn softmax_in_place_equals_naive((_, mut x) in input_and_output(), kind in 0..4u8, seed: u64) {
-        spread(&mut x, kind, seed);
+    fn masked_softmax_equals_naive(
+        ([batch, heads], x, y, mask) in masked(),
+        scale in prop_oneof![Just(1.0f32), Just(0.125), -2.0..2.0f32],
+        mix in 0..3u8,
+    ) {
         sweep::levels_and_threads(|level, threads| {
-            let (mut got, mut want) = (x.clone(), x.clone());
-            softmax_in_place(got.mat_mut(), &options(level, threads)).unwrap();
-            naive!(level, naive::softmax(x.mat(), want.mat_mut())).unwrap();
-            assert_bits_eq(&got.values(), &want.values(), level);
-            got.assert_gaps(level);
-        });
-    }
-
-    #[test]
-    fn log_softmax_equals_naive((mut x, y) in input_and_output(), kind in 0..4u8, seed: u64) {
-        spread(&mut x, kind, seed);
-        sweep::levels_and_threads(|level, threads| {
-            let options = options(level, threads);
-            let (mut got, mut want) = (y.clone(), y.clone());
-            log_softmax(x.mat(), got.mat_mut(), &options).unwrap();
-            naive!(level, naive::log_softmax(x.mat(), want.mat_mut())).unwrap();
-            assert_bits_eq(&got.values(), &want.values(), level);
-            got.assert_gaps(level);
-        });
-    }
-
-    #[test]
-    fn log_softmax_in_place_equals_naive((_, mut x) in input_and_output(), kind in 0..4u8, seed: u64) {
-        spread(&mut x, kind, seed);
-        sweep::levels_and_threads(|level, threads| {
-            let (mut got, mut want) = (x.clone(), x.clone());
-            log_softmax_in_place(got.mat_mut(), &options(level, threads)).unwrap();
-            naive!(level, naive::log_softmax(x.mat(), want.mat_mut())).unwrap();
-            assert_bits_eq(&got.values(), &want.values(), level);
-            got.assert_gaps(level);
+            let options = SoftmaxOptions { scale, mask: mask.mask(), batch, heads, ..softmax_options(level, threads) };
+            check_softmax_of(mix, &x, &y, &options);
         });
     }
 
@@ -99,20 +146,38 @@ proptest! {
             (strategy::matrix(rows, n), strategy::output_matrix(rows, n), bias)
         }),
         activation in activation(),
+        mix in 0..3u8,
     ) {
         sweep::levels_and_threads(|level, threads| {
             let (bias, options) = (bias.as_deref(), options(level, threads));
-            let (mut got, mut want) = (y.clone(), y.clone());
-            bias_activation(x.mat(), bias, activation, got.mat_mut(), &options).unwrap();
-            naive!(level, naive::bias_activation(x.mat(), bias, activation, want.mat_mut())).unwrap();
-            assert_bits_eq(&got.values(), &want.values(), format!("{level} {activation:?}"));
-            got.assert_gaps(level);
+            match mix {
+                0 => check_activation::<f32, f32>((&x, &y), bias, activation, &options),
+                1 => check_activation::<f16, f16>((&x, &y), bias, activation, &options),
+                _ => check_activation::<f32, bf16>((&x, &y), bias, activation, &options),
+            }
+        });
+    }
 
-            let mut got = y.clone();
-            bias_activation_in_place(got.mat_mut(), bias, activation, &options).unwrap();
-            naive!(level, naive::bias_activation(y.mat(), bias, activation, want.mat_mut())).unwrap();
-            assert_bits_eq(&got.values(), &want.values(), format!("{level} {activation:?} in place"));
-            got.assert_gaps(level);
+    #[test]
+    fn top_k_equals_naive((mut x, _) in input_and_output(), kind in 0..4u8, seed: u64, distinct in 1..4usize, k: u16) {
+        let [rows, n] = x.sizes;
+        spread(&mut x, kind, seed);
+        if distinct < 3 {
+            for value in &mut x.data {
+                *value = if *value < 0.0 { -0.0 } else { (distinct - 1) as f32 };
+            }
+        }
+        let k = usize::from(k) % (n + 1).min(if seed % 4 == 0 { usize::MAX } else { 9 });
+        let half: Strided<f16, 2> = x.to();
+        let empty = Strided::<usize, 2>::new([rows, k], &Layout::default(), 9, || 7);
+        let (mut want, mut want_half) = (empty.clone(), empty.clone());
+        naive::top_k(x.mat(), want.mat_mut()).unwrap();
+        naive::top_k(half.mat(), want_half.mat_mut()).unwrap();
+        sweep::levels_and_threads(|level, threads| {
+            let (mut got, mut got_half) = (empty.clone(), empty.clone());
+            top_k(x.mat(), got.mat_mut(), &options(level, threads)).unwrap();
+            top_k(half.mat(), got_half.mat_mut(), &options(level, threads)).unwrap();
+            assert_eq!((got.values(), got_half.values()), (want.values(), want_half.values()), "{level} {k} of {x:?}");
         });
     }
 
@@ -132,6 +197,11 @@ proptest! {
             let mut got = vec![usize::MAX; x.sizes[0]];
             argmax(x.mat(), &mut got, &options(level, threads)).unwrap();
             assert_eq!(got, want, "{level}");
+            let half: Strided<bf16, 2> = x.to();
+            naive::argmax(half.mat(), &mut got).unwrap();
+            let mut got_half = vec![usize::MAX; x.sizes[0]];
+            argmax(half.mat(), &mut got_half, &options(level, threads)).unwrap();
+            assert_eq!(got_half, got, "{level}, bf16");
         });
     }
 
@@ -167,6 +237,12 @@ proptest! {
             embed_in_place(in_place.mat_mut(), &options).unwrap();
             assert_bits_eq(&in_place.values(), &want.values(), format!("{level} in place"));
             in_place.assert_gaps(level);
+
+            let (half, mut got, mut want) = (table.to::<f16>(), y.to::<bf16>(), y.to::<bf16>());
+            embed(half.mat(), &ids, got.mat_mut(), &options).unwrap();
+            naive::embed(half.mat(), &ids, want.mat_mut(), &options).unwrap();
+            assert_bits_eq(&got.values(), &want.values(), format!("{level}, f16 to bf16"));
+            got.assert_gaps(level);
         });
     }
 }
@@ -174,23 +250,21 @@ proptest! {
 /// Every length around the registers of all levels, the 64 lanes and the pieces, aligned and not.
 #[test]
 fn every_length() {
-    for n in (1..=200).chain([255, 256, 257, 511, 512, 513, 575, 576, 577, 1023, 1024, 1025, 1537]) {
+    for n in
+        (1..=200).chain([255, 256, 257, 511, 512, 513, 575, 576, 577, 1023, 1024, 1025, 1537, 2047, 2048, 2049, 4160])
+    {
         let fill = [Fill::Normal, Fill::Special, Fill::Scaled][n % 3];
         let layout = Layout { margin: n % 17, padding: [n % 5, 0], ..Layout::default() };
         let x = Matrix::filled([2, n], &layout, fill, n as u64);
         let bias = Fill::Normal.vec(1, n);
         sweep::levels(|level| {
+            let y = Matrix::filled([2, n], &Layout::default(), Fill::Normal, 1);
             let options = options(level, Threads::Serial);
-            let (mut got, mut want) = (vec![7.0; 2 * n], vec![7.0; 2 * n]);
-            softmax(x.mat(), MatMut::new(&mut got, 2, n).unwrap(), &options).unwrap();
-            naive!(level, naive::softmax(x.mat(), MatMut::new(&mut want, 2, n).unwrap())).unwrap();
-            assert_bits_eq(&got, &want, format!("softmax {level} {x:?}"));
+            check_softmax::<f32, f32>(&x, &y, &softmax_options(level, Threads::Serial));
+            check_softmax::<f16, f16>(&x, &y, &softmax_options(level, Threads::Serial));
             for activation in Activation::ALL {
-                let y = MatMut::new(&mut got, 2, n).unwrap();
-                bias_activation(x.mat(), Some(&bias), activation, y, &options).unwrap();
-                let y = MatMut::new(&mut want, 2, n).unwrap();
-                naive!(level, naive::bias_activation(x.mat(), Some(&bias), activation, y)).unwrap();
-                assert_bits_eq(&got, &want, format!("{activation:?} {level} {x:?}"));
+                check_activation::<f32, f32>((&x, &y), Some(&bias), activation, &options);
+                check_activation::<f16, f16>((&x, &y), Some(&bias), activation, &options);
             }
             let (mut got, mut want) = ([9; 2], [9; 2]);
             argmax(x.mat(), &mut got, &options).unwrap();
@@ -204,7 +278,7 @@ fn every_length() {
 #[test]
 fn rows_are_divided_among_threads() {
     for (rows, n) in [(500, 333), (3, 70_000), (70_000, 3)] {
-        let x = Fill::Normal.vec(1, rows * n);
+        let x: Vec<f32> = Fill::Normal.vec(1, rows * n);
         let x = MatRef::new(&x, rows, n).unwrap();
         let bias = Fill::Normal.vec(2, n);
         let ids: Vec<u32> = (0..rows as u32).rev().collect();
@@ -212,8 +286,9 @@ fn rows_are_divided_among_threads() {
             let options = options(level, threads);
             let context = format!("{level} {threads:?} {rows} x {n}");
             let (mut got, mut want) = (vec![0.0; rows * n], vec![0.0; rows * n]);
-            softmax(x, MatMut::new(&mut got, rows, n).unwrap(), &options).unwrap();
-            naive!(level, naive::softmax(x, MatMut::new(&mut want, rows, n).unwrap())).unwrap();
+            let scores = softmax_options(level, threads);
+            softmax(x, MatMut::new(&mut got, rows, n).unwrap(), &scores).unwrap();
+            naive!(level, naive::softmax(x, MatMut::new(&mut want, rows, n).unwrap(), &scores)).unwrap();
             assert_bits_eq(&got, &want, &context);
 
             let y = MatMut::new(&mut got, rows, n).unwrap();

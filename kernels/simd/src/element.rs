@@ -40,6 +40,10 @@ pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + PartialEq + s
     const NAME: &'static str;
     /// The type as a value.
     const DTYPE: Dtype;
+    /// Ones, for loops that multiply by a row of factors: a product with 1 is exact.
+    const ONES: &'static [Self; 64];
+    /// Negative zeros, for loops that add a row: a sum with -0 is exact, whatever the sign of a zero.
+    const NEG_ZEROS: &'static [Self; 64];
 
     /// The same value as f32.
     fn to_f32(self) -> f32;
@@ -49,6 +53,20 @@ pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + PartialEq + s
     fn to_bits(self) -> u32;
     /// The value of the lowest bits.
     fn from_bits(bits: u32) -> Self;
+    /// The same slice, if the type is f32.
+    #[inline(always)]
+    fn as_f32s(values: &[Self]) -> Option<&[f32]> {
+        let (p, len) = (values.as_ptr(), values.len());
+        // SAFETY: only f32 has this name, because nobody else can implement the trait.
+        (Self::DTYPE == Dtype::F32).then(|| unsafe { std::slice::from_raw_parts(p.cast(), len) })
+    }
+    /// The same slice, if the type is f32.
+    #[inline(always)]
+    fn as_f32s_mut(values: &mut [Self]) -> Option<&mut [f32]> {
+        let (p, len) = (values.as_mut_ptr(), values.len());
+        // SAFETY: only f32 has this name, because nobody else can implement the trait.
+        (Self::DTYPE == Dtype::F32).then(|| unsafe { std::slice::from_raw_parts_mut(p.cast(), len) })
+    }
 
     /// Loads and widens a register.
     ///
@@ -74,11 +92,13 @@ pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + PartialEq + s
 
 /// One impl per storage type; the four memory operations are the token's own.
 macro_rules! element {
-    ($t:ty, $bits:ty, $name:literal, $dtype:ident, $to:expr, $from:expr,
+    ($t:ty, $bits:ty, $name:literal, $dtype:ident, $one:expr, $neg_zero:expr, $to:expr, $from:expr,
      $load:ident, $store:ident, $load_tail:ident, $store_tail:ident) => {
         impl Element for $t {
             const NAME: &'static str = $name;
             const DTYPE: Dtype = Dtype::$dtype;
+            const ONES: &'static [Self; 64] = &[$one; 64];
+            const NEG_ZEROS: &'static [Self; 64] = &[$neg_zero; 64];
 
             #[inline(always)]
             fn to_f32(self) -> f32 {
@@ -122,6 +142,32 @@ macro_rules! element {
     };
 }
 
-element!(f32, u32, "f32", F32, |x| x, |x| x, load, store, load_tail, store_tail);
-element!(f16, u16, "f16", F16, f16::to_f32, f16::from_f32, load_f16, store_f16, load_tail_f16, store_tail_f16);
-element!(bf16, u16, "bf16", Bf16, bf16::to_f32, bf16::from_f32, load_bf16, store_bf16, load_tail_bf16, store_tail_bf16);
+element!(f32, u32, "f32", F32, 1.0, -0.0, |x| x, |x| x, load, store, load_tail, store_tail);
+element!(
+    f16,
+    u16,
+    "f16",
+    F16,
+    f16::ONE,
+    f16::NEG_ZERO,
+    f16::to_f32,
+    f16::from_f32,
+    load_f16,
+    store_f16,
+    load_tail_f16,
+    store_tail_f16
+);
+element!(
+    bf16,
+    u16,
+    "bf16",
+    Bf16,
+    bf16::ONE,
+    bf16::NEG_ZERO,
+    bf16::to_f32,
+    bf16::from_f32,
+    load_bf16,
+    store_bf16,
+    load_tail_bf16,
+    store_tail_bf16
+);

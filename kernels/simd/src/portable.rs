@@ -63,6 +63,26 @@ unsafe fn narrow<T>(p: *mut T, v: f32x4, n: usize, from_f32: impl Fn(f32) -> T) 
     }
 }
 
+/// [`widen`] of f16. A call and not inlined: where the baseline has no conversion it is long, and kernels have many.
+///
+/// # Safety
+/// As `widen`.
+#[inline(never)]
+unsafe fn widen_f16(p: *const f16, n: usize) -> f32x4 {
+    // SAFETY: the caller's promise.
+    unsafe { widen(p, n, f16::to_f32) }
+}
+
+/// [`narrow`] to f16, not inlined either.
+///
+/// # Safety
+/// As `narrow`.
+#[inline(never)]
+unsafe fn narrow_f16(p: *mut f16, v: f32x4, n: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { narrow(p, v, n, f16::from_f32) }
+}
+
 // SAFETY: only the target's baseline instructions are used; tails are copied by length.
 unsafe impl Isa for Portable {
     const LEVEL: Level = Level::Portable;
@@ -108,10 +128,10 @@ unsafe impl Isa for Portable {
         fn store(self, p: *mut f32, v: f32x4) = p.cast::<f32x4>().write_unaligned(v);
         fn load_tail(self, p: *const f32, tail: usize) -> f32x4 = widen(p, tail, |x| x);
         fn store_tail(self, p: *mut f32, v: f32x4, tail: usize) = narrow(p, v, tail, |x| x);
-        fn load_f16(self, p: *const f16) -> f32x4 = widen(p, 4, f16::to_f32);
-        fn store_f16(self, p: *mut f16, v: f32x4) = narrow(p, v, 4, f16::from_f32);
-        fn load_tail_f16(self, p: *const f16, tail: usize) -> f32x4 = widen(p, tail, f16::to_f32);
-        fn store_tail_f16(self, p: *mut f16, v: f32x4, tail: usize) = narrow(p, v, tail, f16::from_f32);
+        fn load_f16(self, p: *const f16) -> f32x4 = widen_f16(p, 4);
+        fn store_f16(self, p: *mut f16, v: f32x4) = narrow_f16(p, v, 4);
+        fn load_tail_f16(self, p: *const f16, tail: usize) -> f32x4 = widen_f16(p, tail);
+        fn store_tail_f16(self, p: *mut f16, v: f32x4, tail: usize) = narrow_f16(p, v, tail);
         fn load_bf16(self, p: *const bf16) -> f32x4 = widen(p, 4, bf16::to_f32);
         fn store_bf16(self, p: *mut bf16, v: f32x4) = narrow(p, v, 4, bf16::from_f32);
         fn load_tail_bf16(self, p: *const bf16, tail: usize) -> f32x4 = widen(p, tail, bf16::to_f32);

@@ -94,6 +94,28 @@ pub fn map_sum_in_place<I: Isa, T: Element>(isa: I, x: &mut [T], lanes: I::Lanes
     unsafe { map_sum_raw(isa, x.len(), p, p, lanes, f) }
 }
 
+/// The lanes of [`sums`](crate::sums) of `f(x[i])`. `lanes` are the sums so far, of a multiple of 64 elements.
+#[inline(always)]
+pub fn sum_of<I: Isa, T: Element>(isa: I, x: &[T], mut lanes: I::Lanes64, f: &impl Map<I>) -> I::Lanes64 {
+    let acc = &mut lanes.as_mut()[..sum_registers::<I>()];
+    let mut blocks = x.chunks_exact(SUM_LANES);
+    for block in &mut blocks {
+        for (j, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: register j of a block of 64 values ends at (j + 1) * LANES <= 64.
+            let v = unsafe { T::load(isa, block.as_ptr().add(j * I::LANES)) };
+            *acc = isa.add(*acc, f.map(isa, v));
+        }
+    }
+    for (rest, acc) in blocks.remainder().chunks(I::LANES).zip(acc) {
+        let tail = isa.tail(rest.len());
+        // SAFETY: the tail has as many lanes as `rest` has values.
+        let v = f.map(isa, unsafe { T::load_tail(isa, rest.as_ptr(), tail) });
+        // Adding +0 to a lane changes nothing.
+        *acc = isa.add(*acc, isa.select(isa.tail_mask(tail), v, isa.splat(0.0)));
+    }
+    lanes
+}
+
 /// Folds element `i` into lane `i % 64`, in order: `lane = f(lane, x[i])` from `init`.
 ///
 /// A lane sees only elements that exist, so `f` needs no neutral element. It must be an operation or two, which the

@@ -1,18 +1,21 @@
-//! The token over 512-bit registers: AVX-512 F, BW, DQ and VL.
+//! The tokens over 512-bit registers: AVX-512 F, BW, DQ and VL, without and with AVX512-BF16.
 
-use crate::token::{intrinsics, memory, x86_token};
+use crate::token::{intrinsics, memory, x86_features};
 use crate::{Isa, Kernel, Level, bf16, f16};
 use std::arch::x86_64::*;
 
-x86_token! {
-    /// Proof that the CPU has AVX-512 F, BW, DQ and VL, and with them AVX2, FMA and F16C.
-    Avx512, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"
-}
+/// Proof that the CPU has AVX-512 F, BW, DQ and VL, and with them AVX2, FMA and F16C; with `BF16`, that it has
+/// AVX512-BF16 too. The two levels differ in one operation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512<const BF16: bool>(());
+
+x86_features! { Avx512<false>, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c" }
+x86_features! { Avx512<true>, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "avx512bf16" }
 
 /// Nearest even, no exceptions raised.
 const ROUND: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
-impl Avx512 {
+impl<const BF16: bool> Avx512<BF16> {
     /// Bits of bf16 in the low half of each lane: nearest even, subnormals kept, NaN quiet. The conversion
     /// instruction would flush subnormals.
     #[inline(always)]
@@ -45,8 +48,8 @@ impl Avx512 {
 
 // SAFETY: every instruction used is in the token's feature list, and each operation touches what its documentation
 // names: masked loads and stores do not touch the lanes outside their mask.
-unsafe impl Isa for Avx512 {
-    const LEVEL: Level = Level::Avx512;
+unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
+    const LEVEL: Level = if BF16 { Level::Avx512Bf16 } else { Level::Avx512 };
     const FUSED: bool = true;
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
@@ -60,8 +63,8 @@ unsafe impl Isa for Avx512 {
 
     #[inline]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: the token proves that the CPU has the features of `entry`.
-        unsafe { self.entry(kernel) }
+        // SAFETY: the token proves that the CPU has the features of the one entry or the other.
+        unsafe { if BF16 { Avx512::<true>(()).entry(kernel) } else { Avx512::<false>(()).entry(kernel) } }
     }
 
     #[inline(always)]
@@ -189,6 +192,30 @@ unsafe impl Isa for Avx512 {
     #[inline(always)]
     fn mask_from_bits(self, bits: u32) -> __mmask16 {
         bits as __mmask16
+    }
+
+    #[inline(always)]
+    fn dot_bf16(self, c: __m512, a: __m512i, b: __m512i) -> __m512 {
+        if BF16 {
+            // SAFETY: the token proves AVX512-BF16; registers only, reinterpreted between types of the same size.
+            return unsafe {
+                _mm512_dpbf16_ps(
+                    c,
+                    std::mem::transmute::<__m512i, __m512bh>(a),
+                    std::mem::transmute::<__m512i, __m512bh>(b),
+                )
+            };
+        }
+        let mut lanes = [c, self.from_bits(a), self.from_bits(b)].map(|register| {
+            let mut lanes = [0.0; 16];
+            // SAFETY: there is room for the register.
+            unsafe { self.store(lanes.as_mut_ptr(), register) };
+            lanes
+        });
+        let [c, a, b] = &mut lanes;
+        crate::pairs::dot_lanes(c, a, b);
+        // SAFETY: the array holds a register.
+        unsafe { self.load(c.as_ptr()) }
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Which levels this CPU has, and running a kernel at one of them.
 
 use crate::portable::Portable;
-use crate::{Isa, Kernel};
+use crate::{Isa, Kernel, pairs};
 #[cfg(target_arch = "x86_64")]
 use crate::{avx2::Avx2, avx512::Avx512};
 use std::{fmt, str::FromStr, sync::OnceLock};
@@ -19,11 +19,13 @@ pub enum Level {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// The same with AVX512-BF16, where its instruction follows the rule of [`naive::dot_pair`](crate::naive::dot_pair).
+    Avx512Bf16,
 }
 
 impl Level {
     /// Every level that the crate knows, lowest first, whether or not this CPU has it.
-    pub const ALL: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
+    pub const ALL: [Level; 4] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Avx512Bf16];
 
     /// The levels that this CPU can run, lowest first.
     pub fn available() -> impl Iterator<Item = Level> {
@@ -39,7 +41,7 @@ impl Level {
     pub fn fused(self) -> bool {
         match self {
             Level::Portable => Portable::FUSED,
-            Level::Avx2 | Level::Avx512 => true,
+            Level::Avx2 | Level::Avx512 | Level::Avx512Bf16 => true,
         }
     }
 
@@ -49,6 +51,7 @@ impl Level {
             Level::Portable => "portable",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
+            Level::Avx512Bf16 => "avx512bf16",
         }
     }
 }
@@ -104,7 +107,9 @@ enum Token {
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+    Avx512(Avx512<false>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(Avx512<true>),
 }
 
 impl Simd {
@@ -138,9 +143,16 @@ impl Simd {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => Avx2::detect().map(Token::Avx2),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => Avx512::detect().map(Token::Avx512),
+            Level::Avx512 => Avx512::<false>::detect().map(Token::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16 => {
+                // Whether the instruction follows the rule is found out at the first use.
+                static FOLLOWS: OnceLock<bool> = OnceLock::new();
+                let token = Avx512::<true>::detect();
+                token.filter(|isa| *FOLLOWS.get_or_init(|| isa.vectorize(pairs::Probe))).map(Token::Avx512Bf16)
+            }
             #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx2 | Level::Avx512 => None,
+            Level::Avx2 | Level::Avx512 | Level::Avx512Bf16 => None,
         }
         .map(Simd)
     }
@@ -153,6 +165,21 @@ impl Simd {
             Token::Avx2(_) => Level::Avx2,
             #[cfg(target_arch = "x86_64")]
             Token::Avx512(_) => Level::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512Bf16(_) => Level::Avx512Bf16,
+        }
+    }
+
+    /// Whether [`Isa::dot_bf16`] is faster at this level than the multiply-adds of f32 that it stands for. Measured once
+    /// per process, at the first call, in some tens of microseconds; results do not depend on it.
+    pub fn dot_pays(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512Bf16(isa) => {
+                static PAYS: OnceLock<bool> = OnceLock::new();
+                *PAYS.get_or_init(|| pairs::pays(isa))
+            }
+            _ => false,
         }
     }
 
@@ -165,6 +192,8 @@ impl Simd {
             Token::Avx2(isa) => isa.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
             Token::Avx512(isa) => isa.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512Bf16(isa) => isa.vectorize(kernel),
         }
     }
 }

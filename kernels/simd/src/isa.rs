@@ -250,6 +250,22 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
     #[expect(clippy::wrong_self_convention, reason = "the token is not what is converted")]
     fn from_bits(self, a: Self::I32) -> Self::F32;
 
+    /// `c` plus the dot product of the bf16 pairs in each lane of `a` and `b`, the even element in the low half: the bits
+    /// of [`naive::dot_pair`](crate::naive::dot_pair). An instruction at the level `avx512bf16`, and slow elsewhere.
+    #[inline(always)]
+    fn dot_bf16(self, c: Self::F32, a: Self::I32, b: Self::I32) -> Self::F32 {
+        let mut lanes = [[0.0; 16]; 3];
+        // SAFETY: a register has at most 16 lanes.
+        unsafe {
+            for (lanes, register) in lanes.iter_mut().zip([c, self.from_bits(a), self.from_bits(b)]) {
+                self.store(lanes.as_mut_ptr(), register);
+            }
+            let [c, a, b] = &mut lanes;
+            crate::pairs::dot_lanes(c, a, b);
+            self.load(c.as_ptr())
+        }
+    }
+
     /// The sum of the lanes by halving: lane `l` with `l + LANES / 2`, then `+ LANES / 4`, down to `+ 1`.
     fn reduce_add(self, a: Self::F32) -> f32;
     /// The largest lane that is not NaN, -inf if there is none. The sign of a zero result is not specified.

@@ -17,6 +17,7 @@ mod element;
 mod isa;
 pub mod math;
 pub mod naive;
+mod pairs;
 mod portable;
 pub mod slices;
 pub mod sums;

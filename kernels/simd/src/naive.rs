@@ -14,6 +14,29 @@ pub fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// Half of a bf16 pair's dot product: `a * b + c`, rounded once at every level, with subnormal operands read as zeros
+/// of their sign and with sums that round to less than 2^-126 replaced by zeros of their sign.
+///
+/// This is what the instruction of AVX512-BF16 computes. `a` and `b` are bf16 values, so that `t` has all that
+/// decides whether the sum is flushed: a sum that would round to 2^-126, had its exponent no limit, is not.
+#[inline]
+pub fn dot_step(a: f32, b: f32, c: f32) -> f32 {
+    let [a, b, c] = [a, b, c].map(|x| if x.is_subnormal() { 0f32.copysign(x) } else { x });
+    let t = f64::from(a) * f64::from(b) + f64::from(c);
+    // 2^-126 * (1 - 2^-25)
+    const EDGE: f64 = f32::MIN_POSITIVE as f64 * (1.0 - f32::EPSILON as f64 / 4.0);
+    if t != 0.0 && t.abs() < EDGE { 0f32.copysign(t as f32) } else { a.mul_add(b, c) }
+}
+
+/// The dot product of bf16 pairs, added to `acc`: the odd elements first, then the even ones. The bits of a pair's even
+/// element are the lower half.
+#[inline]
+pub fn dot_pair(a: u32, b: u32, acc: f32) -> f32 {
+    let odd = |pair: u32| f32::from_bits(pair & 0xffff_0000);
+    let even = |pair: u32| f32::from_bits(pair << 16);
+    dot_step(even(a), even(b), dot_step(odd(a), odd(b), acc))
+}
+
 /// `c[0] + c[1] x + c[2] x^2 + ..`, by Horner's rule.
 #[inline(always)]
 fn polynomial<const FUSED: bool>(x: f32, c: &[f32]) -> f32 {

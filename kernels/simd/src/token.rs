@@ -7,7 +7,16 @@ macro_rules! x86_token {
         #[derive(Clone, Copy, Debug)]
         pub(crate) struct $name(());
 
-        impl $name {
+        crate::token::x86_features! { $name, $($feature),+ }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86_token;
+
+/// Writes `detect` and the entry function of a token.
+macro_rules! x86_features {
+    ($token:ty, $($feature:tt),+) => {
+        impl $token {
             /// The token, on a CPU and an operating system that have the instructions.
             #[inline]
             pub(crate) fn detect() -> Option<Self> {
@@ -23,7 +32,7 @@ macro_rules! x86_token {
     };
 }
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_token;
+pub(crate) use x86_features;
 
 /// Writes methods that are one intrinsic each.
 macro_rules! intrinsics {

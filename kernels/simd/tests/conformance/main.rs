@@ -3,6 +3,7 @@
 mod lanes;
 #[cfg(unix)]
 mod memory;
+mod pairs;
 mod whole;
 
 use gristmill_simd::{Isa, Kernel, Level, Simd};
@@ -51,6 +52,21 @@ fn memory_operations() {
 }
 
 #[test]
+fn pairs_follow_the_rule() {
+    at_every_level(|| pairs::Pairs { registers: 3000 });
+}
+
+/// 200 million pairs of each kind, at the level that has the instruction.
+#[test]
+#[ignore = "takes minutes"]
+fn many_pairs_follow_the_rule() {
+    match Simd::choose(Some(Level::Avx512Bf16)) {
+        Ok(simd) => simd.run(pairs::Pairs { registers: 200_000_000 / 16 }),
+        Err(error) => println!("not run: {error}"),
+    }
+}
+
+#[test]
 fn levels_describe_themselves() {
     struct Describe;
     impl Kernel for Describe {
@@ -78,7 +94,7 @@ fn levels_describe_themselves() {
         assert_eq!((own, simd.level(), fused), (level, level, level.fused()));
         let want = match level {
             Level::Avx2 => 8,
-            Level::Avx512 => 16,
+            Level::Avx512 | Level::Avx512Bf16 => 16,
             _ => 4,
         };
         assert_eq!(lanes, want, "{level}");

@@ -41,7 +41,7 @@ struct Machine {
     /// Threads; by default one per CPU, or what RAYON_NUM_THREADS says.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Instruction set: portable, avx2 or avx512; by default the best, or what GRISTMILL_LEVEL says.
+    /// Instruction set: portable, avx2, avx512 or avx512bf16; by default the best, or what GRISTMILL_LEVEL says.
     #[arg(long)]
     level: Option<Level>,
 }

@@ -1,7 +1,8 @@
 //! Views, masks, errors, threads and scratch memory shared by the Gristmill kernels.
 //!
-//! - [`MatRef`], [`MatMut`]: matrices over slices with any strides; [`HeadsRef`], [`HeadsMut`]: queries, keys and
-//!   values as `[B, S, H, D]`; [`ScoresRef`]: a broadcast `[B, H, S_q, S_k]`. All are checked when built.
+//! - [`MatRef`], [`MatMut`]: matrices over slices with any strides; [`BatchRef`], [`BatchMut`]: many of
+//!   one shape; [`HeadsRef`], [`HeadsMut`]: queries, keys and values as `[B, S, H, D]`;
+//!   [`ScoresRef`]: a broadcast `[B, H, S_q, S_k]`. All are checked when built.
 //! - [`Mask`]: which keys a query attends to.
 //! - [`Threads`]: where parallel work runs; [`Workspace`]: scratch memory that is allocated once.
 //! - [`Activation`]: the functions that fused kernels apply.
@@ -11,6 +12,7 @@
 //! Sizes and strides count elements, never bytes.
 
 mod activation;
+mod batch;
 pub mod cache;
 mod error;
 mod heads;
@@ -23,6 +25,7 @@ mod view;
 mod workspace;
 
 pub use activation::Activation;
+pub use batch::{BatchMut, BatchRef};
 pub use error::Error;
 pub use heads::{HeadsMut, HeadsRef};
 pub use mask::{Causal, Mask};

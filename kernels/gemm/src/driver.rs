@@ -2,6 +2,7 @@
 //!
 //! Column groups are outermost: a group of panels stays in cache while every row block of A passes over it.
 
+use crate::columns::{self, columns_fn};
 use crate::epilogue::{Bias, Block, Epilogue};
 use crate::left::{Left, left, widened_len};
 use crate::pack::{pack_operand, widen};
@@ -140,6 +141,11 @@ fn source<I: Isa>(sizes: Sizes, b: &Right<'_>) -> Source {
     match b {
         Right::Packed { panels, .. } if panels.dtype() != Dtype::F32 && sizes.m >= WIDEN_ROWS => Source::Repack,
         Right::Packed { .. } => Source::Panels,
+        Right::Plain(b)
+            if b.strides[1] != 1 && b.strides[0] == 1 && sizes.m <= columns::MAX_ROWS && b.dtype() == Dtype::F32 =>
+        {
+            Source::Columns
+        }
         Right::Plain(b) if b.strides[1] != 1 => Source::Repack,
         // Few rows do not repay the packing; a small B stays in the first levels of cache as it is.
         Right::Plain(_) if sizes.m <= 2 * max_rows::<I>(1) || sizes.n * sizes.k <= 4096 => Source::InPlace,
@@ -153,8 +159,18 @@ struct Panels {
     b: TypedPtr,
     b_step: isize,
     b_panel: isize,
-    /// B is read in place and the last panel is partial.
-    masked: bool,
+    form: Form,
+}
+
+/// Which tiles read the panels.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Rows of 16 values.
+    Whole,
+    /// Rows of fewer: B is read in place and the last panel is partial.
+    Masked,
+    /// Columns that are contiguous.
+    Columns,
 }
 
 /// What the jobs of a product share.
@@ -177,21 +193,49 @@ impl Job<'_> {
         let rows = self.plan.rows(index);
         let k = self.plan.sizes.k;
         let a: Left = left(isa, self.a.block(rows.clone(), 0..k), widened);
-        let mut panels = self.plan.panels(index);
-        while !panels.is_empty() {
-            let count = self.group_at::<I>(panels.start, panels.len());
-            let first = panels.start * PANEL;
-            let cols = (self.plan.sizes.n - first).min(count * PANEL);
-            let depth = self.plan.depth;
+        let panels = self.plan.panels(index);
+        let col_block = if self.plan.keeps_panels() { self.plan.col_block } else { panels.len() };
+        for first in panels.clone().step_by(col_block.max(1)) {
+            let cols = first..panels.end.min(first + col_block);
+            for first in rows.clone().step_by(self.plan.row_block) {
+                let block = first..rows.end.min(first + self.plan.row_block);
+                // The first row block packs what all of them use.
+                let fresh = first == rows.start;
+                let a = Left { start: a.start.wrapping_offset((first - rows.start) as isize * a.row), ..a };
+                self.block::<I, B>(isa, a, block, cols.clone(), fresh, packed, accumulators);
+            }
+        }
+    }
+
+    /// Computes a block of rows and panels; `a` is the first of the rows. Packs the panels if they are `fresh`.
+    #[expect(clippy::too_many_arguments, reason = "the state of the loops around it")]
+    fn block<I: Isa, B: Element>(
+        &self,
+        isa: I,
+        a: Left,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        fresh: bool,
+        packed: &mut [f32],
+        accumulators: &mut [f32],
+    ) {
+        let Plan { depth, sizes: Sizes { n, k, .. }, .. } = self.plan;
+        let mut panel = panels.start;
+        while panel < panels.end {
+            let count = self.group_at::<I>(panel, panels.end - panel);
+            let first = panel * PANEL;
+            let cols = (n - first).min(count * PANEL);
             // At least one block, so that k = 0 still stores its zeros.
             for from in (0..k.max(1)).step_by(depth) {
                 let steps = from..k.min(from + depth);
-                let b = self.panels_at(isa, first, cols, steps.clone(), packed);
+                let kept =
+                    if self.plan.keeps_panels() { ((panel - panels.start) * k + count * from) * PANEL } else { 0 };
+                let b =
+                    self.panels_at(isa, first, cols, steps.clone(), packed.get_mut(kept..).unwrap_or_default(), fresh);
                 let blocks = rows.len().div_ceil(max_rows::<I>(count));
                 for block in 0..blocks {
                     let block = part(rows.len(), blocks, block);
-                    let held = block.start * count * PANEL;
-                    let held = accumulators.as_mut_ptr().wrapping_add(held);
+                    let held = accumulators.as_mut_ptr().wrapping_add(block.start * count * PANEL);
                     let tile = Tile {
                         a: a.start.wrapping_offset(block.start as isize * a.row + from as isize * a.step),
                         a_row: a.row,
@@ -211,12 +255,17 @@ impl Job<'_> {
                     };
                     // SAFETY: P1: `block` rows and `steps` lie in A. P2: `panels_at` gives panels for these steps.
                     // P3: `count` panels from `first` on, cut at n. P4, P5: the accumulators hold the rows of the
-                    // job, `count` panels wide; C, bias and residual have these rows and columns, and no other job
+                    // block, `count` panels wide; C, bias and residual have these rows and columns, and no other job
                     // has this block of C.
-                    unsafe { tile_fn::<I, B>(block.len(), count, b.masked)(isa, &tile) };
+                    unsafe {
+                        match b.form {
+                            Form::Columns => columns_fn::<I, B>(block.len())(isa, &tile),
+                            form => tile_fn::<I, B>(block.len(), count, form == Form::Masked)(isa, &tile),
+                        }
+                    }
                 }
             }
-            panels.start += count;
+            panel += count;
         }
     }
 
@@ -233,27 +282,41 @@ impl Job<'_> {
         Epilogue { alpha, beta, bias, activation, residual, c: self.c.ptr_at(i, j), c_row, c_col }
     }
 
-    /// How many panels the next tiles span: a group, or what tiles there are for the rest. A partial panel that is
-    /// read in place stands alone.
+    /// How many panels the next tiles span: a group, or what tiles there are for the rest, which is cut evenly. A
+    /// partial panel that is read in place stands alone.
     fn group_at<I: Isa>(&self, first: usize, left: usize) -> usize {
         let whole = if self.plan.source == Source::InPlace { self.plan.sizes.n / PANEL } else { usize::MAX };
         let left = left.min(whole.saturating_sub(first)).max(1);
-        let mut count = self.plan.group.min(left);
+        let mut count = left.div_ceil(left.div_ceil(self.plan.group));
         while max_rows::<I>(count) == 0 {
             count -= 1;
         }
         count
     }
 
-    /// The panels of `cols` columns from `first` on, at `steps`.
-    fn panels_at<I: Isa>(&self, isa: I, first: usize, cols: usize, steps: Range<usize>, packed: &mut [f32]) -> Panels {
+    /// The panels of `cols` columns from `first` on, at `steps`: in place, or at the start of `packed`, where they are
+    /// packed first if they are `fresh`.
+    fn panels_at<I: Isa>(
+        &self,
+        isa: I,
+        first: usize,
+        cols: usize,
+        steps: Range<usize>,
+        packed: &mut [f32],
+        fresh: bool,
+    ) -> Panels {
         let strides = |k: usize| (PANEL as isize, (k * PANEL) as isize);
         match (self.plan.source, self.b) {
-            (Source::Repack, b) => {
+            (Source::Columns, Right::Plain(b)) if cols == PANEL => {
+                let b_step = b.strides[1];
+                Panels { b: b.ptr_at(steps.start, first), b_step, b_panel: 0, form: Form::Columns }
+            }
+            (Source::Repack | Source::Columns, b) => {
                 let (b_step, b_panel) = strides(steps.len());
                 let panel_len = steps.len() * PANEL;
                 let packed = &mut packed[..panel_len * cols.div_ceil(PANEL)];
                 match b {
+                    _ if !fresh => {}
                     Right::Plain(b) => pack_operand(isa, b.block(steps, first..first + cols), packed),
                     Right::Packed { panels, k, .. } => {
                         for (q, to) in packed.chunks_exact_mut(panel_len.max(1)).enumerate() {
@@ -263,18 +326,18 @@ impl Job<'_> {
                         }
                     }
                 }
-                Panels { b: TypedPtr::new(packed.as_ptr()), b_step, b_panel, masked: false }
+                Panels { b: TypedPtr::new(packed.as_ptr()), b_step, b_panel, form: Form::Whole }
             }
             (_, Right::Packed { panels, k, .. }) => {
                 let (b_step, b_panel) = strides(k);
                 let offset = first * k + steps.start * PANEL;
-                Panels { b: panels.offset(offset as isize), b_step, b_panel, masked: false }
+                Panels { b: panels.offset(offset as isize), b_step, b_panel, form: Form::Whole }
             }
             (_, Right::Plain(b)) => Panels {
                 b: b.ptr_at(steps.start, first),
                 b_step: b.strides[0],
                 b_panel: PANEL as isize,
-                masked: !cols.is_multiple_of(PANEL),
+                form: if cols.is_multiple_of(PANEL) { Form::Whole } else { Form::Masked },
             },
         }
     }

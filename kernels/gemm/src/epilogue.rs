@@ -1,11 +1,11 @@
 //! What happens to the accumulators of a tile: scaling, C, bias, activation, residual, in that order.
 
 use crate::registers::{Accumulators, Add, AddScaled, Relu, Scale, Store, each};
-use crate::tile::PANEL;
+use crate::tile::{MAX_TILE, PANEL};
 use crate::typed::{TypedPtr, typed};
 use gristmill_core::Activation;
 use gristmill_simd::{Dtype, Element, Isa, Kernel};
-use std::marker::PhantomData;
+use std::{marker::PhantomData, mem::MaybeUninit};
 
 /// A vector that is added to every row or to every column of C.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +83,32 @@ impl Epilogue<'_> {
                 Bias::PerRow(..) => false,
             }
             && matches!(self.activation, Activation::Identity | Activation::Relu)
+    }
+
+    /// Finishes a tile, in registers where that fits.
+    ///
+    /// # Safety
+    /// Bias, residual and C are valid for `MR` rows and `cols` columns, of which only the last panel's may be fewer
+    /// than 16, and nobody else uses this part of C.
+    #[inline(always)]
+    pub(crate) unsafe fn finish<I: Isa, const MR: usize, const NP: usize>(
+        &self,
+        isa: I,
+        acc: &mut Accumulators<I, MR, NP>,
+        cols: usize,
+    ) {
+        if self.fits_registers() {
+            // SAFETY: the caller's promise.
+            unsafe { self.finish_registers(isa, acc, cols) };
+        } else {
+            let mut spilled = MaybeUninit::<[f32; MAX_TILE]>::uninit();
+            let spilled = spilled.as_mut_ptr().cast::<f32>();
+            // SAFETY: the array holds MR rows of NP whole panels, and has no other use; the caller's promise.
+            unsafe {
+                each(isa, acc, NP * PANEL, spilled, (NP * PANEL) as isize, Store);
+                self.finish_spilled(isa, spilled, [MR, cols], NP * PANEL);
+            }
+        }
     }
 
     /// Finishes a tile in registers.

@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod columns;
 mod driver;
 pub mod epilogue;
 mod left;

@@ -12,6 +12,8 @@ pub(crate) enum Source {
     Panels,
     /// In the matrix itself, whose rows are contiguous.
     InPlace,
+    /// In the matrix itself, whose columns are contiguous; a last partial panel is packed.
+    Columns,
     /// In panels that each job packs for itself, group by group.
     Repack,
 }
@@ -46,6 +48,15 @@ const JOBS_PER_THREAD: usize = 4;
 /// What packing one panel costs, in rows of tiles computed on it.
 const REPACK_ROWS: usize = 16;
 
+/// Bytes of panels that a worker packs for itself and keeps for all row blocks: a part of the last cache.
+const PACKED_ROOM: usize = 4 << 20;
+
+/// Values of a row of A that is longer than a page: prefetchers follow it, and its row block need not stay in cache.
+const LONG_ROW: usize = 1024;
+
+/// Row blocks of the cache are at least so many tiles high, so that reading B again costs little.
+const MIN_BLOCKS: usize = 4;
+
 /// The cuts of one product.
 ///
 /// ```text
@@ -66,6 +77,10 @@ pub(crate) struct Plan {
     pub group: usize,
     /// Steps of k between two visits of the accumulators; k itself unless a group would leave the cache.
     pub depth: usize,
+    /// Rows of A that stay in cache while all column groups of a block pass over them.
+    pub row_block: usize,
+    /// Panels that are packed once for all row blocks, where there are several.
+    pub col_block: usize,
     /// Cuts of the rows.
     pub row_jobs: usize,
     /// Cuts of the columns, at panel boundaries.
@@ -81,6 +96,7 @@ impl Plan {
         let rows = sizes.m.div_ceil(row_jobs);
         let few = rows <= 2 * max_rows::<I>(1);
         let group = match source {
+            Source::Columns => 1,
             // Packing walks 16 columns of B per panel; more than 64 at a time are more than prefetchers follow.
             Source::Repack if few => group_panels::<I>(rows).min(4),
             _ => group_panels::<I>(rows),
@@ -89,12 +105,26 @@ impl Plan {
         // one row block of packed panels B is read once, and where it lies does not matter.
         let room = match source {
             Source::Repack if few => caches.l1d / 2,
+            Source::Columns => usize::MAX,
             Source::Panels | Source::InPlace if rows <= max_rows::<I>(group) => usize::MAX,
             _ => caches.l2 / 2,
         };
         let fits = (room / (group * PANEL * size_of::<f32>())).max(PANEL) / PANEL * PANEL;
         let depth = sizes.k.clamp(1, fits);
-        Plan { sizes, source, group, depth, row_jobs, col_jobs }
+        let panels = sizes.n.div_ceil(PANEL).div_ceil(col_jobs);
+        let row_block = row_block::<I>(rows, sizes.k, panels, group, caches);
+        let col_block = if row_block < rows { col_block(sizes.k, panels, group) } else { panels };
+        Plan { sizes, source, group, depth, row_block, col_block, row_jobs, col_jobs }
+    }
+
+    /// Rows of the highest job.
+    fn job_rows(&self) -> usize {
+        self.sizes.m.div_ceil(self.row_jobs)
+    }
+
+    /// Whether packed panels are used by more than one row block.
+    pub(crate) fn keeps_panels(&self) -> bool {
+        self.row_block < self.job_rows()
     }
 
     /// Number of jobs.
@@ -114,12 +144,17 @@ impl Plan {
 
     /// Scratch values that a worker needs for packed panels.
     pub(crate) fn pack_len(&self) -> usize {
-        if self.source == Source::Repack { self.depth.min(self.sizes.k) * self.group * PANEL } else { 0 }
+        match (self.source, self.keeps_panels()) {
+            (Source::Repack, true) => self.sizes.k * self.col_block * PANEL,
+            (Source::Repack, false) => self.depth.min(self.sizes.k) * self.group * PANEL,
+            (Source::Columns, _) if !self.sizes.n.is_multiple_of(PANEL) => self.sizes.k * PANEL,
+            _ => 0,
+        }
     }
 
     /// Scratch values that a worker needs for accumulators between depth blocks.
     pub(crate) fn accumulators_len(&self) -> usize {
-        if self.depth < self.sizes.k { self.sizes.m.div_ceil(self.row_jobs) * self.group * PANEL } else { 0 }
+        if self.depth < self.sizes.k { self.row_block * self.group * PANEL } else { 0 }
     }
 }
 
@@ -128,6 +163,27 @@ pub(crate) fn part(len: usize, parts: usize, i: usize) -> Range<usize> {
     let (size, longer) = (len / parts, len % parts);
     let start = i * size + i.min(longer);
     start..start + size + usize::from(i < longer)
+}
+
+/// How many rows of A should stay in the second cache while `panels` panels pass over them, `group` at a time.
+fn row_block<I: Isa>(rows: usize, k: usize, panels: usize, group: usize, caches: Caches) -> usize {
+    // A that is read only once or twice need not stay, and long rows come in time from wherever they are.
+    if rows <= MIN_BLOCKS * max_rows::<I>(group) || panels <= 2 * group || k > LONG_ROW {
+        return rows;
+    }
+    let fits = (caches.l2 / 2 / (k.max(1) * size_of::<f32>())).max(MIN_BLOCKS * max_rows::<I>(group));
+    // A little more than fits does not matter.
+    if rows <= fits + fits / 4 {
+        return rows;
+    }
+    // Equal blocks of whole tiles.
+    rows.div_ceil(rows.div_ceil(fits)).next_multiple_of(max_rows::<I>(group)).min(rows)
+}
+
+/// How many of `panels` panels are packed before the row blocks pass over them.
+fn col_block(k: usize, panels: usize, group: usize) -> usize {
+    let fits = PACKED_ROOM / (PANEL * size_of::<f32>() * k.max(1));
+    (fits / group * group).clamp(group, panels.max(group))
 }
 
 /// The panels that a tile should span for this many rows.

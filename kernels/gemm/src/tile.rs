@@ -18,18 +18,20 @@
 //! may be of any storage type and is widened in registers, once for all rows.
 
 use crate::epilogue::Epilogue;
-use crate::registers::{Accumulators, Load, Store, each};
+use crate::registers::{Accumulators, Load, each};
 use gristmill_simd::{Element, Isa, Kernel};
-use std::mem::MaybeUninit;
 
 /// Columns of a panel.
 pub const PANEL: usize = 16;
 
-/// The most values that any tile has: 12 x 32, 8 x 48 and their kind.
-pub(crate) const MAX_TILE: usize = 24 * PANEL;
+/// The most values that any tile has: 9 x 48 and its kind.
+pub(crate) const MAX_TILE: usize = 27 * PANEL;
 
 /// How far ahead of its use a step of B is prefetched.
 const PREFETCH_STEPS: isize = 16;
+
+/// Steps that are written out where A and B have the usual strides.
+const UNROLL: usize = 4;
 
 /// Operands and destination of one tile. All strides are in elements.
 ///
@@ -95,6 +97,62 @@ impl<'t, B> Promised<'t, B> {
 
 struct Micro<'t, B, const MR: usize, const NP: usize, const MASKED: bool>(Promised<'t, B>);
 
+impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_, B, MR, NP, MASKED> {
+    /// `times` times `UNROLL` steps, from step `from` on. With `UNIT` the steps of A and of panels are next to each
+    /// other, so that all addresses of the unrolled steps are constants from a few pointers.
+    ///
+    /// # Safety
+    /// P1, P2; `from + times * UNROLL <= k`; `UNIT` only if `a_step` is 1 and `b_step` 16.
+    #[inline(always)]
+    unsafe fn steps<I: Isa, const UNROLL: usize, const UNIT: bool>(
+        &self,
+        isa: I,
+        acc: &mut Accumulators<I, MR, NP>,
+        from: usize,
+        times: usize,
+    ) {
+        let t = (self.0).0;
+        let (a_step, b_step) = if UNIT { (1, PANEL as isize) } else { (t.a_step, t.b_step) };
+        // Which columns of the last panel exist, register by register.
+        let last_cols = t.cols - (NP - 1) * PANEL;
+        let tail = |v: usize| isa.tail(last_cols.saturating_sub(v * I::LANES));
+
+        // Three rows share a pointer: x86 adds one or two strides to a base register at no cost.
+        let first = t.a.wrapping_offset(from as isize * a_step);
+        let mut a: [_; 4] = std::array::from_fn(|g| first.wrapping_offset(3 * g as isize * t.a_row));
+        let mut b = t.b.wrapping_offset(from as isize * b_step);
+        for _ in 0..times {
+            for u in 0..UNROLL as isize {
+                let mut b_row = [isa.splat_row(0.0); NP];
+                for (q, panel) in b_row.iter_mut().enumerate() {
+                    let p = b.wrapping_offset(q as isize * t.b_panel + u * b_step);
+                    isa.prefetch(p.wrapping_offset(PREFETCH_STEPS * b_step));
+                    for (v, register) in panel.as_mut().iter_mut().enumerate() {
+                        let p = p.wrapping_add(v * I::LANES);
+                        // SAFETY: P2.
+                        *register = unsafe {
+                            if MASKED && q + 1 == NP { B::load_tail(isa, p, tail(v)) } else { B::load(isa, p) }
+                        };
+                    }
+                }
+                for (r, row) in acc.iter_mut().enumerate() {
+                    // SAFETY: P1.
+                    let value = isa.splat(unsafe { *a[r / 3].offset((r % 3) as isize * t.a_row + u * a_step) });
+                    for (panel, b_panel) in row.iter_mut().zip(b_row) {
+                        for (register, &b) in panel.as_mut().iter_mut().zip(b_panel.as_ref()) {
+                            *register = isa.fma(value, b, *register);
+                        }
+                    }
+                }
+            }
+            for a in &mut a {
+                *a = isa.opaque(a.wrapping_offset(UNROLL as isize * a_step));
+            }
+            b = b.wrapping_offset(UNROLL as isize * b_step);
+        }
+    }
+}
+
 impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel for Micro<'_, B, MR, NP, MASKED> {
     type Output = ();
 
@@ -108,52 +166,19 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel fo
             unsafe { each(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Load) };
         }
 
-        // Which columns of the last panel exist, register by register.
-        let last_cols = t.cols - (NP - 1) * PANEL;
-        let tail = |v: usize| isa.tail(last_cols.saturating_sub(v * I::LANES));
-
-        // Three rows share a pointer: x86 adds one or two strides to a base register at no cost.
-        let mut a: [_; 4] = std::array::from_fn(|g| t.a.wrapping_offset(3 * g as isize * t.a_row));
-        let mut b = t.b;
-        for _ in 0..t.k {
-            let mut b_row = [isa.splat_row(0.0); NP];
-            for (q, panel) in b_row.iter_mut().enumerate() {
-                let p = b.wrapping_offset(q as isize * t.b_panel);
-                isa.prefetch(p.wrapping_offset(PREFETCH_STEPS * t.b_step));
-                for (v, register) in panel.as_mut().iter_mut().enumerate() {
-                    let p = p.wrapping_add(v * I::LANES);
-                    // SAFETY: P2.
-                    *register =
-                        unsafe { if MASKED && q + 1 == NP { B::load_tail(isa, p, tail(v)) } else { B::load(isa, p) } };
-                }
-            }
-            for (r, row) in acc.iter_mut().enumerate() {
-                // SAFETY: P1.
-                let value = isa.splat(unsafe { *a[r / 3].offset((r % 3) as isize * t.a_row) });
-                for (panel, b_panel) in row.iter_mut().zip(b_row) {
-                    for (register, &b) in panel.as_mut().iter_mut().zip(b_panel.as_ref()) {
-                        *register = isa.fma(value, b, *register);
-                    }
-                }
-            }
-            for a in &mut a {
-                *a = isa.opaque(a.wrapping_offset(t.a_step));
-            }
-            b = b.wrapping_offset(t.b_step);
-        }
-
-        if t.epilogue.fits_registers() {
-            // SAFETY: P3, P5.
-            unsafe { t.epilogue.finish_registers(isa, &mut acc, t.cols) };
-        } else {
-            let mut spilled = MaybeUninit::<[f32; MAX_TILE]>::uninit();
-            let spilled = spilled.as_mut_ptr().cast::<f32>();
-            // SAFETY: the array holds MR rows of NP whole panels, and has no other use; P5.
-            unsafe {
-                each(isa, &mut acc, NP * PANEL, spilled, (NP * PANEL) as isize, Store);
-                t.epilogue.finish_spilled(isa, spilled, [MR, t.cols], NP * PANEL);
+        // SAFETY: P1, P2.
+        unsafe {
+            if !MASKED && t.a_step == 1 && t.b_step == PANEL as isize {
+                let whole = t.k / UNROLL;
+                self.steps::<I, UNROLL, true>(isa, &mut acc, 0, whole);
+                self.steps::<I, 1, true>(isa, &mut acc, whole * UNROLL, t.k % UNROLL);
+            } else {
+                self.steps::<I, 1, false>(isa, &mut acc, 0, t.k);
             }
         }
+
+        // SAFETY: P3, P5.
+        unsafe { t.epilogue.finish(isa, &mut acc, t.cols) };
     }
 }
 
@@ -171,7 +196,7 @@ macro_rules! rows {
 pub const fn max_rows<I: Isa>(panels: usize) -> usize {
     match (I::LANES, panels) {
         (16, 1 | 2) => 12,
-        (16, 3) => 8,
+        (16, 3) => 9,
         (16, 4) => 6,
         (16, 8) => 2,
         (8, 1) => 6,
@@ -195,7 +220,7 @@ pub fn tile_fn<I: Isa, B: Element>(rows: usize, panels: usize, masked: bool) -> 
             (1, true) => rows!(I, B, rows, 1, true: 1 2 3 4 5 6 7 8 9 10 11 12),
             (1, false) => rows!(I, B, rows, 1, false: 1 2 3 4 5 6 7 8 9 10 11 12),
             (2, _) => rows!(I, B, rows, 2, false: 1 2 3 4 5 6 7 8 9 10 11 12),
-            (3, _) => rows!(I, B, rows, 3, false: 1 2 3 4 5 6 7 8),
+            (3, _) => rows!(I, B, rows, 3, false: 1 2 3 4 5 6 7 8 9),
             (4, _) => rows!(I, B, rows, 4, false: 1 2 3 4 5 6),
             _ => rows!(I, B, rows, 8, false: 1 2),
         },

@@ -114,3 +114,31 @@ fn shapes_of_the_list() {
         check::<f32, f32, f32>(shape, false);
     }
 }
+
+/// Rows that do not all stay in cache: several row blocks use the same panels, packed by the caller or by the call.
+#[test]
+fn more_rows_than_stay_in_cache() {
+    for (m, n, k) in [(1500, 130, 700), (3000, 49, 500)] {
+        for transposed_b in [false, true] {
+            let mut product = product::<f32, f32, f32>([m, n, k], transposed_b);
+            product.bias = Some(vec![0.5; n]);
+            product.check();
+        }
+    }
+}
+
+/// Few rows over columns that are contiguous: whole panels are read in place, the last one is packed.
+#[test]
+fn few_rows_over_contiguous_columns() {
+    for m in 1..=5 {
+        for n in [1, 15, 16, 17, 48, 50] {
+            for k in [1, 3, 4, 7, 16, 65, 130] {
+                let mut product = product::<f32, f32, f32>([m, n, k], true);
+                product.check();
+                product.activation = Activation::Gelu;
+                product.beta = 2.0;
+                product.check();
+            }
+        }
+    }
+}

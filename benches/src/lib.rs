@@ -8,7 +8,7 @@
 //!   with the limit of the machine, which it measures first.
 //!
 //! ```text
-//! cargo bench -p gristmill-bench [--features candle] --bench versus -- [--json FILE] [--seconds S] [--threads N] [FILTER]
+//! cargo bench -p gristmill-bench [--features candle,rten] --bench versus -- [--json FILE] [--seconds S] [--threads N] [FILTER]
 //! ```
 //!
 //! # How versus measures

@@ -11,6 +11,8 @@ mod gemm;
 mod gemmkit;
 mod matrixmultiply;
 pub mod plain;
+#[cfg(feature = "rten")]
+mod rten;
 
 use crate::{buffer::Stored, cases, contest::Contender};
 use gristmill_simd::{bf16, f16};
@@ -25,10 +27,11 @@ pub fn roster() -> Vec<&'static str> {
         "gemmkit-3op (its products, our softmax)",
         "plain loops",
     ];
-    match cfg!(feature = "candle") {
-        true => roster.push("candle (gemm x86-v4, rayon)"),
-        false => roster.push("no candle (--features candle)"),
-    }
+    let optional = [
+        (cfg!(feature = "candle"), "candle (gemm x86-v4, rayon)", "no candle (--features candle)"),
+        (cfg!(feature = "rten"), "rten (prepacked)", "no rten (--features rten)"),
+    ];
+    roster.extend(optional.map(|(there, with, without)| if there { with } else { without }));
     roster
 }
 
@@ -72,6 +75,8 @@ impl Multiplied for f32 {
             faer::contender(product),
         ];
         rivals.extend(gemmkit::packed_contender(product));
+        #[cfg(feature = "rten")]
+        rivals.extend([rten::contender(product)].into_iter().chain(rten::packed_contender(product)));
         rivals
     }
 }

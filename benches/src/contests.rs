@@ -27,8 +27,7 @@ pub(crate) fn rows(work: &Rows) -> Option<Box<dyn Contest>> {
 }
 
 pub(crate) fn model(work: &Model) -> Option<Box<dyn Contest>> {
-    let contest = (work.dtype == Dtype::F32).then(|| model::Sentences::new(work.clone()))?;
-    contest.map(|contest| Box::new(contest) as _)
+    model::Sentences::new(work.clone()).map(|contest| Box::new(contest) as _)
 }
 
 /// Whether our kernels run at a level whose multiply-add rounds once, and so which naive version they equal.

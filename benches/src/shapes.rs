@@ -116,8 +116,11 @@ fn rows() -> impl Iterator<Item = Rows> {
 }
 
 fn models() -> impl Iterator<Item = Model> {
-    let model = |task, batch, seq| Model { task, dtype: Dtype::F32, config: "base".to_owned(), batch, seq };
-    MODEL.into_iter().map(move |(task, batch, seq)| model(task, batch, seq))
+    let types = [Dtype::F32, Dtype::F16, Dtype::Bf16].into_iter();
+    types.flat_map(|dtype| {
+        let model = move |(task, batch, seq)| Model { task, dtype, config: "base".to_owned(), batch, seq };
+        MODEL.into_iter().map(model)
+    })
 }
 
 #[cfg(test)]

@@ -6,47 +6,60 @@ use crate::profile::Operation;
 use crate::run::{Epilogue, Run};
 use crate::weights::DecoderLayer;
 use crate::{Config, Error};
+use gristmill::simd::Element;
 use gristmill::{Causal, HeadsMut, HeadsRef};
 use std::ops::Range;
 
 /// What the queries of decoder layers attend to.
-pub(crate) trait Attend {
+pub(crate) trait Attend<E: Element> {
     /// Attention within the targets in layer `layer`. `projected` holds queries, keys and values side by side.
     fn to_targets(
         &mut self,
         run: &mut Run,
         layer: usize,
-        projected: &Matrix,
-        context: &mut Matrix,
+        projected: &Matrix<E>,
+        context: &mut Matrix<E>,
     ) -> Result<(), Error>;
 
     /// Attention to the sources in layer `layer`.
-    fn to_sources(&mut self, run: &mut Run, layer: usize, queries: &Matrix, context: &mut Matrix) -> Result<(), Error>;
+    fn to_sources(
+        &mut self,
+        run: &mut Run,
+        layer: usize,
+        queries: &Matrix<E>,
+        context: &mut Matrix<E>,
+    ) -> Result<(), Error>;
 }
 
 /// Whole targets, all positions at once.
-pub(crate) struct Whole<'a> {
-    pub(crate) layers: &'a [DecoderLayer],
+pub(crate) struct Whole<'a, E: Element> {
+    pub(crate) layers: &'a [DecoderLayer<E>],
     pub(crate) sources: &'a Spans,
     pub(crate) targets: &'a Spans,
     /// The encoder's output for the sources.
-    pub(crate) memory: &'a Matrix,
+    pub(crate) memory: &'a Matrix<E>,
     /// Room for the sources' keys and values, side by side.
-    pub(crate) keys_values: &'a mut Matrix,
+    pub(crate) keys_values: &'a mut Matrix<E>,
 }
 
-impl Attend for Whole<'_> {
+impl<E: Element> Attend<E> for Whole<'_, E> {
     fn to_targets(
         &mut self,
         run: &mut Run,
         _layer: usize,
-        projected: &Matrix,
-        context: &mut Matrix,
+        projected: &Matrix<E>,
+        context: &mut Matrix<E>,
     ) -> Result<(), Error> {
         attend_within(run, projected, self.targets, Some(Causal::BottomRight), context)
     }
 
-    fn to_sources(&mut self, run: &mut Run, layer: usize, queries: &Matrix, context: &mut Matrix) -> Result<(), Error> {
+    fn to_sources(
+        &mut self,
+        run: &mut Run,
+        layer: usize,
+        queries: &Matrix<E>,
+        context: &mut Matrix<E>,
+    ) -> Result<(), Error> {
         run.linear(
             Operation::CrossProjection,
             &self.layers[layer].cross.kv,
@@ -61,12 +74,12 @@ impl Attend for Whole<'_> {
 }
 
 /// Attention of packed sentences to themselves: `projected` holds queries, keys and values side by side.
-pub(crate) fn attend_within(
+pub(crate) fn attend_within<E: Element>(
     run: &mut Run,
-    projected: &Matrix,
+    projected: &Matrix<E>,
     spans: &Spans,
     causal: Option<Causal>,
-    context: &mut Matrix,
+    context: &mut Matrix<E>,
 ) -> Result<(), Error> {
     let d = run.config.d_model;
     attend(
@@ -80,15 +93,15 @@ pub(crate) fn attend_within(
 
 /// D columns of packed sentences.
 #[derive(Clone, Copy)]
-struct Packed<'a> {
-    matrix: &'a Matrix,
+struct Packed<'a, E> {
+    matrix: &'a Matrix<E>,
     spans: &'a Spans,
     first: usize,
 }
 
-impl<'a> Packed<'a> {
+impl<'a, E: Element> Packed<'a, E> {
     /// Neighbouring sentences of one length as `[B, S, H, D]`, where they lie.
-    fn heads(&self, config: &Config, sentences: Range<usize>) -> Result<HeadsRef<'a, f32>, Error> {
+    fn heads(&self, config: &Config, sentences: Range<usize>) -> Result<HeadsRef<'a, E>, Error> {
         let rows = self.spans.rows(sentences.clone());
         let length = rows.len() / sentences.len();
         heads(config, self.matrix, [rows.start, self.first], [sentences.len(), length], length)
@@ -96,12 +109,12 @@ impl<'a> Packed<'a> {
 }
 
 /// Queries, keys and values of the same sentences; one call for every run of sentences of equal lengths.
-fn attend(
+fn attend<E: Element>(
     run: &mut Run,
     operation: Operation,
-    [q, k, v]: [Packed; 3],
+    [q, k, v]: [Packed<E>; 3],
     causal: Option<Causal>,
-    context: &mut Matrix,
+    context: &mut Matrix<E>,
 ) -> Result<(), Error> {
     let d = run.config.d_model;
     context.reshape(q.matrix.rows(), d)?;
@@ -117,13 +130,13 @@ fn attend(
 }
 
 /// `[batch, length, H, D / H]` from a row and a column on; the sentences are `stride` rows apart.
-pub(crate) fn heads<'a>(
+pub(crate) fn heads<'a, E: Element>(
     config: &Config,
-    matrix: &'a Matrix,
+    matrix: &'a Matrix<E>,
     [row, column]: [usize; 2],
     [batch, length]: [usize; 2],
     stride: usize,
-) -> Result<HeadsRef<'a, f32>, Error> {
+) -> Result<HeadsRef<'a, E>, Error> {
     let (cols, width) = (matrix.cols(), config.d_head());
     let strides = [stride * cols, cols, width, 1].map(|stride| stride as isize);
     Ok(HeadsRef::strided(matrix.values(), row * cols + column, [batch, length, config.heads, width], strides)?)

@@ -99,7 +99,7 @@ impl<'p> Beams<'p> {
                     found[self.live[place]] = self.take_best(self.live[place], receive);
                     self.live.swap_remove(place);
                     self.remove(place);
-                    session.cache.swap_remove(place)?;
+                    session.engine.progress_mut().swap_remove(place)?;
                 }
             }
         }
@@ -179,7 +179,7 @@ impl<'p> Beams<'p> {
             }
         }
         std::mem::swap(&mut self.rows, &mut self.next);
-        session.cache.reorder(beams, &self.parents)
+        session.engine.progress_mut().reorder(beams, &self.parents)
     }
 
     /// Adds a hypothesis to those that have ended, if it is good enough.
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn one_beam_is_greedy() {
         let config = Config { d_model: 12, heads: 2, d_ff: 20, src_vocab: 19, tgt_vocab: 19, ..Config::base() };
-        let model = Transformer::seeded(config, 3).unwrap();
+        let model = Transformer::seeded(config, 3, crate::Precision::F32).unwrap();
         let sources: Vec<Vec<u32>> = (1..8).map(|length| (0..length).map(|id| id * 5 % 19).collect()).collect();
         let mut session = model.session(SessionOptions::default()).unwrap();
         for min_new_tokens in [0, 5] {

@@ -7,12 +7,34 @@ use crate::profile::Operation;
 use crate::run::{Epilogue, Run};
 use crate::weights::DecoderLayer;
 use crate::{Config, Error};
+use gristmill::simd::Element;
 use gristmill::{HeadsMut, KvCache};
+
+/// Targets in progress, whatever their storage type.
+pub(crate) trait Progress {
+    /// Sentences in progress.
+    fn sentences(&self) -> usize;
+
+    /// Targets in progress, those of one sentence side by side.
+    fn rows(&self) -> usize;
+
+    /// Positions that have been decoded.
+    fn length(&self) -> usize;
+
+    /// Forgets what is later than the first positions.
+    fn rewind(&mut self, length: usize);
+
+    /// Forgets a sentence; the last one takes its place. After an error nothing is in progress.
+    fn swap_remove(&mut self, sentence: usize) -> Result<(), Error>;
+
+    /// From now on there are `width` targets of each sentence, of which target i continues what was `parents[i]`.
+    fn reorder(&mut self, width: usize, parents: &[usize]) -> Result<(), Error>;
+}
 
 /// What the decoder layers keep of the sources and of the targets so far, all targets of equal length; each source has
 /// as many targets as any other.
-pub(crate) struct Cache {
-    layers: Vec<LayerCache>,
+pub(crate) struct Cache<E> {
+    layers: Vec<LayerCache<E>>,
     sentences: usize,
     /// Targets of each sentence.
     width: usize,
@@ -23,12 +45,12 @@ pub(crate) struct Cache {
 }
 
 /// Keys and values of the sources, and of the targets.
-struct LayerCache {
-    sources: KvCache,
-    targets: KvCache,
+struct LayerCache<E> {
+    sources: KvCache<E>,
+    targets: KvCache<E>,
 }
 
-impl Cache {
+impl<E: Element> Cache<E> {
     /// A cache without sentences.
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let kept = || KvCache::new(config.heads, config.d_head(), config.d_head());
@@ -37,29 +59,14 @@ impl Cache {
         Ok(Self { layers, sentences: 0, width: 1, length: 0, numbers: Vec::new() })
     }
 
-    /// Sentences in progress.
-    pub(crate) fn sentences(&self) -> usize {
-        self.sentences
-    }
-
-    /// Targets in progress, those of one sentence side by side.
-    pub(crate) fn rows(&self) -> usize {
-        self.sentences * self.width
-    }
-
-    /// Positions that have been decoded.
-    pub(crate) fn length(&self) -> usize {
-        self.length
-    }
-
     /// Forgets everything and projects the encoder's output for each layer; `keys_values` is scratch.
     pub(crate) fn start(
         &mut self,
         run: &mut Run,
-        layers: &[DecoderLayer],
+        layers: &[DecoderLayer<E>],
         sources: &Spans,
-        memory: &Matrix,
-        keys_values: &mut Matrix,
+        memory: &Matrix<E>,
+        keys_values: &mut Matrix<E>,
     ) -> Result<(), Error> {
         // Nothing is in progress should the rest fail.
         (self.sentences, self.length, self.width) = (0, 0, 1);
@@ -85,7 +92,7 @@ impl Cache {
                     kept.sources.append_ragged(part(0)?, part(run.config.d_model)?, &self.numbers)?;
                 }
             }
-            run.clock.stop(start, Operation::Caching, || [0, size_of::<f32>() * 2 * keys_values.values().len()]);
+            run.clock.stop(start, Operation::Caching, || [0, 2 * size_of_val(keys_values.values())]);
         }
         self.sentences = sources.len();
         Ok(())
@@ -95,9 +102,22 @@ impl Cache {
     pub(crate) fn advance(&mut self) {
         self.length += 1;
     }
+}
 
-    /// Forgets what is later than the first positions.
-    pub(crate) fn rewind(&mut self, length: usize) {
+impl<E: Element> Progress for Cache<E> {
+    fn sentences(&self) -> usize {
+        self.sentences
+    }
+
+    fn rows(&self) -> usize {
+        self.sentences * self.width
+    }
+
+    fn length(&self) -> usize {
+        self.length
+    }
+
+    fn rewind(&mut self, length: usize) {
         self.length = self.length.min(length);
         let rows = self.rows();
         for kept in &mut self.layers {
@@ -105,8 +125,7 @@ impl Cache {
         }
     }
 
-    /// Forgets a sentence; the last one takes its place. After an error nothing is in progress.
-    pub(crate) fn swap_remove(&mut self, sentence: usize) -> Result<(), Error> {
+    fn swap_remove(&mut self, sentence: usize) -> Result<(), Error> {
         let last = std::mem::take(&mut self.sentences) - 1;
         let Self { layers, numbers, width, .. } = self;
         let order = |numbers: &mut Vec<usize>, width: usize| {
@@ -122,43 +141,48 @@ impl Cache {
         Ok(())
     }
 
-    /// From now on there are `width` targets of each sentence, of which target i continues what was `parents[i]`.
-    pub(crate) fn reorder(&mut self, width: usize, parents: &[usize]) -> Result<(), Error> {
+    fn reorder(&mut self, width: usize, parents: &[usize]) -> Result<(), Error> {
         self.layers.iter_mut().try_for_each(|kept| kept.targets.select(parents))?;
         self.width = width;
         Ok(())
     }
 }
 
-impl Attend for Cache {
+impl<E: Element> Attend<E> for Cache<E> {
     fn to_targets(
         &mut self,
         run: &mut Run,
         layer: usize,
-        projected: &Matrix,
-        context: &mut Matrix,
+        projected: &Matrix<E>,
+        context: &mut Matrix<E>,
     ) -> Result<(), Error> {
         let (rows, d) = (self.rows(), run.config.d_model);
         let part = |first| heads(run.config, projected, [0, first], [rows, 1], 1);
         let kept = &mut self.layers[layer].targets;
         let start = run.clock.start();
         kept.append(part(d)?, part(2 * d)?)?;
-        run.clock.stop(start, Operation::Caching, || [0, size_of::<f32>() * 4 * rows * d]);
+        run.clock.stop(start, Operation::Caching, || [0, size_of::<E>() * 4 * rows * d]);
         attend(run, Operation::SelfAttention, projected, kept, context)
     }
 
-    fn to_sources(&mut self, run: &mut Run, layer: usize, queries: &Matrix, context: &mut Matrix) -> Result<(), Error> {
+    fn to_sources(
+        &mut self,
+        run: &mut Run,
+        layer: usize,
+        queries: &Matrix<E>,
+        context: &mut Matrix<E>,
+    ) -> Result<(), Error> {
         attend(run, Operation::CrossAttention, queries, &self.layers[layer].sources, context)
     }
 }
 
 /// Equally many queries for each of the kept sequences: the first D columns of `queries`.
-fn attend(
+fn attend<E: Element>(
     run: &mut Run,
     operation: Operation,
-    queries: &Matrix,
-    kept: &KvCache,
-    context: &mut Matrix,
+    queries: &Matrix<E>,
+    kept: &KvCache<E>,
+    context: &mut Matrix<E>,
 ) -> Result<(), Error> {
     context.reshape(queries.rows(), run.config.d_model)?;
     let each = queries.rows() / kept.sequences().max(1);

@@ -1,6 +1,6 @@
 //! The shape of a model, as `config.json` gives it.
 
-use crate::Error;
+use crate::{Error, Precision};
 use serde::{Deserialize, Serialize};
 
 /// Sizes and conventions of an encoder-decoder.
@@ -230,14 +230,14 @@ impl Config {
     ///
     /// # Errors
     /// As [`parameters`](Config::parameters).
-    pub fn weight_bytes(&self) -> Result<[usize; 2], Error> {
+    pub fn weight_bytes(&self, precision: Precision) -> Result<[usize; 2], Error> {
         self.parameters()?;
         let [encoder, decoder] = self.stacks();
         // The source's keys and values are projected once.
         let d = self.d_model as f64;
         let sources = self.decoder_layers as f64 * 2.0 * self.linear(d, d);
         let step = decoder - sources + self.tgt_vocab as f64 * d;
-        Ok([encoder, step].map(|values| values as usize * size_of::<f32>()))
+        Ok([encoder, step].map(|values| values as usize * precision.size()))
     }
 
     /// Parameters of the encoder and of the decoder, without embeddings and generator.

@@ -8,6 +8,7 @@ use crate::run::Run;
 use crate::weights::{Embedding, Table};
 use gristmill::MatRef;
 use gristmill::rowwise::{EmbedOptions, PositionRows, Positions, embed, embed_in_place, sinusoidal_positions};
+use gristmill::simd::Element;
 
 /// Looks ids up and adds positions.
 #[derive(Debug, Default)]
@@ -20,12 +21,12 @@ pub(crate) struct Embedder {
 
 impl Embedder {
     /// `x` = the embeddings of packed sentences, each from position 0.
-    pub(crate) fn sentences(
+    pub(crate) fn sentences<E: Element>(
         &mut self,
         run: &mut Run,
-        embedding: &Embedding,
+        embedding: &Embedding<E>,
         batch: &Batch,
-        x: &mut Matrix,
+        x: &mut Matrix<E>,
     ) -> Result<(), Error> {
         self.positions.clear();
         self.positions.extend(batch.spans.lengths().flat_map(|length| 0..length as u32));
@@ -35,13 +36,13 @@ impl Embedder {
     }
 
     /// `x` = the embeddings of one id per sentence, all at one position.
-    pub(crate) fn position(
+    pub(crate) fn position<E: Element>(
         &mut self,
         run: &mut Run,
-        embedding: &Embedding,
+        embedding: &Embedding<E>,
         ids: &[u32],
         position: usize,
-        x: &mut Matrix,
+        x: &mut Matrix<E>,
     ) -> Result<(), Error> {
         let table = table(&mut self.sinusoids, run, embedding, position + 1)?;
         look_up(run, embedding, ids, Positions { table, rows: PositionRows::All(position) }, x)
@@ -49,10 +50,10 @@ impl Embedder {
 }
 
 /// A table with the first `length` positions.
-fn table<'a>(
+fn table<'a, E: Element>(
     sinusoids: &'a mut Vec<f32>,
     run: &Run,
-    embedding: &'a Embedding,
+    embedding: &'a Embedding<E>,
     length: usize,
 ) -> Result<MatRef<'a, f32>, Error> {
     if let Some(learned) = &embedding.positions {
@@ -65,12 +66,12 @@ fn table<'a>(
     Ok(MatRef::new(sinusoids, sinusoids.len() / d, d)?)
 }
 
-fn look_up(
+fn look_up<E: Element>(
     run: &mut Run,
-    embedding: &Embedding,
+    embedding: &Embedding<E>,
     ids: &[u32],
     positions: Positions,
-    x: &mut Matrix,
+    x: &mut Matrix<E>,
 ) -> Result<(), Error> {
     let start = run.clock.start();
     x.reshape(ids.len(), run.config.d_model)?;
@@ -87,6 +88,6 @@ fn look_up(
             embed_in_place(x.view_mut(), &options)?;
         }
     }
-    run.clock.stop(start, Operation::Embedding, || [2 * x.values().len(), size_of::<f32>() * 3 * x.values().len()]);
+    run.clock.stop(start, Operation::Embedding, || [2 * x.values().len(), 3 * size_of_val(x.values())]);
     Ok(())
 }

@@ -5,6 +5,7 @@ use crate::probability::{Sampler, Sampling};
 use crate::weights::Linear;
 use crate::{Config, Error, Session};
 use gristmill::PackedRhsBuilder;
+use gristmill::simd::Element;
 
 /// What to generate, how to search, and when to stop.
 ///
@@ -106,18 +107,17 @@ pub struct Token {
     pub id: u32,
 }
 
-/// The ids that can be generated, and their part of the generator.
+/// The ids that can be generated.
 #[derive(Default)]
 pub(crate) struct Shortlist {
     /// Ascending.
     ids: Vec<u32>,
-    generator: Option<Linear>,
-    active: bool,
+    pub(crate) active: bool,
 }
 
 impl Shortlist {
-    /// Prepares for these ids, and the end token.
-    fn set(&mut self, ids: &[u32], config: &Config, generator: &Linear) -> Result<(), Error> {
+    /// Becomes these ids, and the end token; whether they differ from those before.
+    fn set(&mut self, ids: &[u32], config: &Config) -> Result<bool, Error> {
         let vocabulary = config.tgt_vocab;
         if let Some(position) = ids.iter().position(|&id| id as usize >= vocabulary) {
             return Err(Error::IdOutOfRange { position, id: ids[position], vocabulary });
@@ -125,21 +125,13 @@ impl Shortlist {
         let mut ids: Vec<u32> = ids.iter().copied().chain(config.eos).collect();
         ids.sort_unstable();
         ids.dedup();
-        if self.ids != ids {
-            self.generator = Some(generator.select(&ids)?);
-            self.ids = ids;
-        }
         self.active = true;
-        Ok(())
+        Ok(std::mem::replace(&mut self.ids, ids) != self.ids)
     }
 
+    /// Any id can be generated.
     pub(crate) fn clear(&mut self) {
         self.active = false;
-    }
-
-    /// The generator of the ids, `all` where any can be generated.
-    pub(crate) fn generator<'g>(&'g self, all: &'g Linear) -> &'g Linear {
-        self.generator.as_ref().filter(|_| self.active).unwrap_or(all)
     }
 
     /// The id of a column of the logits.
@@ -152,12 +144,12 @@ impl Shortlist {
     }
 }
 
-impl Linear {
+impl<E: Element> Linear<E> {
     /// Some of the outputs.
-    fn select(&self, outputs: &[u32]) -> Result<Self, Error> {
+    pub(crate) fn select(&self, outputs: &[u32]) -> Result<Self, Error> {
         let inputs = self.weight.k();
         let mut builder = PackedRhsBuilder::new(inputs, outputs.len())?;
-        let mut rows = vec![0.0; 16 * inputs];
+        let mut rows = vec![E::default(); 16 * inputs];
         for outputs in outputs.chunks(16) {
             let rows = &mut rows[..outputs.len() * inputs];
             for (row, &output) in rows.chunks_exact_mut(inputs).zip(outputs) {
@@ -237,10 +229,9 @@ impl<'a> Session<'a> {
         let longest = options.max_new_tokens.min(config.max_length().map_or(usize::MAX, |length| length - 1));
         let plan = Plan { options, bos, eos: config.eos, longest, scored };
         self.entered(|session| {
-            let model = session.model();
             session.start(sources)?;
             if let Some(ids) = options.shortlist {
-                session.shortlist.set(ids, model.config(), &model.weights().generator)?;
+                session.shortlist(ids)?;
             }
             if options.beams > 1 {
                 Beams::new(&plan, sources.len()).run(session, receive)
@@ -248,6 +239,17 @@ impl<'a> Session<'a> {
                 session.follow(&plan, sources.len(), receive)
             }
         })
+    }
+
+    fn shortlist(&mut self, ids: &[u32]) -> Result<(), Error> {
+        if self.shortlist.set(ids, self.run.config)?
+            && let Err(error) = self.engine.select(&self.shortlist.ids)
+        {
+            // Nothing was prepared: the next call must try again.
+            self.shortlist = Shortlist::default();
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// One hypothesis for each sentence.
@@ -284,7 +286,7 @@ impl<'a> Session<'a> {
                 if Some(last[place]) == plan.eos {
                     live.swap_remove(place);
                     last.swap_remove(place);
-                    self.cache.swap_remove(place)?;
+                    self.engine.progress_mut().swap_remove(place)?;
                 }
             }
         }
@@ -296,7 +298,7 @@ impl<'a> Session<'a> {
 
     /// `logits` = those that follow `ids`, which are number `length` of the rows in progress.
     pub(crate) fn next_logits(&mut self, plan: &Plan, ids: &[u32], length: usize) -> Result<(), Error> {
-        self.decode_next(ids)?;
+        self.engine.step(&mut self.run, ids)?;
         self.project_logits()?;
         let eos = plan.eos.filter(|_| length < plan.options.min_new_tokens);
         if let Some(column) = eos.and_then(|eos| self.shortlist.column_of(eos)) {

@@ -8,43 +8,46 @@ use crate::profile::Operation;
 use crate::run::{Epilogue, Run};
 use crate::weights::{DecoderLayer, EncoderLayer, FeedForward, Linear, Norm};
 use crate::{Config, Error};
+use gristmill::MatRef;
+use gristmill::simd::Element;
 
 /// The buffers of a pass through the layers.
 #[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    pub(crate) stream: Stream,
+pub(crate) struct Buffers<E> {
+    pub(crate) stream: Stream<E>,
     /// Queries, or queries, keys and values.
-    projected: Matrix,
+    projected: Matrix<E>,
     /// What attention found.
-    context: Matrix,
-    hidden: Matrix,
+    context: Matrix<E>,
+    hidden: Matrix<E>,
 }
 
 /// The residual stream: `x = x + sublayer(x)`, with a norm before the sublayer or after the sum.
 ///
-/// The sum is the sublayer's last product with the stream as its residual: one rounding more than the product. Every
-/// pass does it so, and their bits agree.
+/// Every pass does it in the same way, and their bits agree.
 #[derive(Debug, Default)]
-pub(crate) struct Stream {
-    pub(crate) x: Matrix,
-    normed: Matrix,
-    sum: Matrix,
+pub(crate) struct Stream<E> {
+    pub(crate) x: Matrix<E>,
+    /// The input of a sublayer behind a norm; and what takes the place of x.
+    spare: Matrix<E>,
+    /// What a sublayer adds, where a norm follows: not rounded before that.
+    addend: Matrix,
 }
 
-impl Stream {
+impl<E: Element> Stream<E> {
     /// Prepares the input of a sublayer.
     fn open(&mut self, run: &mut Run, norm: &Norm) -> Result<(), Error> {
         match run.config.norm {
-            NormOrder::Pre => run.norm(norm, &self.x, &mut self.normed),
+            NormOrder::Pre => run.norm(norm, &self.x, &mut self.spare),
             NormOrder::Post => Ok(()),
         }
     }
 
     /// The input of the open sublayer.
-    fn input(&self, config: &Config) -> &Matrix {
+    fn input(&self, config: &Config) -> MatRef<'_, E> {
         match config.norm {
-            NormOrder::Pre => &self.normed,
-            NormOrder::Post => &self.x,
+            NormOrder::Pre => self.spare.view(),
+            NormOrder::Post => self.x.view(),
         }
     }
 
@@ -54,38 +57,43 @@ impl Stream {
         run: &mut Run,
         norm: &Norm,
         operation: Operation,
-        last: &Linear,
-        y: &Matrix,
+        last: &Linear<E>,
+        y: &Matrix<E>,
     ) -> Result<(), Error> {
-        let epilogue = Epilogue { residual: Some(&self.x), ..Epilogue::default() };
-        run.linear(operation, last, y.view(), &mut self.sum, epilogue)?;
         match run.config.norm {
-            NormOrder::Pre => std::mem::swap(&mut self.x, &mut self.sum),
-            NormOrder::Post => run.norm(norm, &self.sum, &mut self.x)?,
+            NormOrder::Pre => {
+                let epilogue = Epilogue { residual: Some(&self.x), ..Epilogue::default() };
+                run.linear(operation, last, y.view(), &mut self.spare, epilogue)?;
+                std::mem::swap(&mut self.x, &mut self.spare);
+                Ok(())
+            }
+            NormOrder::Post => {
+                run.linear(operation, last, y.view(), &mut self.addend, Epilogue::default())?;
+                run.add_norm(norm, &self.addend, &mut self.x)
+            }
         }
-        Ok(())
     }
 
     /// The norm after the last layer, where there is one.
     pub(crate) fn finish(&mut self, run: &mut Run, norm: Option<&Norm>) -> Result<(), Error> {
         if let Some(norm) = norm {
-            run.norm(norm, &self.x, &mut self.sum)?;
-            std::mem::swap(&mut self.x, &mut self.sum);
+            run.norm(norm, &self.x, &mut self.spare)?;
+            std::mem::swap(&mut self.x, &mut self.spare);
         }
         Ok(())
     }
 }
 
-impl EncoderLayer {
+impl<E: Element> EncoderLayer<E> {
     /// Takes packed sentences through the layer.
-    pub(crate) fn apply(&self, run: &mut Run, buffers: &mut Buffers, sources: &Spans) -> Result<(), Error> {
+    pub(crate) fn apply(&self, run: &mut Run, buffers: &mut Buffers<E>, sources: &Spans) -> Result<(), Error> {
         let Buffers { stream, projected, context, .. } = buffers;
         let [attention_norm, feed_forward_norm] = &self.norms;
         stream.open(run, attention_norm)?;
         run.linear(
             Operation::SelfProjection,
             &self.attention.qkv,
-            stream.input(run.config).view(),
+            stream.input(run.config),
             projected,
             Epilogue::default(),
         )?;
@@ -95,14 +103,14 @@ impl EncoderLayer {
     }
 }
 
-impl DecoderLayer {
+impl<E: Element> DecoderLayer<E> {
     /// Takes target rows through the layer, the `index`-th of the decoder, attending as `keys` says.
     pub(crate) fn apply(
         &self,
         run: &mut Run,
-        buffers: &mut Buffers,
+        buffers: &mut Buffers<E>,
         index: usize,
-        keys: &mut impl Attend,
+        keys: &mut impl Attend<E>,
     ) -> Result<(), Error> {
         let Buffers { stream, projected, context, .. } = buffers;
         let [attention_norm, cross_norm, feed_forward_norm] = &self.norms;
@@ -110,7 +118,7 @@ impl DecoderLayer {
         run.linear(
             Operation::SelfProjection,
             &self.attention.qkv,
-            stream.input(run.config).view(),
+            stream.input(run.config),
             projected,
             Epilogue::default(),
         )?;
@@ -118,21 +126,15 @@ impl DecoderLayer {
         stream.close(run, attention_norm, Operation::SelfOutput, &self.attention.out, context)?;
 
         stream.open(run, cross_norm)?;
-        run.linear(
-            Operation::CrossQuery,
-            &self.cross.q,
-            stream.input(run.config).view(),
-            projected,
-            Epilogue::default(),
-        )?;
+        run.linear(Operation::CrossQuery, &self.cross.q, stream.input(run.config), projected, Epilogue::default())?;
         keys.to_sources(run, index, projected, context)?;
         stream.close(run, cross_norm, Operation::CrossOutput, &self.cross.out, context)?;
         self.feed_forward.apply(run, buffers, feed_forward_norm)
     }
 }
 
-impl FeedForward {
-    fn apply(&self, run: &mut Run, buffers: &mut Buffers, norm: &Norm) -> Result<(), Error> {
+impl<E: Element> FeedForward<E> {
+    fn apply(&self, run: &mut Run, buffers: &mut Buffers<E>, norm: &Norm) -> Result<(), Error> {
         let Buffers { stream, hidden, .. } = buffers;
         let activation = match run.config.activation {
             Activation::Relu => gristmill::Activation::Relu,
@@ -140,7 +142,7 @@ impl FeedForward {
         };
         stream.open(run, norm)?;
         let epilogue = Epilogue { activation, ..Epilogue::default() };
-        run.linear(Operation::FeedForwardUp, &self.up, stream.input(run.config).view(), hidden, epilogue)?;
+        run.linear(Operation::FeedForwardUp, &self.up, stream.input(run.config), hidden, epilogue)?;
         stream.close(run, norm, Operation::FeedForwardDown, &self.down, hidden)
     }
 }

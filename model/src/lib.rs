@@ -6,12 +6,12 @@
 //! keys and values kept. A [`Tokenizer`] turns text into ids and back where the configuration lists tokens.
 //!
 //! ```
-//! use gristmill_model::{Config, GenerateOptions, SessionOptions, Transformer};
+//! use gristmill_model::{Config, GenerateOptions, Precision, SessionOptions, Transformer};
 //!
 //! # fn main() -> Result<(), gristmill_model::Error> {
-//! // A little model with random weights; `Transformer::load("folder")` reads a trained one.
+//! // A little model with random weights; `Transformer::load` reads a trained one.
 //! let config = Config { d_model: 32, heads: 4, d_ff: 64, src_vocab: 100, tgt_vocab: 100, ..Config::base() };
-//! let model = Transformer::seeded(config, 1)?;
+//! let model = Transformer::seeded(config, 1, Precision::F32)?;
 //! let mut session = model.session(SessionOptions::default())?;
 //!
 //! // Two source sentences, as ids.
@@ -46,10 +46,12 @@ mod cache;
 mod checkpoint;
 mod config;
 mod embed;
+mod engine;
 mod error;
 mod generate;
 mod layer;
 mod matrix;
+mod precision;
 mod probability;
 mod profile;
 mod run;
@@ -64,6 +66,7 @@ pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config, NormOrder, Positions};
 pub use error::Error;
 pub use generate::{GenerateOptions, Hypothesis, Token};
+pub use precision::{Precision, UnknownPrecision};
 pub use probability::Sampling;
 pub use profile::{Operation, Profile, Spent};
 pub use seeded::SeededWeights;

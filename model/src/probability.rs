@@ -2,7 +2,7 @@
 
 use crate::matrix::Matrix;
 use crate::profile::Operation;
-use crate::run::{Epilogue, Run};
+use crate::run::Run;
 use crate::seeded::SplitMix;
 use crate::{Error, Session};
 use gristmill::rowwise::{argmax, softmax_in_place};
@@ -165,18 +165,12 @@ impl Session<'_> {
         self.pack_pairs(sources, targets)?;
         self.entered(|session| {
             session.decode_targets()?;
-            let Session { model, run, buffers, logits, peaks, targets, .. } = session;
-            let (x, ids) = (&buffers.stream.x, &targets.ids);
+            let Session { run, engine, logits, peaks, targets, .. } = session;
+            let ids = &targets.ids;
             let mut scores = Vec::with_capacity(ids.len());
-            for first in (0..x.rows()).step_by(SCORED_ROWS) {
-                let rows = first..x.rows().min(first + SCORED_ROWS);
-                run.linear(
-                    Operation::Vocabulary,
-                    &model.weights().generator,
-                    x.rows_view(rows.clone()),
-                    logits,
-                    Epilogue::default(),
-                )?;
+            for first in (0..ids.len()).step_by(SCORED_ROWS) {
+                let rows = first..ids.len().min(first + SCORED_ROWS);
+                engine.logits(run, rows.clone(), false, logits)?;
                 peaks.find(run, logits)?;
                 // The last id of a sentence is followed by nothing; its score is never read.
                 let next = |row: usize| ids.get(row + 1).map_or(0, |&id| id as usize);

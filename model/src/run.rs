@@ -4,9 +4,11 @@ use crate::matrix::Matrix;
 use crate::profile::{Clock, Cost, Operation};
 use crate::weights::{Linear, Norm};
 use crate::{Config, Error};
+use gristmill::simd::Element;
 use gristmill::{
     Activation, AttentionOptions, Causal, GemmOptions, HeadsMut, HeadsRef, KvCache, LayerNormOptions, Level, Mask,
-    MatRef, RowOptions, SoftmaxOptions, Threads, Workspace, attention, attention_cached, gemm, layer_norm,
+    MatRef, RowOptions, SoftmaxOptions, Threads, Workspace, add_layer_norm_in_place, attention, attention_cached, gemm,
+    layer_norm,
 };
 
 /// The model's conventions, where the work runs, and the kernels' scratch memory.
@@ -19,21 +21,26 @@ pub(crate) struct Run<'a> {
 }
 
 /// What follows a product, in this order.
-#[derive(Default)]
-pub(crate) struct Epilogue<'a> {
+pub(crate) struct Epilogue<'a, C = f32> {
     pub(crate) activation: Activation,
-    pub(crate) residual: Option<&'a Matrix>,
+    pub(crate) residual: Option<&'a Matrix<C>>,
+}
+
+impl<C> Default for Epilogue<'_, C> {
+    fn default() -> Self {
+        Self { activation: Activation::Identity, residual: None }
+    }
 }
 
 impl<'a> Run<'a> {
     /// `y = activation(x W^T + b) + residual`.
-    pub(crate) fn linear(
+    pub(crate) fn linear<E: Element, C: Element>(
         &mut self,
         operation: Operation,
-        linear: &Linear,
-        x: MatRef<f32>,
-        y: &mut Matrix,
-        epilogue: Epilogue,
+        linear: &Linear<E>,
+        x: MatRef<E>,
+        y: &mut Matrix<C>,
+        epilogue: Epilogue<C>,
     ) -> Result<(), Error> {
         let (start, [m, n, k]) = (self.clock.start(), [x.rows(), linear.weight.n(), linear.weight.k()]);
         y.reshape(m, n)?;
@@ -43,10 +50,11 @@ impl<'a> Run<'a> {
             residual: epilogue.residual.map(Matrix::view),
             threads: self.threads,
             level: self.level,
-            ..GemmOptions::default()
+            ..GemmOptions::new()
         };
         gemm(x, &*linear.weight, y.view_mut(), &options, &mut self.workspace)?;
-        self.clock.stop(start, operation, || [2 * m * n * k, size_of::<f32>() * (m * k + n * k + m * n)]);
+        self.clock
+            .stop(start, operation, || [2 * m * n * k, size_of::<E>() * (m * k + n * k) + size_of::<C>() * m * n]);
         Ok(())
     }
 
@@ -61,28 +69,51 @@ impl<'a> Run<'a> {
     }
 
     /// `y = norm(x)`.
-    pub(crate) fn norm(&mut self, norm: &Norm, x: &Matrix, y: &mut Matrix) -> Result<(), Error> {
+    pub(crate) fn norm<E: Element>(&mut self, norm: &Norm, x: &Matrix<E>, y: &mut Matrix<E>) -> Result<(), Error> {
         let start = self.clock.start();
         y.reshape(x.rows(), x.cols())?;
-        let options = LayerNormOptions {
+        layer_norm(x.view(), y.view_mut(), &self.norm_options(norm))?;
+        self.clock.stop(start, Operation::Norm, || {
+            [10 * x.values().len(), 2 * size_of_val(x.values()) + 2 * size_of_val(&norm.gamma[..])]
+        });
+        Ok(())
+    }
+
+    /// `x = norm(x + addend)`.
+    pub(crate) fn add_norm<E: Element>(
+        &mut self,
+        norm: &Norm,
+        addend: &Matrix,
+        x: &mut Matrix<E>,
+    ) -> Result<(), Error> {
+        let start = self.clock.start();
+        add_layer_norm_in_place(x.view_mut(), addend.view(), None, &self.norm_options(norm))?;
+        self.clock.stop(start, Operation::Norm, || {
+            let moved = 2 * size_of_val(x.values()) + size_of_val(addend.values()) + 2 * size_of_val(&norm.gamma[..]);
+            [11 * x.values().len(), moved]
+        });
+        Ok(())
+    }
+
+    fn norm_options<'n>(&self, norm: &'n Norm) -> LayerNormOptions<'n>
+    where
+        'a: 'n,
+    {
+        LayerNormOptions {
             eps: self.config.norm_eps,
             gamma: Some(&norm.gamma),
             beta: norm.beta.as_deref(),
             threads: self.threads,
             level: self.level,
-        };
-        layer_norm(x.view(), y.view_mut(), &options)?;
-        let (values, width) = (x.rows() * x.cols(), x.cols());
-        self.clock.stop(start, Operation::Norm, || [10 * values, size_of::<f32>() * (2 * values + 2 * width)]);
-        Ok(())
+        }
     }
 
     /// `out = softmax(q k^T / sqrt(D)) v` over all keys, or those that causality leaves.
-    pub(crate) fn attention(
+    pub(crate) fn attention<E: Element>(
         &mut self,
         operation: Operation,
-        [q, k, v]: [HeadsRef<f32>; 3],
-        out: HeadsMut<f32>,
+        [q, k, v]: [HeadsRef<E>; 3],
+        out: HeadsMut<E>,
         causal: Option<Causal>,
     ) -> Result<(), Error> {
         let start = self.clock.start();
@@ -97,12 +128,12 @@ impl<'a> Run<'a> {
     }
 
     /// The same over all keys of a cache.
-    pub(crate) fn attention_cached(
+    pub(crate) fn attention_cached<E: Element>(
         &mut self,
         operation: Operation,
-        q: HeadsRef<f32>,
-        kept: &KvCache,
-        out: HeadsMut<f32>,
+        q: HeadsRef<E>,
+        kept: &KvCache<E>,
+        out: HeadsMut<E>,
     ) -> Result<(), Error> {
         let start = self.clock.start();
         attention_cached(q, kept, out, &self.attention_options(), &mut self.workspace)?;
@@ -119,8 +150,8 @@ impl<'a> Run<'a> {
 }
 
 /// Of attention to so many keys, with so many pairs of a query and a key that it sees, in each head.
-fn attention_cost(q: HeadsRef<f32>, pairs: usize, keys: usize) -> Cost {
+fn attention_cost<E: Element>(q: HeadsRef<E>, pairs: usize, keys: usize) -> Cost {
     let [batch, queries, heads, width] = q.sizes();
     let d = heads * width;
-    [4 * d * pairs, size_of::<f32>() * 2 * d * (batch * queries + keys)]
+    [4 * d * pairs, size_of::<E>() * 2 * d * (batch * queries + keys)]
 }

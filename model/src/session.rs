@@ -1,15 +1,12 @@
 //! Running a model: buffers that are reused from call to call.
 
-use crate::attend::Whole;
 use crate::batch::{Batch, Spans};
-use crate::cache::Cache;
-use crate::embed::Embedder;
+use crate::engine::{Engine, Part};
 use crate::generate::Shortlist;
-use crate::layer::Buffers;
 use crate::matrix::Matrix;
 use crate::probability::Peaks;
-use crate::profile::{Clock, Operation, Profile};
-use crate::run::{Epilogue, Run};
+use crate::profile::{Clock, Profile};
+use crate::run::Run;
 use crate::{Error, Transformer};
 use gristmill::{Level, MatRef, Simd, Threads, Workspace};
 use std::fmt;
@@ -31,17 +28,14 @@ pub struct SessionOptions<'a> {
 pub struct Session<'a> {
     pub(crate) model: &'a Transformer,
     pub(crate) run: Run<'a>,
-    embedder: Embedder,
-    pub(crate) buffers: Buffers,
+    pub(crate) engine: Box<dyn Engine + 'a>,
     sources: Batch,
     pub(crate) targets: Batch,
-    /// The encoder's output for the sources.
-    memory: Matrix,
-    keys_values: Matrix,
+    /// Results that had to be widened.
+    wide: Matrix,
     pub(crate) logits: Matrix,
     pub(crate) peaks: Peaks,
     pub(crate) shortlist: Shortlist,
-    pub(crate) cache: Cache,
 }
 
 impl<'a> Session<'a> {
@@ -51,16 +45,13 @@ impl<'a> Session<'a> {
         Ok(Self {
             model,
             run: Run { config: model.config(), threads, level, workspace: Workspace::new(), clock: Clock::default() },
-            embedder: Embedder::default(),
-            buffers: Buffers::default(),
+            engine: model.engine()?,
             sources: Batch::default(),
             targets: Batch::default(),
-            memory: Matrix::default(),
-            keys_values: Matrix::default(),
+            wide: Matrix::default(),
             logits: Matrix::default(),
             peaks: Peaks::default(),
             shortlist: Shortlist::default(),
-            cache: Cache::new(model.config())?,
         })
     }
 
@@ -85,8 +76,8 @@ impl<'a> Session<'a> {
     /// [`Error::Sentence`] for an id outside the vocabulary or a sentence too long for learned positions.
     pub fn encode<S: AsRef<[u32]>>(&mut self, sources: &[S]) -> Result<Rows<'_>, Error> {
         self.sources.pack(sources, |ids| self.model.check_source(ids))?;
-        self.entered(Self::encode_sources)?;
-        Ok(Rows { matrix: &self.memory, spans: &self.sources.spans })
+        self.entered(|Session { engine, run, sources, .. }| engine.encode(run, sources))?;
+        Ok(Rows { matrix: self.engine.values(Part::Memory, &mut self.wide)?, spans: &self.sources.spans })
     }
 
     /// The decoder's output, D values for every target token, each from the source and the target tokens up to its
@@ -101,7 +92,7 @@ impl<'a> Session<'a> {
     ) -> Result<Rows<'_>, Error> {
         self.pack_pairs(sources, targets)?;
         self.entered(Self::decode_targets)?;
-        Ok(Rows { matrix: &self.buffers.stream.x, spans: &self.targets.spans })
+        Ok(Rows { matrix: self.engine.values(Part::Output, &mut self.wide)?, spans: &self.targets.spans })
     }
 
     /// The logits of what follows each target token (teacher forcing): a value per target id for every target
@@ -131,11 +122,7 @@ impl<'a> Session<'a> {
     pub fn start<S: AsRef<[u32]>>(&mut self, sources: &[S]) -> Result<Decoding<'_, 'a>, Error> {
         self.sources.pack(sources, |ids| self.model.check_source(ids))?;
         self.shortlist.clear();
-        self.entered(|session| {
-            session.encode_sources()?;
-            let Session { model, run, cache, sources, memory, keys_values, .. } = session;
-            cache.start(run, &model.weights().decoder, &sources.spans, memory, keys_values)
-        })?;
+        self.entered(|Session { engine, run, sources, .. }| engine.start(run, sources))?;
         Ok(Decoding { session: self })
     }
 
@@ -164,60 +151,15 @@ impl<'a> Session<'a> {
         self.targets.pack(targets, |ids| self.model.check_target(ids))
     }
 
-    /// `memory` = the encoder's output for the packed sources.
-    fn encode_sources(&mut self) -> Result<(), Error> {
-        let (weights, run, buffers) = (self.model.weights(), &mut self.run, &mut self.buffers);
-        self.embedder.sentences(run, &weights.source, &self.sources, &mut buffers.stream.x)?;
-        for layer in &weights.encoder {
-            layer.apply(run, buffers, &self.sources.spans)?;
-        }
-        buffers.stream.finish(run, weights.encoder_norm.as_ref())?;
-        std::mem::swap(&mut self.memory, &mut buffers.stream.x);
-        Ok(())
-    }
-
-    /// The stream = the decoder's output for the packed targets.
+    /// The decoder's output for the packed targets.
     pub(crate) fn decode_targets(&mut self) -> Result<(), Error> {
-        self.encode_sources()?;
-        let (weights, run, buffers) = (self.model.weights(), &mut self.run, &mut self.buffers);
-        self.embedder.sentences(run, &weights.target, &self.targets, &mut buffers.stream.x)?;
-        let mut keys = Whole {
-            layers: &weights.decoder,
-            sources: &self.sources.spans,
-            targets: &self.targets.spans,
-            memory: &self.memory,
-            keys_values: &mut self.keys_values,
-        };
-        for (index, layer) in weights.decoder.iter().enumerate() {
-            layer.apply(run, buffers, index, &mut keys)?;
-        }
-        buffers.stream.finish(run, weights.decoder_norm.as_ref())
+        self.engine.decode(&mut self.run, &self.sources, &self.targets)
     }
 
-    /// The stream = the decoder's output for one more token of each sentence in progress.
-    pub(crate) fn decode_next(&mut self, ids: &[u32]) -> Result<(), Error> {
-        let (weights, run, buffers) = (self.model.weights(), &mut self.run, &mut self.buffers);
-        self.embedder.position(run, &weights.target, ids, self.cache.length(), &mut buffers.stream.x)?;
-        for (index, layer) in weights.decoder.iter().enumerate() {
-            if let Err(error) = layer.apply(run, buffers, index, &mut self.cache) {
-                self.cache.rewind(self.cache.length());
-                return Err(error);
-            }
-        }
-        self.cache.advance();
-        buffers.stream.finish(run, weights.decoder_norm.as_ref())
-    }
-
-    /// `logits` = the generator's product with the stream.
+    /// `logits` = the generator's product with the decoder's output.
     pub(crate) fn project_logits(&mut self) -> Result<(), Error> {
-        let generator = self.shortlist.generator(&self.model.weights().generator);
-        self.run.linear(
-            Operation::Vocabulary,
-            generator,
-            self.buffers.stream.x.view(),
-            &mut self.logits,
-            Epilogue::default(),
-        )
+        let rows = 0..self.engine.rows();
+        self.engine.logits(&mut self.run, rows, self.shortlist.active, &mut self.logits)
     }
 
     pub(crate) fn model(&self) -> &'a Transformer {
@@ -277,12 +219,12 @@ pub struct Decoding<'s, 'a> {
 impl Decoding<'_, '_> {
     /// Sentences in progress.
     pub fn sentences(&self) -> usize {
-        self.session.cache.sentences()
+        self.session.engine.progress().sentences()
     }
 
     /// Tokens that each of them has been given.
     pub fn length(&self) -> usize {
-        self.session.cache.length()
+        self.session.engine.progress().length()
     }
 
     /// As [`Session::start_profile`], for what is decoded from now on.
@@ -298,19 +240,20 @@ impl Decoding<'_, '_> {
     /// sentences stay as they were.
     pub fn step(&mut self, ids: &[u32]) -> Result<MatRef<'_, f32>, Error> {
         let session = &mut *self.session;
-        if ids.len() != session.cache.rows() {
-            return Err(Error::BatchSize { expected: session.cache.rows(), found: ids.len() });
+        let progress = session.engine.progress();
+        if ids.len() != progress.rows() {
+            return Err(Error::BatchSize { expected: progress.rows(), found: ids.len() });
         }
+        let length = progress.length() + 1;
         let vocabulary = session.model.config().tgt_vocab;
         if let Some(position) = ids.iter().position(|&id| id as usize >= vocabulary) {
             return Err(Error::IdOutOfRange { position, id: ids[position], vocabulary });
         }
-        let length = session.cache.length() + 1;
         if let Some(max_length) = session.model.config().max_length().filter(|&max_length| length > max_length) {
             return Err(Error::TooLong { length, max_length });
         }
         session.entered(|session| {
-            session.decode_next(ids)?;
+            session.engine.step(&mut session.run, ids)?;
             session.project_logits()
         })?;
         Ok(session.logits.view())
@@ -334,12 +277,12 @@ impl Decoding<'_, '_> {
     /// # Errors
     /// [`Error::Kernel`] when there is no memory for the new order; nothing is in progress then.
     pub fn swap_remove(&mut self, sentence: usize) -> Result<(), Error> {
-        if sentence < self.sentences() { self.session.cache.swap_remove(sentence) } else { Ok(()) }
+        if sentence < self.sentences() { self.session.engine.progress_mut().swap_remove(sentence) } else { Ok(()) }
     }
 
     /// Goes back to the first `length` tokens; nothing happens if there are no more.
     pub fn rewind(&mut self, length: usize) {
-        self.session.cache.rewind(length);
+        self.session.engine.progress_mut().rewind(length);
     }
 
     /// From now on every sentence has `width` targets, side by side: target i goes on from what was target
@@ -349,7 +292,7 @@ impl Decoding<'_, '_> {
     /// [`Error::BatchSize`] unless there are `width` parents for each sentence, [`Error::Parent`] for one that is not a
     /// target of the same sentence. Everything stays as it was.
     pub fn reorder(&mut self, width: usize, parents: &[usize]) -> Result<(), Error> {
-        let cache = &mut self.session.cache;
+        let cache = self.session.engine.progress_mut();
         let (sentences, old) = (cache.sentences(), cache.rows() / cache.sentences().max(1));
         if parents.len() != sentences.saturating_mul(width) {
             return Err(Error::BatchSize { expected: sentences.saturating_mul(width), found: parents.len() });

@@ -1,8 +1,10 @@
 //! The model: a configuration and its weights.
 
+use crate::engine::{Engine, Passes};
 use crate::session::{Session, SessionOptions};
 use crate::weights::Weights;
-use crate::{Checkpoint, Config, Error, SeededWeights, TensorSource};
+use crate::{Checkpoint, Config, Error, Precision, SeededWeights, TensorSource};
+use gristmill::{bf16, f16};
 use std::fmt;
 use std::path::Path;
 
@@ -11,7 +13,14 @@ use std::path::Path;
 /// It never changes: any number of [`Session`]s, one per thread, can share one `&Transformer`.
 pub struct Transformer {
     config: Config,
-    weights: Weights,
+    weights: Stored,
+}
+
+/// Weights in one of the storage types.
+enum Stored {
+    F32(Weights<f32>),
+    F16(Weights<f16>),
+    Bf16(Weights<bf16>),
 }
 
 impl Transformer {
@@ -19,9 +28,13 @@ impl Transformer {
     ///
     /// # Errors
     /// Whatever contradiction [`Config::validate`] finds, and whatever is wrong with a tensor.
-    pub fn new(config: Config, source: &mut impl TensorSource) -> Result<Self, Error> {
+    pub fn new(config: Config, source: &mut impl TensorSource, precision: Precision) -> Result<Self, Error> {
         config.validate()?;
-        let weights = Weights::read(&config, source)?;
+        let weights = match precision {
+            Precision::F32 => Stored::F32(Weights::read(&config, source)?),
+            Precision::F16 => Stored::F16(Weights::read(&config, source)?),
+            Precision::Bf16 => Stored::Bf16(Weights::read(&config, source)?),
+        };
         Ok(Self { config, weights })
     }
 
@@ -29,17 +42,17 @@ impl Transformer {
     ///
     /// # Errors
     /// As [`Checkpoint::open`] and [`Transformer::new`].
-    pub fn load(folder: impl AsRef<Path>) -> Result<Self, Error> {
+    pub fn load(folder: impl AsRef<Path>, precision: Precision) -> Result<Self, Error> {
         let mut checkpoint = Checkpoint::open(folder)?;
-        Self::new(checkpoint.config().clone(), &mut checkpoint)
+        Self::new(checkpoint.config().clone(), &mut checkpoint, precision)
     }
 
     /// A model with [`SeededWeights`].
     ///
     /// # Errors
     /// Whatever contradiction [`Config::validate`] finds.
-    pub fn seeded(config: Config, seed: u64) -> Result<Self, Error> {
-        Self::new(config, &mut SeededWeights::new(seed))
+    pub fn seeded(config: Config, seed: u64, precision: Precision) -> Result<Self, Error> {
+        Self::new(config, &mut SeededWeights::new(seed), precision)
     }
 
     /// The configuration.
@@ -47,8 +60,21 @@ impl Transformer {
         &self.config
     }
 
-    pub(crate) fn weights(&self) -> &Weights {
-        &self.weights
+    /// The storage type.
+    pub fn precision(&self) -> Precision {
+        match self.weights {
+            Stored::F32(_) => Precision::F32,
+            Stored::F16(_) => Precision::F16,
+            Stored::Bf16(_) => Precision::Bf16,
+        }
+    }
+
+    pub(crate) fn engine(&self) -> Result<Box<dyn Engine + '_>, Error> {
+        Ok(match &self.weights {
+            Stored::F32(weights) => Box::new(Passes::new(&self.config, weights)?),
+            Stored::F16(weights) => Box::new(Passes::new(&self.config, weights)?),
+            Stored::Bf16(weights) => Box::new(Passes::new(&self.config, weights)?),
+        })
     }
 
     /// What is needed to run the model.

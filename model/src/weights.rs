@@ -3,12 +3,13 @@
 use crate::config::Positions;
 use crate::matrix::Matrix;
 use crate::{Config, Error, TensorSource};
+use gristmill::simd::Element;
 use gristmill::{MatRef, PackedRhs, PackedRhsBuilder};
 use std::sync::Arc;
 
 /// `y = x W^T + b`.
-pub(crate) struct Linear {
-    pub(crate) weight: Arc<PackedRhs>,
+pub(crate) struct Linear<E: Element> {
+    pub(crate) weight: Arc<PackedRhs<E>>,
     pub(crate) bias: Option<Vec<f32>>,
 }
 
@@ -19,49 +20,49 @@ pub(crate) struct Norm {
 }
 
 /// Attention of a sequence to itself: one product gives queries, keys and values side by side.
-pub(crate) struct SelfAttention {
-    pub(crate) qkv: Linear,
-    pub(crate) out: Linear,
+pub(crate) struct SelfAttention<E: Element> {
+    pub(crate) qkv: Linear<E>,
+    pub(crate) out: Linear<E>,
 }
 
 /// Attention of targets to sources: keys and values are a product of their own, done once per source.
-pub(crate) struct CrossAttention {
-    pub(crate) q: Linear,
-    pub(crate) kv: Linear,
-    pub(crate) out: Linear,
+pub(crate) struct CrossAttention<E: Element> {
+    pub(crate) q: Linear<E>,
+    pub(crate) kv: Linear<E>,
+    pub(crate) out: Linear<E>,
 }
 
 /// Two linear layers with an activation between.
-pub(crate) struct FeedForward {
-    pub(crate) up: Linear,
-    pub(crate) down: Linear,
+pub(crate) struct FeedForward<E: Element> {
+    pub(crate) up: Linear<E>,
+    pub(crate) down: Linear<E>,
 }
 
-pub(crate) struct EncoderLayer {
-    pub(crate) attention: SelfAttention,
-    pub(crate) feed_forward: FeedForward,
+pub(crate) struct EncoderLayer<E: Element> {
+    pub(crate) attention: SelfAttention<E>,
+    pub(crate) feed_forward: FeedForward<E>,
     /// In the order of the sublayers.
     pub(crate) norms: [Norm; 2],
 }
 
-pub(crate) struct DecoderLayer {
-    pub(crate) attention: SelfAttention,
-    pub(crate) cross: CrossAttention,
-    pub(crate) feed_forward: FeedForward,
+pub(crate) struct DecoderLayer<E: Element> {
+    pub(crate) attention: SelfAttention<E>,
+    pub(crate) cross: CrossAttention<E>,
+    pub(crate) feed_forward: FeedForward<E>,
     /// In the order of the sublayers.
     pub(crate) norms: [Norm; 3],
 }
 
 /// A row per id.
-pub(crate) enum Table {
-    Plain(Matrix),
+pub(crate) enum Table<E: Element> {
+    Plain(Matrix<E>),
     /// Shared with the generator.
-    Packed(Arc<PackedRhs>),
+    Packed(Arc<PackedRhs<E>>),
 }
 
-impl Table {
+impl<E: Element> Table<E> {
     /// The row of an id.
-    fn row(&self, id: usize, row: &mut [f32]) -> Result<(), Error> {
+    fn row(&self, id: usize, row: &mut [E]) -> Result<(), Error> {
         match self {
             Table::Plain(table) => row.copy_from_slice(table.row(id)),
             Table::Packed(table) => table.row_into(id, row)?,
@@ -71,29 +72,28 @@ impl Table {
 }
 
 /// What turns ids into the first residual stream of the encoder or the decoder.
-pub(crate) struct Embedding {
-    pub(crate) table: Arc<Table>,
+pub(crate) struct Embedding<E: Element> {
+    pub(crate) table: Arc<Table<E>>,
     /// Learned positions, `[max_length, D]`; none where they are sinusoidal.
     pub(crate) positions: Option<Matrix>,
 }
 
 /// All of a model's weights.
-pub(crate) struct Weights {
-    pub(crate) source: Embedding,
-    pub(crate) target: Embedding,
-    pub(crate) encoder: Vec<EncoderLayer>,
+pub(crate) struct Weights<E: Element> {
+    pub(crate) source: Embedding<E>,
+    pub(crate) target: Embedding<E>,
+    pub(crate) encoder: Vec<EncoderLayer<E>>,
     pub(crate) encoder_norm: Option<Norm>,
-    pub(crate) decoder: Vec<DecoderLayer>,
+    pub(crate) decoder: Vec<DecoderLayer<E>>,
     pub(crate) decoder_norm: Option<Norm>,
-    pub(crate) generator: Linear,
+    pub(crate) generator: Linear<E>,
 }
 
-impl Weights {
+impl<E: Element> Weights<E> {
     /// Reads and packs everything, one tensor at a time.
     pub(crate) fn read(config: &Config, source: &mut impl TensorSource) -> Result<Self, Error> {
         let mut reader = Reader { config, source, block: Vec::new() };
-        let (tables, generator) = reader.vocabulary()?;
-        let [source_table, target_table] = tables;
+        let Vocabulary { source: source_table, target: target_table, generator } = reader.vocabulary()?;
         let weights = Self {
             source: Embedding { table: source_table, positions: reader.positions("src_positions.weight")? },
             target: Embedding { table: target_table, positions: reader.positions("tgt_positions.weight")? },
@@ -106,6 +106,13 @@ impl Weights {
         reader.source.finish()?;
         Ok(weights)
     }
+}
+
+/// The tables and the generator, whichever of them are one.
+struct Vocabulary<E: Element> {
+    source: Arc<Table<E>>,
+    target: Arc<Table<E>>,
+    generator: Linear<E>,
 }
 
 const SRC_EMBED: &str = "src_embed.weight";
@@ -136,32 +143,39 @@ impl<S: TensorSource> Reader<'_, S> {
         if self.config.bias { self.vector(name, length).map(Some) } else { Ok(None) }
     }
 
-    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix, Error> {
+    fn matrix<E: Element>(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix<E>, Error> {
         self.source.open(name, &[rows, cols])?;
         let mut matrix = Matrix::default();
         matrix.reshape(rows, cols)?;
-        self.source.read(matrix.values_mut())?;
+        for values in matrix.values_mut().chunks_mut(BLOCK) {
+            self.read(values.len())?;
+            values.iter_mut().zip(&self.block).for_each(|(value, &read)| *value = E::from_f32(read));
+        }
         Ok(matrix)
+    }
+
+    /// Reads the next elements of the open tensor into the block.
+    fn read(&mut self, elements: usize) -> Result<(), Error> {
+        let more = elements.saturating_sub(self.block.len());
+        self.block.try_reserve(more).map_err(|_| Error::OutOfMemory { elements })?;
+        self.block.resize(elements, 0.0);
+        self.source.read(&mut self.block)
     }
 
     /// Reads the next rows of the open tensor, at most `limit`.
     fn rows(&mut self, limit: usize, cols: usize) -> Result<MatRef<'_, f32>, Error> {
         let rows = (BLOCK / cols).next_multiple_of(16).clamp(16, limit.max(16)).min(limit);
-        let elements = rows.saturating_mul(cols);
-        let more = elements.saturating_sub(self.block.len());
-        self.block.try_reserve(more).map_err(|_| Error::OutOfMemory { elements })?;
-        self.block.resize(elements, 0.0);
-        self.source.read(&mut self.block)?;
+        self.read(rows.saturating_mul(cols))?;
         Ok(MatRef::new(&self.block, rows, cols)?)
     }
 
     /// Packs a weight, cut into as many as there are outputs.
-    fn packed<const N: usize>(
+    fn packed<E: Element, const N: usize>(
         &mut self,
         name: &str,
         inputs: usize,
         outputs: [usize; N],
-    ) -> Result<[Arc<PackedRhs>; N], Error> {
+    ) -> Result<[Arc<PackedRhs<E>>; N], Error> {
         self.source.open(name, &[outputs.iter().sum(), inputs])?;
         let mut packed = Vec::with_capacity(N);
         for outputs in outputs {
@@ -174,7 +188,7 @@ impl<S: TensorSource> Reader<'_, S> {
         Ok(packed.try_into().expect("a weight for each number of outputs"))
     }
 
-    fn linear(&mut self, name: &str, inputs: usize, outputs: usize) -> Result<Linear, Error> {
+    fn linear<E: Element>(&mut self, name: &str, inputs: usize, outputs: usize) -> Result<Linear<E>, Error> {
         let [weight] = self.packed(&format!("{name}.weight"), inputs, [outputs])?;
         Ok(Linear { weight, bias: self.bias(&format!("{name}.bias"), outputs)? })
     }
@@ -190,10 +204,14 @@ impl<S: TensorSource> Reader<'_, S> {
     }
 
     /// The stacked query, key and value projections, cut into linear layers of so many outputs.
-    fn in_proj<const N: usize>(&mut self, name: &str, outputs: [usize; N]) -> Result<[Linear; N], Error> {
+    fn in_proj<E: Element, const N: usize>(
+        &mut self,
+        name: &str,
+        outputs: [usize; N],
+    ) -> Result<[Linear<E>; N], Error> {
         let d = self.config.d_model;
         let bias = self.bias(&format!("{name}.in_proj_bias"), 3 * d)?;
-        let weights = self.packed(&format!("{name}.in_proj_weight"), d, outputs)?;
+        let weights = self.packed::<E, N>(&format!("{name}.in_proj_weight"), d, outputs)?;
         let mut next = 0;
         Ok(weights.map(|weight| {
             let outputs = next..next + weight.n();
@@ -202,25 +220,25 @@ impl<S: TensorSource> Reader<'_, S> {
         }))
     }
 
-    fn self_attention(&mut self, name: &str) -> Result<SelfAttention, Error> {
+    fn self_attention<E: Element>(&mut self, name: &str) -> Result<SelfAttention<E>, Error> {
         let d = self.config.d_model;
         let [qkv] = self.in_proj(name, [3 * d])?;
         Ok(SelfAttention { qkv, out: self.linear(&format!("{name}.out_proj"), d, d)? })
     }
 
-    fn cross_attention(&mut self, name: &str) -> Result<CrossAttention, Error> {
+    fn cross_attention<E: Element>(&mut self, name: &str) -> Result<CrossAttention<E>, Error> {
         let d = self.config.d_model;
         let [q, kv] = self.in_proj(name, [d, 2 * d])?;
         Ok(CrossAttention { q, kv, out: self.linear(&format!("{name}.out_proj"), d, d)? })
     }
 
-    fn feed_forward(&mut self, layer: &str) -> Result<FeedForward, Error> {
+    fn feed_forward<E: Element>(&mut self, layer: &str) -> Result<FeedForward<E>, Error> {
         let (d, ff) = (self.config.d_model, self.config.d_ff);
         let up = self.linear(&format!("{layer}.linear1"), d, ff)?;
         Ok(FeedForward { up, down: self.linear(&format!("{layer}.linear2"), ff, d)? })
     }
 
-    fn encoder_layer(&mut self, layer: &str) -> Result<EncoderLayer, Error> {
+    fn encoder_layer<E: Element>(&mut self, layer: &str) -> Result<EncoderLayer<E>, Error> {
         Ok(EncoderLayer {
             attention: self.self_attention(&format!("{layer}.self_attn"))?,
             feed_forward: self.feed_forward(layer)?,
@@ -228,7 +246,7 @@ impl<S: TensorSource> Reader<'_, S> {
         })
     }
 
-    fn decoder_layer(&mut self, layer: &str) -> Result<DecoderLayer, Error> {
+    fn decoder_layer<E: Element>(&mut self, layer: &str) -> Result<DecoderLayer<E>, Error> {
         Ok(DecoderLayer {
             attention: self.self_attention(&format!("{layer}.self_attn"))?,
             cross: self.cross_attention(&format!("{layer}.multihead_attn"))?,
@@ -255,8 +273,7 @@ impl<S: TensorSource> Reader<'_, S> {
         self.matrix(name, max_length, self.config.d_model).map(Some)
     }
 
-    /// The source table, the target table and the generator, whichever of them are one.
-    fn vocabulary(&mut self) -> Result<([Arc<Table>; 2], Linear), Error> {
+    fn vocabulary<E: Element>(&mut self) -> Result<Vocabulary<E>, Error> {
         let &Config { d_model: d, tgt_vocab, src_vocab, tied_embeddings, tied_output, .. } = self.config;
         // Either name will do for a shared table; only a source that can tell has both, and then they must agree.
         let only_source = tied_embeddings && self.source.has(SRC_EMBED) && !self.source.has(TGT_EMBED);
@@ -284,22 +301,22 @@ impl<S: TensorSource> Reader<'_, S> {
         };
         let bias = "generator.bias";
         let bias = if self.source.has(bias) { Some(self.vector(bias, tgt_vocab)?) } else { None };
-        Ok(([source, target], Linear { weight, bias }))
+        Ok(Vocabulary { source, target, generator: Linear { weight, bias } })
     }
 
-    /// Checks that tensor `name`, if it is there, equals the target table.
-    fn check_tied(&mut self, name: &'static str, table: &Table) -> Result<(), Error> {
+    /// Checks that tensor `name`, if it is there, equals the target table as it is stored.
+    fn check_tied<E: Element>(&mut self, name: &'static str, table: &Table<E>) -> Result<(), Error> {
         let Config { d_model, tgt_vocab, .. } = *self.config;
         if !self.source.has(name) {
             return Ok(());
         }
         self.source.open(name, &[tgt_vocab, d_model])?;
-        let (mut found, mut expected) = (vec![0.0; d_model], vec![0.0; d_model]);
+        let mut expected = vec![E::default(); d_model];
         for id in 0..tgt_vocab {
-            self.source.read(&mut found)?;
+            self.read(d_model)?;
             table.row(id, &mut expected)?;
-            let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
-            if let Some(column) = found.iter().zip(&expected).position(differs) {
+            let differs = |(a, b): (&f32, &E)| E::from_f32(*a).to_bits() != b.to_bits();
+            if let Some(column) = self.block.iter().zip(&expected).position(differs) {
                 return Err(Error::TensorTied { name, with: TGT_EMBED, index: id * d_model + column });
             }
         }

@@ -1,6 +1,6 @@
 //! Decoding steps allocate nothing.
 
-use gristmill_model::{Config, GenerateOptions, Sampling, Session, SessionOptions, Transformer};
+use gristmill_model::{Config, GenerateOptions, Precision, Sampling, Session, SessionOptions, Transformer};
 use gristmill_testkit::allocations::{Counting, count};
 
 #[global_allocator]
@@ -8,7 +8,7 @@ static ALLOCATOR: Counting = Counting;
 
 fn model() -> Transformer {
     let config = Config { d_model: 36, heads: 3, d_ff: 50, src_vocab: 41, tgt_vocab: 41, eos: None, ..Config::base() };
-    Transformer::seeded(config, 7).unwrap()
+    Transformer::seeded(config, 7, Precision::F32).unwrap()
 }
 
 /// The allocator counts for the calling thread.

@@ -2,11 +2,11 @@
 
 use crate::{
     buffer::Output,
-    cases::{self, Task},
+    cases::{self, Dtype, Task},
     contest::{Contender, Contest, Difference},
     rivals::{self, SentenceOperands},
 };
-use gristmill_model::{Error, GenerateOptions, Session, SessionOptions, Transformer};
+use gristmill_model::{Error, GenerateOptions, Precision, Session, SessionOptions, Transformer};
 
 /// Of the weights.
 const SEED: u64 = 0;
@@ -19,7 +19,13 @@ pub(super) struct Sentences {
 
 impl Sentences {
     pub(super) fn new(case: cases::Model) -> Option<Self> {
-        let model = Transformer::seeded(case.configuration()?, SEED).ok()?;
+        let precision = match case.dtype {
+            Dtype::F32 => Precision::F32,
+            Dtype::F16 => Precision::F16,
+            Dtype::Bf16 => Precision::Bf16,
+            Dtype::F16w | Dtype::Bf16w => return None,
+        };
+        let model = Transformer::seeded(case.configuration()?, SEED, precision).ok()?;
         let sources = (0..case.batch).map(|index| sentence(&model, index, case.seq)).collect();
         Some(Sentences { case, model, sources })
     }
@@ -90,6 +96,9 @@ impl Contest for Sentences {
     }
 
     fn rivals(&self) -> Vec<Contender<'_>> {
+        if self.case.dtype != Dtype::F32 {
+            return Vec::new();
+        }
         rivals::sentences(SentenceOperands { case: &self.case, seed: SEED, sources: &self.sources })
     }
 

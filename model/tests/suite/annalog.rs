@@ -1,7 +1,7 @@
 //! A real trained model: greedy outputs and logits as its original implementation gives them.
 
 use crate::common::bits;
-use gristmill_model::{Checkpoint, GenerateOptions, SessionOptions, Tokenizer, Transformer};
+use gristmill_model::{Checkpoint, GenerateOptions, Precision, SessionOptions, Tokenizer, Transformer};
 use gristmill_testkit::golden::Tensors;
 use gristmill_testkit::sweep;
 use std::io::Write;
@@ -32,7 +32,7 @@ fn cases(folder: &std::path::Path) -> Vec<Case> {
 #[test]
 fn all_greedy_outputs_are_reproduced_at_every_level() {
     let Some(folder) = folder("annalog, greedy") else { return };
-    let (model, cases) = (Transformer::load(&folder).unwrap(), cases(&folder));
+    let (model, cases) = (Transformer::load(&folder, Precision::F32).unwrap(), cases(&folder));
     assert_eq!(cases.len(), 52);
     let sources: Vec<_> = cases.iter().map(|case| &case.src[..]).collect();
     sweep::levels_and_threads(|level, threads| {
@@ -47,7 +47,7 @@ fn all_greedy_outputs_are_reproduced_at_every_level() {
 #[test]
 fn logits_and_memory_agree_at_every_level() {
     let Some(folder) = folder("annalog, logits") else { return };
-    let (model, cases) = (Transformer::load(&folder).unwrap(), cases(&folder));
+    let (model, cases) = (Transformer::load(&folder, Precision::F32).unwrap(), cases(&folder));
     let expected = Tensors::open(&folder.join("logits.safetensors"));
     sweep::levels(|level| {
         let mut session = model.session(SessionOptions { level: Some(level), ..SessionOptions::default() }).unwrap();
@@ -70,9 +70,36 @@ fn logits_and_memory_agree_at_every_level() {
 }
 
 #[test]
+fn sixteen_bits_are_nearly_enough() {
+    let Some(folder) = folder("annalog, 16 bits") else { return };
+    let cases = cases(&folder);
+    let sources: Vec<_> = cases.iter().map(|case| &case.src[..]).collect();
+    let expected = Tensors::open(&folder.join("logits.safetensors"));
+    for (precision, least, bound) in [(Precision::F16, 51, 0.1), (Precision::Bf16, 50, 0.8)] {
+        let model = Transformer::load(&folder, precision).unwrap();
+        sweep::levels(|level| {
+            let mut session = model.session(SessionOptions { level: Some(level), ..Default::default() }).unwrap();
+            let options = GenerateOptions { max_new_tokens: 128, ..Default::default() };
+            let found = session.generate(&sources, &options).unwrap();
+            let same = found.iter().zip(&cases).filter(|(found, case)| **found == case.tgt).count();
+            let mut largest = 0.0f32;
+            for n in [0, 5, 18, 45, 50] {
+                let Case { src, tgt } = &cases[n];
+                let logits = session.forward(&[src], &[&tgt[..tgt.len() - 1]]).unwrap().values().to_vec();
+                let expected = expected.f32(&format!("{n}.logits")).data;
+                let errors = logits.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+                largest = errors.fold(largest, |a, b| if b > a || b.is_nan() { b } else { a });
+            }
+            println!("annalog {precision} {level}: {same} of 52 greedy outputs, logits within {largest:e}");
+            assert!(same >= least && largest <= bound, "{precision} {level}: {same}, {largest}");
+        });
+    }
+}
+
+#[test]
 fn decoding_with_a_cache_gives_the_bits_of_one_pass() {
     let Some(folder) = folder("annalog, cache") else { return };
-    let (model, cases) = (Transformer::load(&folder).unwrap(), cases(&folder));
+    let (model, cases) = (Transformer::load(&folder, Precision::F32).unwrap(), cases(&folder));
     let mut session = model.session(SessionOptions::default()).unwrap();
     for Case { src, tgt } in cases.iter().step_by(7) {
         let forced = bits(session.forward(&[src], &[tgt]).unwrap().values());

@@ -1,7 +1,7 @@
 //! The same bits: cache or one pass, alone or in a batch, one thread or three, every level that fuses.
 
-use crate::common::{bits, seeded, sentences, variants};
-use gristmill_model::{Config, GenerateOptions, Session, SessionOptions, Transformer};
+use crate::common::{bits, for_every_variant, seeded, sentences};
+use gristmill_model::{Config, GenerateOptions, Session, SessionOptions};
 use gristmill_testkit::sweep;
 
 const SOURCES: [usize; 7] = [5, 5, 1, 17, 9, 0, 9];
@@ -20,10 +20,6 @@ fn results(session: &mut Session, sources: &[Vec<u32>], targets: &[Vec<u32>]) ->
     let logits = session.forward(sources, targets).unwrap();
     let logits: Vec<Vec<u32>> = (0..sources.len()).map(|i| matrix(logits.sentence(i).unwrap())).collect();
     memories.into_iter().zip(logits).map(<[_; 2]>::from).collect()
-}
-
-fn for_every_variant(mut check: impl FnMut(&str, &Transformer)) {
-    variants().into_iter().for_each(|(name, config)| check(name, &seeded(config)));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Checkpoints: what is accepted, and the error that each fault gives.
 
 use crate::common::{Tensors, bits, sentences, small};
-use gristmill_model::{Checkpoint, Config, Error, Positions, SessionOptions, Transformer};
+use gristmill_model::{Checkpoint, Config, Error, Positions, Precision, SessionOptions, Transformer};
 use half::{bf16, f16};
 use safetensors::Dtype;
 
@@ -11,7 +11,7 @@ fn json(config: &Config) -> Vec<u8> {
 
 fn load_bytes(config: &Config, tensors: &[u8]) -> Result<Transformer, Error> {
     let mut checkpoint = Checkpoint::from_bytes(&json(config), tensors)?;
-    Transformer::new(checkpoint.config().clone(), &mut checkpoint)
+    Transformer::new(checkpoint.config().clone(), &mut checkpoint, Precision::F32)
 }
 
 fn load(config: &Config, tensors: &Tensors) -> Result<Transformer, Error> {
@@ -58,11 +58,11 @@ fn a_checkpoint_gives_the_model_that_wrote_it() {
 fn a_folder_is_a_checkpoint() {
     let folder = std::env::temp_dir().join(format!("gristmill-model-folder-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    assert!(matches!(Transformer::load(&folder), Err(Error::Io { .. })));
+    assert!(matches!(Transformer::load(&folder, Precision::F32), Err(Error::Io { .. })));
     std::fs::write(folder.join("config.json"), json(&small())).unwrap();
-    assert!(matches!(Transformer::load(&folder), Err(Error::Io { .. })));
+    assert!(matches!(Transformer::load(&folder, Precision::F32), Err(Error::Io { .. })));
     std::fs::write(folder.join("model.safetensors"), Tensors::of(&small()).bytes()).unwrap();
-    let loaded = Transformer::load(&folder);
+    let loaded = Transformer::load(&folder, Precision::F32);
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(logits(&loaded.unwrap()) == logits(&crate::common::seeded(small())));
 }

@@ -1,6 +1,8 @@
 //! What the tests of the model share.
 
-use gristmill_model::{Activation, Config, Error, NormOrder, Positions, SeededWeights, TensorSource, Transformer};
+use gristmill_model::{
+    Activation, Config, Error, NormOrder, Positions, Precision, SeededWeights, TensorSource, Transformer,
+};
 use gristmill_testkit::Rng;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
@@ -40,7 +42,19 @@ pub(crate) fn variants() -> Vec<(&'static str, Config)> {
 }
 
 pub(crate) fn seeded(config: Config) -> Transformer {
-    Transformer::seeded(config, 7).unwrap()
+    Transformer::seeded(config, 7, Precision::F32).unwrap()
+}
+
+/// Models of every convention in f32, and of the two orders of norms, of tied and of learned tables in 16 bits.
+pub(crate) fn for_every_variant(mut check: impl FnMut(&str, &Transformer)) {
+    for (name, config) in variants() {
+        for precision in Precision::ALL {
+            if precision == Precision::F32 || ["pre, gelu, final norms", "tied output", "all tied"].contains(&name) {
+                let model = Transformer::seeded(config.clone(), 7, precision).unwrap();
+                check(&format!("{name}, {precision}"), &model);
+            }
+        }
+    }
 }
 
 /// Sentences of the given lengths with ids below `vocabulary`.
@@ -68,7 +82,7 @@ impl Tensors {
     /// Everything that the model of a configuration reads, with seeded values.
     pub(crate) fn of(config: &Config) -> Self {
         let mut recorder = Recorder { source: SeededWeights::new(7), read: Vec::new() };
-        Transformer::new(config.clone(), &mut recorder).unwrap();
+        Transformer::new(config.clone(), &mut recorder, Precision::F32).unwrap();
         let mut tensors = Self::default();
         recorder.read.iter().for_each(|(name, shape, values)| tensors.put(name, shape, values));
         tensors

@@ -2,7 +2,7 @@
 
 use crate::common::{sentences, small};
 use gristmill_model::{
-    Config, Error, GenerateOptions, Positions, SessionOptions, TensorSource, Tokenizer, Transformer,
+    Config, Error, GenerateOptions, Positions, Precision, SessionOptions, TensorSource, Tokenizer, Transformer,
 };
 
 fn tokens(tokens: &[&str]) -> Option<Vec<String>> {
@@ -44,7 +44,7 @@ fn parameters_are_those_that_are_read() {
     }
     for (name, config) in crate::common::variants() {
         let mut counter = Counter(0);
-        Transformer::new(config.clone(), &mut counter).unwrap();
+        Transformer::new(config.clone(), &mut counter, Precision::F32).unwrap();
         assert_eq!(config.parameters().unwrap(), counter.0, "{name}");
     }
 }
@@ -93,7 +93,7 @@ fn contradictions_are_named() {
         ($config:expr, $pattern:pat) => {
             let error = $config.validate().unwrap_err();
             assert!(matches!(error, $pattern), "{error}");
-            let error = Transformer::seeded($config, 0).unwrap_err();
+            let error = Transformer::seeded($config, 0, Precision::F32).unwrap_err();
             assert!(matches!(error, $pattern), "{error}");
         };
     }

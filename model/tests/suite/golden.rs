@@ -1,6 +1,6 @@
 //! Whole models against an independent implementation in f64.
 
-use gristmill_model::{Rows, SessionOptions, Transformer};
+use gristmill_model::{Precision, Rows, SessionOptions, Transformer};
 use gristmill_testkit::golden::{self, Tensors};
 use gristmill_testkit::sweep;
 
@@ -36,22 +36,26 @@ fn golden_models_agree_at_every_level() {
         let sources = sentences(&io.i64("in.src"), &case["src_lengths"]);
         let targets = sentences(&io.i64("in.tgt"), &case["tgt_lengths"]);
         let torch = case["torch_f32_max_abs_error"].as_f64().unwrap();
-        let model = Transformer::load(&folder).unwrap();
-        sweep::levels_and_threads(|level, threads| {
-            let mut session = model.session(SessionOptions { threads, level: Some(level) }).unwrap();
-            let errors = [
-                largest_error(session.encode(&sources).unwrap(), &io.f64("out.encoder")),
-                largest_error(session.decode(&sources, &targets).unwrap(), &io.f64("out.decoder_causal")),
-                largest_error(session.forward(&sources, &targets).unwrap(), &io.f64("out.logits")),
-            ];
-            let [encoder, decoder, logits] = errors.map(|error| error / torch);
-            println!(
-                "{name} {level}: encoder {encoder:.2}, decoder {decoder:.2}, logits {logits:.2} of torch's f32 error"
-            );
-            assert!(
-                errors.iter().all(|&error| error <= 4.0 * torch),
-                "{name} at {level}: {errors:?} against {torch:e}"
-            );
-        });
+        // Roundings to 11 and to 8 bits are so many times as large as those to 24.
+        for (precision, unit) in [(Precision::F32, 1.0), (Precision::F16, 8192.0), (Precision::Bf16, 65536.0)] {
+            let (model, torch) = (Transformer::load(&folder, precision).unwrap(), torch * unit);
+            sweep::levels_and_threads(|level, threads| {
+                let mut session = model.session(SessionOptions { threads, level: Some(level) }).unwrap();
+                let errors = [
+                    largest_error(session.encode(&sources).unwrap(), &io.f64("out.encoder")),
+                    largest_error(session.decode(&sources, &targets).unwrap(), &io.f64("out.decoder_causal")),
+                    largest_error(session.forward(&sources, &targets).unwrap(), &io.f64("out.logits")),
+                ];
+                let [encoder, decoder, logits] = errors.map(|error| error / torch);
+                println!(
+                    "{name} {precision} {level}: encoder {encoder:.2}, decoder {decoder:.2}, logits {logits:.2} of \
+                     torch's f32 error in units of the type"
+                );
+                assert!(
+                    errors.iter().all(|&error| error <= 4.0 * torch),
+                    "{name} {precision} at {level}: {errors:?} against {torch:e}"
+                );
+            });
+        }
     }
 }

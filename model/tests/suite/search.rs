@@ -1,6 +1,6 @@
 //! Beams, draws, scores, lengths and shortlists.
 
-use crate::common::{seeded, sentences, small, variants};
+use crate::common::{for_every_variant, seeded, sentences, small, variants};
 use gristmill_model::{
     Config, Error, GenerateOptions, Hypothesis, Sampling, Session, SessionOptions, Token, Transformer,
 };
@@ -42,8 +42,8 @@ fn plain(found: Vec<Vec<Hypothesis>>) -> Vec<Vec<(Vec<u32>, u32, u32)>> {
 
 #[test]
 fn threads_company_and_fused_levels_do_not_matter() {
-    for (name, config) in variants() {
-        let (model, sources) = (seeded(config), sources());
+    for_every_variant(|name, model| {
+        let sources = sources();
         for options in searches() {
             let mut fused = None;
             sweep::levels(|level| {
@@ -65,14 +65,14 @@ fn threads_company_and_fused_levels_do_not_matter() {
                 }
             });
         }
-    }
+    });
 }
 
 #[test]
 fn probabilities_are_those_of_teacher_forcing() {
-    for (name, config) in variants() {
-        let (model, sources) = (seeded(config), sources());
-        let mut session = session(&model);
+    for_every_variant(|name, model| {
+        let sources = sources();
+        let mut session = session(model);
         for options in
             searches().into_iter().filter(|options| options.shortlist.is_none() && options.min_new_tokens == 0)
         {
@@ -93,7 +93,7 @@ fn probabilities_are_those_of_teacher_forcing() {
                 }
             }
         }
-    }
+    });
 }
 
 #[test]

@@ -4,8 +4,8 @@ use super::Bytes;
 use crate::fill::SPECIAL;
 use gristmill_core::Threads;
 use gristmill_model::{
-    Activation, Checkpoint, Config, Error, NormOrder, Positions, SeededWeights, SessionOptions, TensorSource,
-    Tokenizer, Transformer,
+    Activation, Checkpoint, Config, Error, NormOrder, Positions, Precision, SeededWeights, SessionOptions,
+    TensorSource, Tokenizer, Transformer,
 };
 use half::{bf16, f16};
 use serde_json::{Map, Value, json};
@@ -23,7 +23,7 @@ pub fn checkpoint(data: &[u8]) {
     }
     let config = config(bytes);
     let mut recorder = Recorder { seeded: SeededWeights::new(bytes.u64()), generator_bias: bytes.flag(), read: vec![] };
-    Transformer::new(config.clone(), &mut recorder).expect("a small configuration is valid");
+    Transformer::new(config.clone(), &mut recorder, Precision::F32).expect("a small configuration is valid");
     let prefix = if bytes.flag() { "transformer." } else { "" };
     let mut tensors = recorder.write(bytes.pick(&["F32", "F16", "BF16"]), prefix);
     let mut config = serde_json::to_vec(&config).expect("a configuration is JSON");
@@ -41,7 +41,7 @@ pub fn checkpoint(data: &[u8]) {
 /// Loads the files and runs what they hold.
 fn load_and_run(config: &[u8], tensors: &[u8]) -> Result<(), Error> {
     let mut checkpoint = Checkpoint::from_bytes(config, tensors)?;
-    let model = Transformer::new(checkpoint.config().clone(), &mut checkpoint)?;
+    let model = Transformer::new(checkpoint.config().clone(), &mut checkpoint, Precision::F32)?;
     let mut session = model.session(SessionOptions { threads: Threads::Serial, ..Default::default() })?;
     // The ids may lie outside the vocabularies, which is an error too.
     let logits = session.forward(&[[0, 2, 1].as_slice(), &[1]], &[[1, 0].as_slice(), &[2]])?;

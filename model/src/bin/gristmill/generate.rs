@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = {
         let _progress = Progress::new("loading", 1);
-        Transformer::load(&arguments.model)?
+        Transformer::load(&arguments.model, arguments.machine.precision)?
     };
     let tokenizer = if arguments.ids { None } else { Some(Tokenizer::new(model.config())?) };
     arguments.search.options(0).validate()?;

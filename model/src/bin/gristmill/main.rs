@@ -14,7 +14,7 @@ mod time;
 use clap::{Parser, Subcommand};
 use failure::Failure;
 use gristmill::Level;
-use gristmill_model::{Session, SessionOptions, Transformer};
+use gristmill_model::{Precision, Session, SessionOptions, Transformer};
 use std::process::ExitCode;
 
 /// Transformer inference on CPUs, the same bits everywhere.
@@ -44,6 +44,9 @@ struct Machine {
     /// Instruction set: portable, avx2, avx512 or avx512bf16; by default the best, or what GRISTMILL_LEVEL says.
     #[arg(long)]
     level: Option<Level>,
+    /// Storage type of weights, activations and caches, whatever the checkpoint's: f32, f16 or bf16.
+    #[arg(long, value_name = "TYPE", default_value_t)]
+    precision: Precision,
 }
 
 impl Machine {

@@ -3,13 +3,14 @@
 use crate::Failure;
 use crate::limits::Limits;
 use gristmill::Level;
-use gristmill_model::{Config, Operation, Spent};
+use gristmill_model::{Config, Operation, Precision, Spent};
 use serde_json::json;
 use std::io::Write;
 use std::time::Duration;
 
 pub(crate) struct Report {
     pub(crate) config: Config,
+    pub(crate) precision: Precision,
     pub(crate) level: Level,
     pub(crate) threads: usize,
     pub(crate) batch: usize,
@@ -69,13 +70,13 @@ impl Part {
 impl Report {
     pub(crate) fn write_tables(&self) -> Result<(), Failure> {
         let Config { d_model, heads, d_ff, encoder_layers, decoder_layers, tgt_vocab, .. } = self.config;
-        let Self { level, threads, batch, source_tokens, new_tokens, .. } = self;
+        let Self { precision, level, threads, batch, source_tokens, new_tokens, .. } = self;
         let millions = self.config.parameters()? as f64 / 1e6;
         let mut out = std::io::stdout().lock();
         writeln!(
             out,
             "d_model {d_model}, heads {heads}, d_ff {d_ff}, layers {encoder_layers}+{decoder_layers}, \
-             vocabulary {tgt_vocab}: {millions:.1} million parameters, f32, seeded"
+             vocabulary {tgt_vocab}: {millions:.1} million parameters, {precision}, seeded"
         )?;
         writeln!(
             out,
@@ -113,6 +114,7 @@ impl Report {
         let report = json!({
             "config": self.config,
             "parameters": self.config.parameters()?,
+            "precision": self.precision.name(),
             "level": self.level.name(),
             "threads": self.threads,
             "batch": self.batch,

@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     (config.bos, config.eos) = (Some(0), None);
     let model = {
         let _progress = Progress::new("drawing weights", 1);
-        Transformer::seeded(config, 0)?
+        Transformer::seeded(config, 0, arguments.machine.precision)?
     };
     let report = arguments.machine.with_session(&model, |session| measure(session, &model, arguments))?;
     if arguments.json { report.write_json() } else { report.write_tables() }
@@ -55,7 +55,7 @@ fn measure(session: &mut Session, model: &Transformer, arguments: &Arguments) ->
     let simd = Simd::choose(arguments.machine.level).map_err(|error| Failure::Message(error.to_string()))?;
     let progress = Progress::new("timing", 3);
     // What is read again and again.
-    let [encoder, decoder] = config.weight_bytes()?.map(|bytes| Limits::measure(simd, bytes));
+    let [encoder, decoder] = config.weight_bytes(model.precision())?.map(|bytes| Limits::measure(simd, bytes));
 
     let encoder = part("encoder", session, encoder, |session, times, profile| {
         if profile {
@@ -80,6 +80,7 @@ fn measure(session: &mut Session, model: &Transformer, arguments: &Arguments) ->
     })?;
     Ok(Report {
         config: config.clone(),
+        precision: model.precision(),
         level: simd.level(),
         threads: gristmill::Threads::Global.count(),
         batch: sources.len(),

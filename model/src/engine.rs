@@ -1,0 +1,168 @@
+//! Passes through a model in its own storage type.
+
+use crate::attend::Whole;
+use crate::batch::Batch;
+use crate::cache::{Cache, Progress};
+use crate::embed::Embedder;
+use crate::layer::Buffers;
+use crate::matrix::Matrix;
+use crate::profile::Operation;
+use crate::run::{Epilogue, Run};
+use crate::weights::{Linear, Weights};
+use crate::{Config, Error};
+use gristmill::simd::Element;
+use std::any::Any;
+use std::ops::Range;
+
+/// Which results of a pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    /// The encoder's.
+    Memory,
+    /// The decoder's, before the vocabulary's product.
+    Output,
+}
+
+/// What a session needs of a model, whatever its storage type.
+pub(crate) trait Engine: Send + Sync {
+    /// The encoder's pass over packed sources.
+    fn encode(&mut self, run: &mut Run, sources: &Batch) -> Result<(), Error>;
+
+    /// The encoder's pass, and the decoder's over packed targets, all positions at once.
+    fn decode(&mut self, run: &mut Run, sources: &Batch, targets: &Batch) -> Result<(), Error>;
+
+    /// The encoder's pass, and whatever decoding step by step needs of it.
+    fn start(&mut self, run: &mut Run, sources: &Batch) -> Result<(), Error>;
+
+    /// The decoder's pass over one more token of each target in progress.
+    fn step(&mut self, run: &mut Run, ids: &[u32]) -> Result<(), Error>;
+
+    /// Rows that the decoder's last pass gave.
+    fn rows(&self) -> usize;
+
+    /// `logits` of some of those rows, for all ids, or for those of [`select`](Engine::select).
+    fn logits(&self, run: &mut Run, rows: Range<usize>, selected: bool, logits: &mut Matrix) -> Result<(), Error>;
+
+    /// Prepares for the logits of some ids.
+    fn select(&mut self, ids: &[u32]) -> Result<(), Error>;
+
+    /// Results of the last pass, which `wide` holds if they have to be widened.
+    fn values<'m>(&'m self, part: Part, wide: &'m mut Matrix) -> Result<&'m Matrix, Error>;
+
+    /// The targets in progress.
+    fn progress(&self) -> &dyn Progress;
+
+    /// The same, to change them.
+    fn progress_mut(&mut self) -> &mut dyn Progress;
+}
+
+/// A model's weights at work: buffers, and the cache of a generation in progress.
+pub(crate) struct Passes<'a, E: Element> {
+    weights: &'a Weights<E>,
+    embedder: Embedder,
+    buffers: Buffers<E>,
+    /// The encoder's output.
+    memory: Matrix<E>,
+    keys_values: Matrix<E>,
+    cache: Cache<E>,
+    /// Some rows of the generator.
+    selected: Option<Linear<E>>,
+}
+
+impl<'a, E: Element> Passes<'a, E> {
+    pub(crate) fn new(config: &Config, weights: &'a Weights<E>) -> Result<Self, Error> {
+        Ok(Self {
+            weights,
+            embedder: Embedder::default(),
+            buffers: Buffers::default(),
+            memory: Matrix::default(),
+            keys_values: Matrix::default(),
+            cache: Cache::new(config)?,
+            selected: None,
+        })
+    }
+}
+
+impl<E: Element> Engine for Passes<'_, E> {
+    fn encode(&mut self, run: &mut Run, sources: &Batch) -> Result<(), Error> {
+        let Self { weights, buffers, .. } = self;
+        self.embedder.sentences(run, &weights.source, sources, &mut buffers.stream.x)?;
+        for layer in &weights.encoder {
+            layer.apply(run, buffers, &sources.spans)?;
+        }
+        buffers.stream.finish(run, weights.encoder_norm.as_ref())?;
+        std::mem::swap(&mut self.memory, &mut buffers.stream.x);
+        Ok(())
+    }
+
+    fn decode(&mut self, run: &mut Run, sources: &Batch, targets: &Batch) -> Result<(), Error> {
+        self.encode(run, sources)?;
+        let Self { weights, buffers, .. } = self;
+        self.embedder.sentences(run, &weights.target, targets, &mut buffers.stream.x)?;
+        let mut keys = Whole {
+            layers: &weights.decoder,
+            sources: &sources.spans,
+            targets: &targets.spans,
+            memory: &self.memory,
+            keys_values: &mut self.keys_values,
+        };
+        for (index, layer) in weights.decoder.iter().enumerate() {
+            layer.apply(run, buffers, index, &mut keys)?;
+        }
+        buffers.stream.finish(run, weights.decoder_norm.as_ref())
+    }
+
+    fn start(&mut self, run: &mut Run, sources: &Batch) -> Result<(), Error> {
+        self.encode(run, sources)?;
+        self.cache.start(run, &self.weights.decoder, &sources.spans, &self.memory, &mut self.keys_values)
+    }
+
+    fn step(&mut self, run: &mut Run, ids: &[u32]) -> Result<(), Error> {
+        let Self { weights, buffers, cache, .. } = self;
+        self.embedder.position(run, &weights.target, ids, cache.length(), &mut buffers.stream.x)?;
+        for (index, layer) in weights.decoder.iter().enumerate() {
+            if let Err(error) = layer.apply(run, buffers, index, cache) {
+                // Some layers may have kept the token.
+                cache.rewind(cache.length());
+                return Err(error);
+            }
+        }
+        cache.advance();
+        buffers.stream.finish(run, weights.decoder_norm.as_ref())
+    }
+
+    fn rows(&self) -> usize {
+        self.buffers.stream.x.rows()
+    }
+
+    fn logits(&self, run: &mut Run, rows: Range<usize>, selected: bool, logits: &mut Matrix) -> Result<(), Error> {
+        let generator = self.selected.as_ref().filter(|_| selected).unwrap_or(&self.weights.generator);
+        run.linear(Operation::Vocabulary, generator, self.buffers.stream.x.rows_view(rows), logits, Epilogue::default())
+    }
+
+    fn select(&mut self, ids: &[u32]) -> Result<(), Error> {
+        self.selected = Some(self.weights.generator.select(ids)?);
+        Ok(())
+    }
+
+    fn values<'m>(&'m self, part: Part, wide: &'m mut Matrix) -> Result<&'m Matrix, Error> {
+        let values = match part {
+            Part::Memory => &self.memory,
+            Part::Output => &self.buffers.stream.x,
+        };
+        if let Some(values) = (values as &dyn Any).downcast_ref() {
+            return Ok(values);
+        }
+        wide.reshape(values.rows(), values.cols())?;
+        wide.values_mut().iter_mut().zip(values.values()).for_each(|(wide, value)| *wide = value.to_f32());
+        Ok(wide)
+    }
+
+    fn progress(&self) -> &dyn Progress {
+        &self.cache
+    }
+
+    fn progress_mut(&mut self) -> &mut dyn Progress {
+        &mut self.cache
+    }
+}

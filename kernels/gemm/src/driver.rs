@@ -6,7 +6,7 @@ use crate::columns::{self, columns_fn};
 use crate::epilogue::{Bias, Block, Epilogue};
 use crate::left::{Left, left, widened_len};
 use crate::pack::{pack_operand, widen};
-use crate::plan::{Plan, Sizes, Source, part};
+use crate::plan::{Plan, Sizes, Source, part, products_per_job, usable_threads};
 use crate::tile::{PANEL, Tile, max_rows, tile_fn};
 use crate::typed::{Operand, TypedPtr, typed};
 use crate::{GemmOptions, Rhs};
@@ -24,7 +24,6 @@ pub(crate) enum Right<'p> {
     Packed {
         panels: TypedPtr,
         k: usize,
-        n: usize,
     },
 }
 
@@ -32,19 +31,12 @@ impl<'p, B: Element> From<Rhs<'p, B>> for Right<'p> {
     fn from(b: Rhs<'p, B>) -> Self {
         match b {
             Rhs::Plain(b) => Right::Plain(b.into()),
-            Rhs::Packed(b) => Right::Packed { panels: TypedPtr::new(b.panels().as_ptr()), k: b.k(), n: b.n() },
+            Rhs::Packed(b) => Right::Packed { panels: TypedPtr::new(b.panels().as_ptr()), k: b.k() },
         }
     }
 }
 
 impl Right<'_> {
-    fn n(&self) -> usize {
-        match self {
-            Right::Plain(b) => b.cols(),
-            Right::Packed { n, .. } => *n,
-        }
-    }
-
     fn dtype(&self) -> Dtype {
         match self {
             Right::Plain(b) => b.dtype(),
@@ -61,76 +53,200 @@ pub(crate) struct Steps<'p> {
     bias: Bias<'p>,
     activation: Activation,
     residual: Option<Operand<'p>>,
-    threads: Threads<'p>,
 }
 
 impl<'p, C: Element, V: Element> From<&GemmOptions<'p, C, V>> for Steps<'p> {
     fn from(options: &GemmOptions<'p, C, V>) -> Self {
-        let GemmOptions { alpha, beta, bias, activation, residual, threads, level: _ } = *options;
+        let GemmOptions { alpha, beta, bias, activation, residual, threads: _, level: _ } = *options;
         let bias = bias.map_or(Bias::None, |bias| Bias::PerColumn(TypedPtr::new(bias.as_ptr()), PhantomData));
-        Self { alpha, beta, bias, activation, residual: residual.map(Operand::from), threads }
+        Self { alpha, beta, bias, activation, residual: residual.map(Operand::from) }
     }
 }
 
-/// Runs a checked product. `c` was a matrix that may be written.
+/// The operands of a product whose sizes agree. C was a matrix that may be written.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<'p> {
+    pub(crate) a: Operand<'p>,
+    pub(crate) b: Right<'p>,
+    pub(crate) c: Operand<'p>,
+    pub(crate) steps: Steps<'p>,
+}
+
+// SAFETY: views of slices whose elements may be sent and shared; C is borrowed exclusively by whoever made it.
+unsafe impl Send for Product<'_> {}
+// SAFETY: as above. Writing to C through a shared product is up to the jobs, which write different blocks.
+unsafe impl Sync for Product<'_> {}
+
+impl<'p> Product<'p> {
+    pub(crate) fn sizes(&self) -> Sizes {
+        Sizes { m: self.c.rows(), n: self.c.cols(), k: self.a.cols() }
+    }
+
+    /// The product as it is computed. Tiles store rows: a column-major C is a row-major C^T = B^T A^T, with the same
+    /// chains of multiply-adds.
+    fn turned(self) -> Self {
+        let Product { a, b, c, steps } = self;
+        match b {
+            Right::Plain(b) if c.strides[1] != 1 && c.strides[0] == 1 => {
+                let bias = match steps.bias {
+                    Bias::PerColumn(bias, life) => Bias::PerRow(bias, life),
+                    bias => bias,
+                };
+                let steps = Steps { bias, residual: steps.residual.map(Operand::transposed), ..steps };
+                Product { a: b.transposed(), b: Right::Plain(a.transposed()), c: c.transposed(), steps }
+            }
+            _ => self,
+        }
+    }
+
+    /// The jobs of the product on `threads` threads.
+    fn job<I: Isa>(self, threads: usize) -> Job<'p> {
+        let Product { a, b, c, steps } = self.turned();
+        let sizes = Sizes { m: c.rows(), n: c.cols(), k: a.cols() };
+        let plan = Plan::new::<I>(sizes, source::<I>(sizes, &b), Caches::detected(), threads);
+        Job { a, b, c, steps, plan }
+    }
+}
+
+/// Runs one product.
 pub(crate) fn run(
     simd: Simd,
-    a: Operand<'_>,
-    b: Right<'_>,
-    c: Operand<'_>,
-    steps: &Steps<'_>,
+    product: Product<'_>,
+    threads: Threads<'_>,
     workspace: &mut Workspace,
 ) -> Result<(), Error> {
-    if c.rows() == 0 || c.cols() == 0 {
-        return Ok(());
-    }
-    let product = match b {
-        // Tiles store rows: a column-major C is a row-major C^T = B^T A^T, with the same chains of multiply-adds.
-        Right::Plain(b) if c.strides[1] != 1 && c.strides[0] == 1 => {
-            let bias = match steps.bias {
-                Bias::PerColumn(bias, life) => Bias::PerRow(bias, life),
-                bias => bias,
-            };
-            let steps = Steps { bias, residual: steps.residual.map(Operand::transposed), ..*steps };
-            let (a, b, c) = (b.transposed(), Right::Plain(a.transposed()), c.transposed());
-            Product { a, b, c, steps, workspace }
-        }
-        _ => Product { a, b, c, steps: *steps, workspace },
-    };
-    simd.run(product)
+    simd.run(One { product, threads, workspace })
 }
 
-/// A product whose sizes agree and whose C is not empty.
-struct Product<'p> {
-    a: Operand<'p>,
-    b: Right<'p>,
-    c: Operand<'p>,
-    steps: Steps<'p>,
+struct One<'p> {
+    product: Product<'p>,
+    threads: Threads<'p>,
     workspace: &'p mut Workspace,
 }
 
-impl Kernel for Product<'_> {
+impl Kernel for One<'_> {
     type Output = Result<(), Error>;
 
     fn run<I: Isa>(self, isa: I) -> Self::Output {
-        let sizes = Sizes { m: self.a.rows(), n: self.b.n(), k: self.a.cols() };
-        let threads = self.steps.threads;
-        let source = source::<I>(sizes, &self.b);
-        let plan = Plan::new::<I>(sizes, source, Caches::detected(), threads);
-        let widened_len = widened_len(&self.a, plan.rows(0).len());
-        let scratch_len = (plan.pack_len() + plan.accumulators_len() + widened_len).next_multiple_of(PANEL);
-        let scratch = self.workspace.f32s(scratch_len * threads.workers(plan.jobs()))?;
-        let scratch = SendPtr::new(scratch.as_mut_ptr());
-        let job = Job { a: self.a, b: self.b, steps: self.steps, c: self.c, plan };
-        let b_type = if source == Source::Repack { Dtype::F32 } else { self.b.dtype() };
-        threads.for_each_worker(plan.jobs(), |worker, index| {
-            // SAFETY: the scratch has a part for each worker, and a worker runs one job at a time.
-            let scratch =
-                unsafe { std::slice::from_raw_parts_mut(scratch.get().add(worker * scratch_len), scratch_len) };
-            typed!(b_type, B => job.run::<I, B>(isa, index, scratch));
-        });
-        Ok(())
+        let sizes = self.product.sizes();
+        if sizes.is_empty() {
+            return Ok(());
+        }
+        let job = self.product.job::<I>(usable_threads(self.threads, sizes.work()));
+        in_scratch(self.threads, job.plan.jobs(), job.scratch_len(), self.workspace, |index, scratch| {
+            job.run(isa, index, scratch);
+        })
     }
+}
+
+/// Many products, whose jobs have numbers of their own.
+pub(crate) trait Products: Sync {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// Product `i`.
+    fn get(&self, i: usize) -> Product<'_>;
+    /// Whether all have the sizes, strides and types of the first.
+    fn alike(&self) -> bool;
+    /// Notes that the jobs of product `i` start at job `first`. Not called where all are alike.
+    fn start_at(&mut self, i: usize, first: usize);
+    /// The product whose jobs include `job`, and where they start. Not called where all are alike.
+    fn find(&self, job: usize) -> (usize, usize);
+}
+
+/// Runs many products in one parallel region.
+pub(crate) fn run_many(
+    simd: Simd,
+    products: &mut dyn Products,
+    threads: Threads<'_>,
+    workspace: &mut Workspace,
+) -> Result<(), Error> {
+    simd.run(Many { products, threads, workspace })
+}
+
+struct Many<'p> {
+    products: &'p mut dyn Products,
+    threads: Threads<'p>,
+    workspace: &'p mut Workspace,
+}
+
+impl Kernel for Many<'_> {
+    type Output = Result<(), Error>;
+
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
+        let Many { products, threads, workspace } = self;
+        let count = products.count();
+        if count == 0 {
+            return Ok(());
+        }
+        let work_of = |products: &dyn Products, i: usize| products.get(i).sizes().work();
+        let work = if products.alike() {
+            work_of(products, 0).saturating_mul(count)
+        } else {
+            (0..count).fold(0usize, |sum, i| sum.saturating_add(work_of(products, i)))
+        };
+        let usable = usable_threads(threads, work);
+        // Whole products are better jobs than parts where there are enough of them.
+        let split = if count >= 2 * usable { 1 } else { usable };
+        if products.alike() {
+            let first = products.get(0);
+            if first.sizes().is_empty() {
+                return Ok(());
+            }
+            let job = first.job::<I>(split);
+            let (each, scratch_len) = (job.plan.jobs(), job.scratch_len());
+            // Small products go together, so that handing them out costs little.
+            let together = if each > 1 { 1 } else { products_per_job(first.sizes().work(), count, usable) };
+            let jobs = if each > 1 { count * each } else { count.div_ceil(together) };
+            let jobs = if usable == 1 { 1 } else { jobs };
+            let together = if usable == 1 { count } else { together };
+            let products: &dyn Products = products;
+            return in_scratch(threads, jobs, scratch_len, workspace, |index, scratch| {
+                if each > 1 && usable > 1 {
+                    return products.get(index / each).job::<I>(split).run(isa, index % each, scratch);
+                }
+                for i in index * together..count.min((index + 1) * together) {
+                    products.get(i).job::<I>(1).run(isa, 0, scratch);
+                }
+            });
+        }
+        let (mut jobs, mut scratch_len) = (0, 0);
+        for i in 0..count {
+            products.start_at(i, jobs);
+            let product = products.get(i);
+            if !product.sizes().is_empty() {
+                let job = product.job::<I>(split);
+                jobs += job.plan.jobs();
+                scratch_len = job.scratch_len().max(scratch_len);
+            }
+        }
+        let products: &dyn Products = products;
+        let threads = if usable == 1 { Threads::Serial } else { threads };
+        in_scratch(threads, jobs, scratch_len, workspace, |index, scratch| {
+            let (i, first) = products.find(index);
+            products.get(i).job::<I>(split).run(isa, index - first, scratch);
+        })
+    }
+}
+
+/// Calls `f` for each of `jobs` jobs, with scratch memory of `len` values that no other running job has.
+fn in_scratch(
+    threads: Threads<'_>,
+    jobs: usize,
+    len: usize,
+    workspace: &mut Workspace,
+    f: impl Fn(usize, &mut [f32]) + Sync,
+) -> Result<(), Error> {
+    let scratch = workspace.f32s(len.saturating_mul(threads.workers(jobs)))?;
+    if jobs == 1 {
+        f(0, scratch);
+        return Ok(());
+    }
+    let scratch = SendPtr::new(scratch.as_mut_ptr());
+    threads.for_each_worker(jobs, |worker, index| {
+        // SAFETY: the scratch has a part for each worker, and a worker runs one job at a time.
+        f(index, unsafe { std::slice::from_raw_parts_mut(scratch.get().add(worker * len), len) });
+    });
+    Ok(())
 }
 
 /// Rows from which on 16-bit panels are widened once per group of columns and not in every tile.
@@ -186,8 +302,20 @@ struct Job<'p> {
 unsafe impl Sync for Job<'_> {}
 
 impl Job<'_> {
-    /// Computes the rows and columns of job `index`, by tiles that read B as the type `B`.
-    fn run<I: Isa, B: Element>(&self, isa: I, index: usize, scratch: &mut [f32]) {
+    /// Scratch values that a worker needs.
+    fn scratch_len(&self) -> usize {
+        let widened = widened_len(&self.a, self.plan.rows(0).len());
+        (self.plan.pack_len() + self.plan.accumulators_len() + widened).next_multiple_of(PANEL)
+    }
+
+    /// Computes the rows and columns of job `index`.
+    fn run<I: Isa>(&self, isa: I, index: usize, scratch: &mut [f32]) {
+        let b_type = if self.plan.source == Source::Repack { Dtype::F32 } else { self.b.dtype() };
+        typed!(b_type, B => self.run_typed::<I, B>(isa, index, scratch));
+    }
+
+    /// The same, by tiles that read B as the type `B`.
+    fn run_typed<I: Isa, B: Element>(&self, isa: I, index: usize, scratch: &mut [f32]) {
         let (packed, scratch) = scratch.split_at_mut(self.plan.pack_len());
         let (accumulators, widened) = scratch.split_at_mut(self.plan.accumulators_len());
         let rows = self.plan.rows(index);

@@ -3,7 +3,7 @@
 //! [`gemm`] computes `C = epilogue(A B)` for matrices of f32, f16 and bf16, in any mix and of any strides, in f32
 //! arithmetic. The right-hand side is a plain matrix or a
 //! [`PackedRhs`], made once per weight. The result has the bits of [`naive::gemm`], whatever the level, the threads,
-//! the strides and the packing.
+//! the strides and the packing. [`gemm_batch`] and [`gemm_list`] compute many products in one call.
 //!
 //! ```
 //! use gristmill_core::{Activation, MatMut, MatRef, Workspace};
@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod batch;
 mod columns;
 mod driver;
 pub mod epilogue;
@@ -32,10 +33,12 @@ mod registers;
 pub mod tile;
 mod typed;
 
+pub use batch::{BatchRhs, ListOptions, Problem, gemm_batch, gemm_list};
 pub use typed::TypedPtr;
 
 pub use packed::{PackedRhs, PackedRhsBuilder};
 
+use driver::Product;
 use gristmill_core::{Activation, Error, MatMut, MatRef, Threads, Workspace};
 use gristmill_simd::{Element, Level, Simd};
 
@@ -126,8 +129,8 @@ impl<C> Default for GemmOptions<'_, C> {
 
 /// `C = epilogue(A B)` with A `[m, k]`, B `[k, n]` and C `[m, n]`, each of its own storage type.
 ///
-/// Values are widened exactly. Every element is one chain of multiply-adds over k from +0.0, then the steps of [`GemmOptions`]; see
-/// `kernels/NUMERICS.md`, "GEMM". With `k = 0` the product is +0.0. The error of the chain is within
+/// Values are widened exactly. Every element is one chain of multiply-adds over k from +0.0, then the steps of
+/// [`GemmOptions`]; see `kernels/NUMERICS.md`, "GEMM". With `k = 0` the product is +0.0. The error of the chain is within
 /// `gamma_k * |A| |B|`, element by element.
 ///
 /// Fastest is a packed B with C of unit column stride. A may have any strides at the same speed; a column-major C
@@ -146,7 +149,8 @@ pub fn gemm<'b, A: Element, B: Element, C: Element, V: Element>(
     let b = b.into();
     check([a.rows(), a.cols()], [b.k(), b.n()], [c.rows(), c.cols()], options)?;
     let simd = Simd::choose(options.level)?;
-    driver::run(simd, a.into(), b.into(), c.into(), &options.into(), workspace)
+    let product = Product { a: a.into(), b: b.into(), c: c.into(), steps: options.into() };
+    driver::run(simd, product, options.threads, workspace)
 }
 
 /// Checks that the sizes of all operands agree.

@@ -1,7 +1,8 @@
 //! The specification of [`gemm`](crate::gemm): plain loops, the same bits.
 
+use crate::batch::check_counts;
 use crate::{GemmOptions, check};
-use gristmill_core::{Error, MatMut, MatRef};
+use gristmill_core::{BatchMut, BatchRef, Error, MatMut, MatRef};
 use gristmill_simd::{Element, naive::fma};
 
 /// `C = epilogue(A B)` with A `[m, k]`, B `[k, n]` and C `[m, n]`, each of any storage type: values are widened exactly
@@ -40,6 +41,26 @@ pub fn gemm<const FUSED: bool>(
                 y += residual.at(i, j).to_f32();
             }
             c.set(i, j, Element::from_f32(y));
+        }
+    }
+    Ok(())
+}
+
+/// [`gemm`] for each product of a batch: A `[count, m, k]`, B `[count, k, n]`, C `[count, m, n]`.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] when sizes or counts disagree; C is untouched then.
+pub fn gemm_batch<const FUSED: bool>(
+    a: BatchRef<'_, impl Element>,
+    b: BatchRef<'_, impl Element>,
+    mut c: BatchMut<'_, impl Element>,
+    options: &GemmOptions<'_, impl Element, impl Element>,
+) -> Result<(), Error> {
+    check_counts(a.count(), b.count(), c.count())?;
+    check([a.rows(), a.cols()], [b.rows(), b.cols()], [c.rows(), c.cols()], options)?;
+    for i in 0..c.count() {
+        if let (Some(a), Some(b), Some(c)) = (a.get(i), b.get(i), c.get(i)) {
+            gemm::<FUSED>(a, b, c, options)?;
         }
     }
     Ok(())

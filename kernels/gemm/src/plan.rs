@@ -27,8 +27,13 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
+    /// Whether C has no element.
+    pub(crate) fn is_empty(self) -> bool {
+        self.m == 0 || self.n == 0
+    }
+
     /// Multiply-adds of the whole product, and what reading B costs, counted as rows.
-    fn work(self) -> usize {
+    pub(crate) fn work(self) -> usize {
         self.m.saturating_add(READ_ROWS).saturating_mul(self.n).saturating_mul(self.k)
     }
 }
@@ -56,6 +61,16 @@ const LONG_ROW: usize = 1024;
 
 /// Row blocks of the cache are at least so many tiles high, so that reading B again costs little.
 const MIN_BLOCKS: usize = 4;
+
+/// How many threads `work` multiply-adds in one region may use.
+pub(crate) fn usable_threads(threads: Threads<'_>, work: usize) -> usize {
+    if work < 2 * MIN_JOB || (work < MIN_ENTRY && !threads.is_entered()) { 1 } else { threads.count() }
+}
+
+/// How many of `count` products of `work` multiply-adds make one job.
+pub(crate) fn products_per_job(work: usize, count: usize, threads: usize) -> usize {
+    (MIN_JOB / work.max(1)).clamp(1, count.div_ceil(threads * JOBS_PER_THREAD).max(1))
+}
 
 /// The cuts of one product.
 ///
@@ -89,9 +104,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Chooses the cuts for a level, the caches and the threads.
-    pub(crate) fn new<I: Isa>(sizes: Sizes, source: Source, caches: Caches, threads: Threads<'_>) -> Plan {
-        let near = threads.is_entered() || sizes.work() >= MIN_ENTRY;
-        let threads = if near { threads.count() } else { 1 };
+    pub(crate) fn new<I: Isa>(sizes: Sizes, source: Source, caches: Caches, threads: usize) -> Plan {
         let (row_jobs, col_jobs) = job_grid::<I>(sizes, source, threads);
         let rows = sizes.m.div_ceil(row_jobs);
         let few = rows <= 2 * max_rows::<I>(1);
@@ -224,7 +237,10 @@ const fn panel_cost<I: Isa>(rows: usize, panels: usize) -> usize {
     let mut block = 0;
     while block < blocks {
         let rows = (rows + block) / blocks;
-        slots += max(max(rows * registers, rows + registers), 8);
+        // Where a step of B does not fit beside the accumulators, every multiply-add loads its part again.
+        let fits = rows * registers + registers < I::REGISTERS;
+        let loads = rows + if fits { registers } else { rows * registers };
+        slots += max(max(rows * registers, loads), 8);
         block += 1;
     }
     (2 * slots + blocks) * 12 / panels

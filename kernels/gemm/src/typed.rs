@@ -109,6 +109,12 @@ impl Operand<'_> {
         self.start.offset((i as isize).wrapping_mul(row).wrapping_add((j as isize).wrapping_mul(col)))
     }
 
+    /// The same shape and strides, `n` elements further on.
+    #[inline]
+    pub(crate) fn shifted(self, n: isize) -> Self {
+        Self { start: self.start.offset(n), ..self }
+    }
+
     #[inline]
     pub(crate) fn transposed(self) -> Self {
         let ([rows, cols], [row, col]) = (self.shape, self.strides);

@@ -118,12 +118,11 @@ fn shapes_of_the_list() {
 /// Rows that do not all stay in cache: several row blocks use the same panels, packed by the caller or by the call.
 #[test]
 fn more_rows_than_stay_in_cache() {
-    for (m, n, k) in [(1500, 130, 700), (3000, 49, 500)] {
-        for transposed_b in [false, true] {
-            let mut product = product::<f32, f32, f32>([m, n, k], transposed_b);
-            product.bias = Some(vec![0.5; n]);
-            product.check();
-        }
+    let [m, n, k] = [1100, 101, 330];
+    for transposed_b in [false, true] {
+        let mut product = product::<f32, f32, f32>([m, n, k], transposed_b);
+        product.bias = Some(vec![0.5; n]);
+        product.check();
     }
 }
 

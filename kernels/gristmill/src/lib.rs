@@ -22,7 +22,7 @@
 //! ```
 //!
 //! Where to look:
-//! - [`gemm()`] with [`PackedRhs`] for weights; [`attention()`] with [`Mask`]; [`layer_norm`] and
+//! - [`gemm()`] with [`PackedRhs`] for weights, [`gemm_batch`] and [`gemm_list`] for many products; [`attention()`] with [`Mask`]; [`layer_norm`] and
 //!   [`add_layer_norm`]; [`softmax`], [`bias_activation`], [`argmax`] and [`embed`].
 //! - [`MatRef`], [`MatMut`], [`HeadsRef`] and [`HeadsMut`] describe memory; [`Workspace`] keeps scratch memory from
 //!   call to call; [`Threads`] says where to run, [`Level`] with which instructions.
@@ -38,9 +38,12 @@ pub use gristmill_simd as simd;
 
 pub use gristmill_attention::{AttentionOptions, KvCache, attention, attention_cached};
 pub use gristmill_core::{
-    Activation, Causal, Error, HeadsMut, HeadsRef, Mask, MatMut, MatRef, ScoresRef, Threads, Workspace, cache,
+    Activation, BatchMut, BatchRef, Causal, Error, HeadsMut, HeadsRef, Mask, MatMut, MatRef, ScoresRef, Threads,
+    Workspace, cache,
 };
-pub use gristmill_gemm::{GemmOptions, PackedRhs, PackedRhsBuilder, Rhs, gemm};
+pub use gristmill_gemm::{
+    BatchRhs, GemmOptions, ListOptions, PackedRhs, PackedRhsBuilder, Problem, Rhs, gemm, gemm_batch, gemm_list,
+};
 pub use gristmill_layernorm::{
     LayerNormOptions, NormOutput, add_layer_norm, add_layer_norm_in_place, add_rms_norm, add_rms_norm_in_place,
     layer_norm, layer_norm_in_place, rms_norm, rms_norm_in_place,

@@ -1,0 +1,130 @@
+//! Batches and lists of products: each product has the bits of `naive`, and nothing else is written.
+
+use gristmill_core::{Activation, BatchMut, BatchRef, Error, MatMut, MatRef, Threads, Workspace};
+use gristmill_gemm::{BatchRhs, GemmOptions, ListOptions, PackedRhs, Problem, gemm_batch, gemm_list, naive};
+use gristmill_simd::{Level, bf16, f16};
+use gristmill_testkit::{Fill, naive, sweep};
+
+fn assert_bits(got: &[f32], want: &[f32], context: &str) {
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!(got.to_bits() == want.to_bits(), "{context}: {got} at {i}, expected {want}");
+    }
+}
+
+/// Counts around the number of threads, sizes from nothing to several jobs each; gaps between the matrices of C.
+#[test]
+fn batches_of_every_kind() {
+    for count in [0, 1, 2, 5, 40] {
+        for [m, n, k] in [[0, 3, 2], [4, 4, 4], [3, 17, 0], [1, 40, 33], [33, 33, 33], [64, 128, 200]] {
+            // Many small ones, and a few that are cut.
+            if count * m * n * k > 10_000_000 {
+                continue;
+            }
+            for (a_broadcast, b_broadcast, b_turned) in
+                [(false, false, true), (true, false, false), (false, true, true)]
+            {
+                let a: Vec<f32> = Fill::Normal.vec(1, count.max(1) * m * k);
+                let b: Vec<f32> = Fill::Normal.vec(2, count.max(1) * k * n);
+                let bias: Vec<f32> = Fill::Normal.vec(3, n);
+                let gap = 3;
+                let c: Vec<f32> = Fill::Normal.vec(4, count * (m * n + gap));
+                let stride = |len: usize, broadcast| if broadcast { 0 } else { len as isize };
+                let a_strides = [stride(m * k, a_broadcast), k as isize, 1];
+                let [row, col] = if b_turned { [1, k as isize] } else { [n as isize, 1] };
+                let a = BatchRef::strided(&a, 0, [count, m, k], a_strides).unwrap();
+                let b = BatchRef::strided(&b, 0, [count, k, n], [stride(k * n, b_broadcast), row, col]).unwrap();
+                let c_strides = [(m * n + gap) as isize, n as isize, 1];
+                let plain = GemmOptions::default();
+                let full = GemmOptions { beta: 0.5, bias: Some(&bias), activation: Activation::Relu, ..plain };
+                for options in [plain, full] {
+                    let naive_bits = |level: Level| {
+                        let mut want = c.clone();
+                        let view = BatchMut::strided(&mut want, 0, [count, m, n], c_strides).unwrap();
+                        naive!(level, naive::gemm_batch(a, b, view, &options)).unwrap();
+                        want
+                    };
+                    sweep::levels_and_threads(|level, threads| {
+                        let want = naive_bits(level);
+                        let options = GemmOptions { level: Some(level), threads, ..options };
+                        let run = |rhs: BatchRhs<'_>, name: &str| {
+                            let mut got = c.clone();
+                            let view = BatchMut::strided(&mut got, 0, [count, m, n], c_strides).unwrap();
+                            let mut workspace = Workspace::new();
+                            threads.enter(|| gemm_batch(a, rhs, view, &options, &mut workspace)).unwrap();
+                            assert_bits(&got, &want, &format!("{count} of {m}x{n}x{k}, {level}, {name}"));
+                        };
+                        run(BatchRhs::Plain(b), "plain");
+                        if let (true, Some(b)) = (b_broadcast, b.get(0)) {
+                            run(BatchRhs::Packed(&PackedRhs::from_in_out(b).unwrap()), "packed");
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Products of all sizes and types in one list, empty ones among them.
+#[test]
+fn lists_of_unlike_products() {
+    let sizes = [[5, 7, 3], [0, 4, 4], [200, 96, 150], [1, 500, 300], [9, 0, 2], [3, 3, 0], [70, 70, 70], [0, 0, 0]];
+    let a: Vec<f32> = Fill::Normal.vec(1, 200 * 300);
+    let b: Vec<f32> = Fill::Normal.vec(2, 500 * 300);
+    let (a16, b16): (Vec<f16>, Vec<bf16>) = (Fill::Normal.vec(3, 64), Fill::Normal.vec(4, 64));
+    let mat = |data, rows, cols| MatRef::<f32>::new(data, rows, cols).unwrap();
+    let start: Vec<f32> = Fill::Normal.vec(5, 20_000);
+    let options = GemmOptions { beta: -1.0, ..GemmOptions::default() };
+    sweep::levels_and_threads(|level, threads| {
+        let mut want: Vec<Vec<f32>> = sizes.iter().map(|[m, n, _]| start[..m * n].to_vec()).collect();
+        let mut want16 = vec![0.0f32; 64];
+        for (c, &[m, n, k]) in want.iter_mut().zip(&sizes) {
+            let c = MatMut::new(c, m, n).unwrap();
+            naive!(level, naive::gemm(mat(&a, m, k), mat(&b, k, n), c, &options)).unwrap();
+        }
+        let (a16, b16) = (MatRef::new(&a16, 8, 8).unwrap(), MatRef::new(&b16, 8, 8).unwrap());
+        let c16 = MatMut::new(&mut want16, 8, 8).unwrap();
+        naive!(level, naive::gemm(a16, b16, c16, &GemmOptions::<f32>::default())).unwrap();
+
+        let mut got: Vec<Vec<f32>> = sizes.iter().map(|[m, n, _]| start[..m * n].to_vec()).collect();
+        let mut got16 = vec![0.0f32; 64];
+        let mut list: Vec<Problem<'_>> = Vec::new();
+        for (c, &[m, n, k]) in got.iter_mut().zip(&sizes) {
+            list.push(Problem::new(mat(&a, m, k), mat(&b, k, n), MatMut::new(c, m, n).unwrap(), &options).unwrap());
+        }
+        let c16 = MatMut::new(&mut got16, 8, 8).unwrap();
+        list.push(Problem::new(a16, b16, c16, &GemmOptions::default()).unwrap());
+        let where_to = ListOptions { threads, level: Some(level) };
+        threads.enter(|| gemm_list(&mut list, &where_to, &mut Workspace::new())).unwrap();
+        drop(list);
+        for ((got, want), size) in got.iter().zip(&want).zip(&sizes) {
+            assert_bits(got, want, &format!("{size:?}, {level}, {} threads", threads.count()));
+        }
+        assert_bits(&got16, &want16, "f16 by bf16");
+    });
+}
+
+#[test]
+fn an_empty_list_is_nothing() {
+    assert_eq!(gemm_list(&mut [], &ListOptions::default(), &mut Workspace::new()), Ok(()));
+}
+
+#[test]
+fn mistakes_are_named() {
+    let (data, mut out) = ([1.0f32; 24], [7.0f32; 24]);
+    let batch = |sizes| BatchRef::new(&data, sizes).unwrap();
+    let options = GemmOptions { threads: Threads::Serial, ..GemmOptions::default() };
+    let mut call = |a, b, c| {
+        let c = BatchMut::new(&mut out, c).unwrap();
+        gemm_batch(batch(a), batch(b), c, &options, &mut Workspace::new())
+    };
+    let mismatch = |what, expected, found| Err(Error::ShapeMismatch { what, expected, found });
+    let counts = call([2, 2, 3], [3, 3, 2], [3, 2, 2]);
+    assert_eq!(counts, mismatch("matrices of a against matrices of c", 3, 2));
+    assert_eq!(call([2, 2, 3], [1, 3, 2], [2, 2, 2]), mismatch("matrices of b against matrices of c", 2, 1));
+    assert_eq!(call([2, 2, 3], [2, 2, 2], [2, 2, 2]), mismatch("rows of b against columns of a", 3, 2));
+    let mut c = [0.0f32; 4];
+    let (a, c) = (MatRef::new(&data, 2, 3).unwrap(), MatMut::new(&mut c, 2, 2).unwrap());
+    let problem = Problem::new(a, MatRef::new(&data, 3, 3).unwrap(), c, &options).map(|_| ());
+    assert_eq!(problem, mismatch("columns of c against columns of b", 3, 2));
+    assert_eq!(out, [7.0; 24]);
+}

@@ -51,6 +51,7 @@ impl<const BF16: bool> Avx512<BF16> {
 unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
     const LEVEL: Level = if BF16 { Level::Avx512Bf16 } else { Level::Avx512 };
     const FUSED: bool = true;
+    const DOT: bool = BF16;
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
 
@@ -64,7 +65,7 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
     #[inline]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         // SAFETY: the token proves that the CPU has the features of the one entry or the other.
-        unsafe { if BF16 { Avx512::<true>(()).entry(kernel) } else { Avx512::<false>(()).entry(kernel) } }
+        unsafe { if BF16 && K::DOT { Avx512::<true>(()).entry(kernel) } else { Avx512::<false>(()).entry(kernel) } }
     }
 
     #[inline(always)]

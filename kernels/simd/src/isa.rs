@@ -12,6 +12,10 @@ pub trait Kernel {
     /// What the computation returns.
     type Output;
 
+    /// Whether it calls [`Isa::dot_bf16`]. A level that differs from another one in that operation alone runs all other
+    /// kernels as that one, so that they are not compiled twice.
+    const DOT: bool = false;
+
     /// Runs the computation with the operations of `isa`.
     fn run<I: Isa>(self, isa: I) -> Self::Output;
 }
@@ -33,6 +37,8 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
     const LEVEL: Level;
     /// Whether [`fma`](Isa::fma) rounds once. Where it does not, it is a multiplication and an addition.
     const FUSED: bool;
+    /// Whether [`dot_bf16`](Isa::dot_bf16) is an instruction, and not the slow written-out rule.
+    const DOT: bool = false;
     /// Lanes of 32 bits in a register: a power of two from 4 to 16.
     const LANES: usize;
     /// Registers that the instruction set names; a tile of accumulators must fit into them.

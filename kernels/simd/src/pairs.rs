@@ -25,6 +25,8 @@ const PROBES: u64 = 64;
 impl Kernel for Probe {
     type Output = bool;
 
+    const DOT: bool = true;
+
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> bool {
         (0..2 * PROBES).all(|n| {
@@ -103,6 +105,8 @@ struct Chains {
 
 impl Kernel for Chains {
     type Output = f32;
+
+    const DOT: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> f32 {

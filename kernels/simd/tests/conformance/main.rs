@@ -72,11 +72,15 @@ fn levels_describe_themselves() {
     impl Kernel for Describe {
         type Output = (Level, bool, usize);
 
+        const DOT: bool = true;
+
         #[inline(always)]
         fn run<I: Isa>(self, isa: I) -> Self::Output {
             struct Inner;
             impl Kernel for Inner {
                 type Output = Level;
+
+                const DOT: bool = true;
 
                 #[inline(always)]
                 fn run<I: Isa>(self, _: I) -> Level {

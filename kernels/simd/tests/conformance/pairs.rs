@@ -15,6 +15,8 @@ type Kind = fn(&mut Rng) -> [u32; 3];
 impl Kernel for Pairs {
     type Output = ();
 
+    const DOT: bool = true;
+
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let kinds: [(&str, Kind); 6] = [

@@ -21,6 +21,13 @@ impl<T: Element> Buffer<T> {
     }
 }
 
+impl<T: Stored> Buffer<T> {
+    /// The values, if they are f32.
+    pub fn f32s(&self) -> Option<&[f32]> {
+        T::f32s(self)
+    }
+}
+
 impl<T> Deref for Buffer<T> {
     type Target = [T];
 
@@ -80,11 +87,16 @@ pub trait Stored: Element {
     /// # Panics
     /// When the output has another type: a contender does not belong to its case.
     fn slice(output: &mut Output) -> &mut [Self];
+
+    /// The same values, if the type is f32.
+    fn f32s(_values: &[Self]) -> Option<&[f32]> {
+        None
+    }
 }
 
 /// One impl per variant of [`Output`].
 macro_rules! stored {
-    ($t:ty, $variant:ident) => {
+    ($t:ty, $variant:ident $(, $more:item)?) => {
         impl Stored for $t {
             fn output(buffer: Buffer<Self>) -> Output {
                 Output::$variant(buffer)
@@ -96,11 +108,19 @@ macro_rules! stored {
                     _ => panic!("the output of the case is not {}", Self::NAME),
                 }
             }
+
+            $($more)?
         }
     };
 }
 
-stored!(f32, F32);
+stored!(
+    f32,
+    F32,
+    fn f32s(values: &[f32]) -> Option<&[f32]> {
+        Some(values)
+    }
+);
 stored!(f16, F16);
 stored!(bf16, Bf16);
 

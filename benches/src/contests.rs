@@ -9,7 +9,7 @@ use crate::{
     cases::{Attention, Dtype, Gemm, Model, Rows},
     contest::Contest,
 };
-use gristmill_simd::Simd;
+use gristmill_simd::{Simd, bf16, f16};
 
 /// Multiply-adds that a comparison with a naive version may take; beyond it, rows are sampled.
 const NAIVE_BUDGET: usize = 1 << 24;
@@ -19,7 +19,12 @@ pub(crate) fn gemm(work: &Gemm, threads: usize) -> Option<Box<dyn Contest>> {
 }
 
 pub(crate) fn attention(work: &Attention, threads: usize) -> Option<Box<dyn Contest>> {
-    (work.dtype == Dtype::F32).then(|| Box::new(attention::Heads::new(*work, threads)) as _)
+    match work.dtype {
+        Dtype::F32 => Some(Box::new(attention::Heads::<f32>::new(*work, threads))),
+        Dtype::F16 => Some(Box::new(attention::Heads::<f16>::new(*work, threads))),
+        Dtype::Bf16 => Some(Box::new(attention::Heads::<bf16>::new(*work, threads))),
+        Dtype::F16w | Dtype::Bf16w => None,
+    }
 }
 
 pub(crate) fn rows(work: &Rows) -> Option<Box<dyn Contest>> {

@@ -100,14 +100,16 @@ fn product(odd: bool, layout: Layout, [m, n, k]: shapes::Gemm) -> Gemm {
 }
 
 fn attentions() -> impl Iterator<Item = Attention> {
-    ATTENTION.into_iter().map(|([batch, heads, queries, keys, dim], mask)| Attention {
-        dtype: Dtype::F32,
-        batch,
-        heads,
-        queries,
-        keys,
-        dim,
-        mask,
+    [Dtype::F32, Dtype::F16, Dtype::Bf16].into_iter().flat_map(|dtype| {
+        ATTENTION.into_iter().map(move |([batch, heads, queries, keys, dim], mask)| Attention {
+            dtype,
+            batch,
+            heads,
+            queries,
+            keys,
+            dim,
+            mask,
+        })
     })
 }
 

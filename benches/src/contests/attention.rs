@@ -2,7 +2,7 @@
 
 use super::{fused, sample};
 use crate::{
-    buffer::{Buffer, Output},
+    buffer::{Buffer, Output, Stored},
     cases::{self, MaskKind},
     contest::{Contender, Contest, Difference},
     rivals::{self, AttentionOperands},
@@ -10,18 +10,18 @@ use crate::{
 use gristmill_attention::{AttentionOptions, KvCache, attention, attention_cached, naive};
 use gristmill_core::{Causal, Error, HeadsMut, HeadsRef, Mask, Workspace};
 
-pub(super) struct Heads {
+pub(super) struct Heads<T> {
     case: cases::Attention,
     threads: usize,
-    q: Buffer,
-    k: Buffer,
-    v: Buffer,
+    q: Buffer<T>,
+    k: Buffer<T>,
+    v: Buffer<T>,
     key_lengths: Vec<usize>,
     /// The same keys and values, where there is one query.
-    cache: Option<KvCache>,
+    cache: Option<KvCache<T>>,
 }
 
-impl Heads {
+impl<T: Stored> Heads<T> {
     pub(super) fn new(case: cases::Attention, threads: usize) -> Self {
         let len = |seq| case.batch * case.heads * seq * case.dim;
         let (k, v) = (Buffer::uniform(len(case.keys), 2), Buffer::uniform(len(case.keys), 3));
@@ -50,7 +50,7 @@ impl Heads {
         [self.case.batch, seq, self.case.heads, self.case.dim]
     }
 
-    fn ours_into(&self, output: &mut [f32], workspace: &mut Workspace) -> Result<(), Error> {
+    fn ours_into(&self, output: &mut [T], workspace: &mut Workspace) -> Result<(), Error> {
         let (queries, keys) = (self.sizes(self.case.queries), self.sizes(self.case.keys));
         let q = HeadsRef::bhsd(&self.q, queries)?;
         let (k, v) = (HeadsRef::bhsd(&self.k, keys)?, HeadsRef::bhsd(&self.v, keys)?);
@@ -62,7 +62,7 @@ impl Heads {
     }
 
     /// One query of one head by the naive version.
-    fn naive<const FUSED: bool>(&self, query: Query, output: &mut [f32]) -> Result<(), Error> {
+    fn naive<const FUSED: bool>(&self, query: Query, output: &mut [T]) -> Result<(), Error> {
         let cases::Attention { heads, queries, keys, dim, .. } = self.case;
         let Query { batch, head, index } = query;
         let block = |seq: usize| (batch * heads + head) * seq * dim;
@@ -87,30 +87,33 @@ struct Query {
     index: usize,
 }
 
-impl Contest for Heads {
+impl<T: Stored> Contest for Heads<T> {
     fn output(&self) -> Output {
-        Output::of::<f32>(self.q.len())
+        Output::of::<T>(self.q.len())
     }
 
     fn ours(&self) -> Contender<'_> {
         let mut workspace = Workspace::new();
-        Contender::new("ours", move |output| {
+        Contender::of::<T>("ours", move |output| {
             self.ours_into(output, &mut workspace).expect("the operands fit together");
         })
     }
 
     fn rivals(&self) -> Vec<Contender<'_>> {
-        let Heads { case, threads, q, k, v, key_lengths, .. } = self;
+        let Heads { case, threads, key_lengths, .. } = self;
+        // None of them attends in 16 bits.
+        let [Some(q), Some(k), Some(v)] = [&self.q, &self.k, &self.v].map(Buffer::f32s) else { return Vec::new() };
         rivals::attention(AttentionOperands { case, q, k, v, key_lengths, threads: *threads })
     }
 
     fn exact(&self, output: &[f32]) -> Result<(), Difference> {
         let cases::Attention { batch, heads, queries, keys, dim, .. } = self.case;
-        let mut expected = vec![f32::NAN; dim];
+        let mut expected = vec![T::from_f32(f32::NAN); dim];
         for row in sample(batch * heads * queries, 2 * keys * dim) {
             let query = Query { batch: row / (heads * queries), head: row / queries % heads, index: row % queries };
             let naive = if fused() { Self::naive::<true> } else { Self::naive::<false> };
             naive(self, query, &mut expected).expect("the operands fit together");
+            let expected: Vec<f32> = expected.iter().map(|x| x.to_f32()).collect();
             Difference::in_bits(&output[row * dim..(row + 1) * dim], &expected, row * dim)?;
         }
         Ok(())

@@ -6,7 +6,7 @@ use crate::mask::Edit;
 use crate::plan::{CHUNK, Plan, Rows, Unit, VALUE_BLOCK, WAVE};
 use crate::product::{Left, Product, Right, block_rows};
 use crate::skip::Skip;
-use crate::softmax;
+use crate::softmax::{self, RowLanes};
 use crate::source::Source;
 use gristmill_core::{MatMut, SharedHeads};
 use gristmill_gemm::TypedPtr;
@@ -59,8 +59,6 @@ struct Block {
 struct RowState {
     /// The keys that it may see.
     keys: usize,
-    /// The largest score.
-    max: f32,
     /// The denominator; zero for a row of zeros.
     sum: f32,
     /// Whether the block's keys include some that this row does not see.
@@ -84,6 +82,7 @@ impl<'w, 'a> Worker<'w, 'a> {
     #[inline(always)]
     pub(crate) fn run<I: Isa>(&mut self, isa: I, index: usize) {
         const { assert!(block_rows::<I>() <= MAX_ROWS, "a block has no more rows than states") };
+        const { assert!(block_rows::<I>() <= I::LANES, "nor more than a register has lanes") };
         let unit = self.plan.unit(index);
         if self.holds != Some((unit.batch, unit.kv_head)) {
             self.holds = Some((unit.batch, unit.kv_head));
@@ -240,21 +239,25 @@ impl<'w, 'a> Worker<'w, 'a> {
         let edited = !dense || call.options.softcap.is_some();
         let rows = block.rows.count;
         let strip = &mut self.strip(block.slot)[..rows * stride];
-        // In two passes, so that the chains of neighbouring rows overlap.
+        let mut lanes = RowLanes::new();
         for (r, (row, state)) in strip.chunks_exact_mut(stride).zip(&mut block.states).enumerate() {
             let (h, i) = block.rows.at(r);
             state.keys = call.key_end(unit.batch, i);
             state.hides = state.keys < block.limit || !dense;
             let row = &mut row[..state.keys];
-            state.max = if edited {
+            let max = if edited {
                 softmax::edit_and_max(isa, row, &Edit::new(call.options, [unit.batch, h, i]))
             } else {
                 softmax::max(isa, row)
             };
+            lanes.set(isa, r, max);
         }
-        for (row, state) in strip.chunks_exact_mut(stride).zip(&mut block.states) {
-            state.sum = softmax::exp_and_sum(isa, &mut row[..block.limit], state.keys, state.max);
+        let maxima = lanes.maxima(isa, rows);
+        for (r, (row, state)) in strip.chunks_exact_mut(stride).zip(&block.states).enumerate() {
+            lanes.set(isa, r, softmax::exp_and_sum(isa, &mut row[..block.limit], state.keys, maxima[r]));
         }
+        let sums = lanes.sums(isa, rows);
+        block.states.iter_mut().zip(sums).for_each(|(state, sum)| state.sum = sum);
     }
 
     /// Adds the values of the piece of keys from `first` on, under the weights of a block of rows.

@@ -25,6 +25,22 @@ pub(crate) fn call<Q, K, V, O>(
     heads_and_options(q, k.heads(), k.seq(), options)
 }
 
+/// Checks views and options of the weights alone; `out` has a position's weights where others have its values.
+pub(crate) fn weights<Q, K, O>(
+    q: &HeadsRef<Q>,
+    k: &HeadsRef<K>,
+    out: &HeadsMut<O>,
+    options: &AttentionOptions,
+) -> Result<(), Error> {
+    equal("batch of k", q.batch(), k.batch())?;
+    equal("batch of out", q.batch(), out.batch())?;
+    equal("positions of out", q.seq(), out.seq())?;
+    equal("heads of out", q.heads(), out.heads())?;
+    equal("head size of k", q.dim(), k.dim())?;
+    equal("weights of out", k.seq(), out.dim())?;
+    heads_and_options(q, k.heads(), k.seq(), options)
+}
+
 /// Checks views, options and a cache against each other.
 pub(crate) fn cached<Q, K: Element, O>(
     q: &HeadsRef<Q>,

@@ -30,7 +30,11 @@ impl Call<'_> {
 /// Computes a checked call at the level of `simd`.
 pub(crate) fn run(simd: Simd, call: &Call, workspace: &mut Workspace) -> Result<(), Error> {
     let [batch, positions, heads, _] = call.q.sizes();
-    if [batch, positions, heads, call.source.value_dim()].contains(&0) {
+    let columns = match call.source {
+        Source::Keys(k) => k.sizes()[1],
+        Source::Views { .. } | Source::Cache(_) => call.source.value_dim(),
+    };
+    if [batch, positions, heads, columns].contains(&0) {
         return Ok(());
     }
     simd.run(Run { call, workspace })

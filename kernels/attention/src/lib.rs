@@ -38,6 +38,8 @@ mod check;
 mod driver;
 mod mask;
 pub mod naive;
+mod operands;
+mod output;
 mod plan;
 mod product;
 mod skip;
@@ -102,6 +104,33 @@ pub fn attention<Q: Element, K: Element, O: Element>(
     let simd = Simd::choose(options.level)?;
     let scale = options.scale_for(q.dim());
     let source = source::Source::Views { k: k.into(), v: v.into() };
+    let call = driver::Call { q: q.into(), source, out: any::AnyOutput::new(&mut out), options, scale };
+    driver::run(simd, &call, workspace)
+}
+
+/// The attention weights themselves, `softmax(scale * q k^T + bias)`, for a look inside: `out` is `[B, S_q, H, S_k]`,
+/// in memory usually `[B, H, S_q, S_k]` ([`HeadsMut::bhsd`]). [`attention`] never has them in one place.
+///
+/// Bits equal [`naive::attention_weights`]. A hidden key has weight +0, and so have all keys of a query that sees none or
+/// whose visible scores are all minus infinity; a visible score of NaN or plus infinity makes the weights of all visible
+/// keys NaN. Rows are rounded to the type of the output after the division, so that their sum is 1 only up to that.
+///
+/// What it costs: half of the arithmetic of [`attention`], the same scratch memory, and an output of
+/// `B * H * S_q * S_k` values, which for long sequences takes more time to write than to compute.
+///
+/// # Errors
+/// As [`attention`]; `out` is then untouched.
+pub fn attention_weights<Q: Element, K: Element, O: Element>(
+    q: HeadsRef<Q>,
+    k: HeadsRef<K>,
+    mut out: HeadsMut<O>,
+    options: &AttentionOptions,
+    workspace: &mut Workspace,
+) -> Result<(), Error> {
+    check::weights(&q, &k, &out, options)?;
+    let simd = Simd::choose(options.level)?;
+    let scale = options.scale_for(q.dim());
+    let source = source::Source::Keys(k.into());
     let call = driver::Call { q: q.into(), source, out: any::AnyOutput::new(&mut out), options, scale };
     driver::run(simd, &call, workspace)
 }

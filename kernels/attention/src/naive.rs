@@ -95,3 +95,69 @@ pub fn attention<const FUSED: bool>(
     }
     Ok(())
 }
+
+/// The attention weights `softmax(scale * q k^T + bias)`, one query row after the other: those that [`attention`]
+/// multiplies with the values, each divided by their sum. `out` is `[B, S_q, H, S_k]`.
+///
+/// # Errors
+/// Those of [`attention_weights`](crate::attention_weights); `out` is then untouched.
+pub fn attention_weights<const FUSED: bool>(
+    q: HeadsRef<impl Element>,
+    k: HeadsRef<impl Element>,
+    mut out: HeadsMut<impl Element>,
+    options: &AttentionOptions,
+) -> Result<(), Error> {
+    check::weights(&q, &k, &out, options)?;
+    let mask = &options.mask;
+    let scale = options.scale_for(q.dim());
+    let group = q.heads() / k.heads().max(1);
+    for b in 0..q.batch() {
+        for h in 0..q.heads() {
+            for i in 0..q.seq() {
+                // The scores, minus infinity for hidden keys.
+                let mut scores = vec![f32::NEG_INFINITY; k.seq()];
+                let mut max = f32::NEG_INFINITY;
+                for (j, place) in scores.iter_mut().enumerate() {
+                    if !mask.visible([b, h, i, j], q.seq(), k.seq()) {
+                        continue;
+                    }
+                    let mut dot = 0.0;
+                    for d in 0..q.dim() {
+                        dot = fma::<FUSED>(q.at(b, i, h, d).to_f32(), k.at(b, j, h / group, d).to_f32(), dot);
+                    }
+                    let mut score = scale * dot;
+                    if let Some(cap) = options.softcap {
+                        score = cap * tanh::<FUSED>(score / cap);
+                    }
+                    if let Some(bias) = &mask.bias {
+                        score += bias.at(b, h, i, j);
+                    }
+                    if score > max || score.is_nan() {
+                        max = score;
+                    }
+                    *place = score;
+                }
+
+                // The denominator.
+                let mut lanes = [0.0; 64];
+                for (j, &score) in scores.iter().enumerate() {
+                    if max != f32::NEG_INFINITY && mask.visible([b, h, i, j], q.seq(), k.seq()) {
+                        lanes[j % 64] += exp_nonpositive::<FUSED>(score - max);
+                    }
+                }
+                for half in [32, 16, 8, 4, 2, 1] {
+                    for l in 0..half {
+                        lanes[l] += lanes[l + half];
+                    }
+                }
+
+                for (j, &score) in scores.iter().enumerate() {
+                    let counts = max != f32::NEG_INFINITY && mask.visible([b, h, i, j], q.seq(), k.seq());
+                    let weight = if counts { exp_nonpositive::<FUSED>(score - max) / lanes[0] } else { 0.0 };
+                    out.set(b, i, h, j, Element::from_f32(weight));
+                }
+            }
+        }
+    }
+    Ok(())
+}

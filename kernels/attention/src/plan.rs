@@ -145,7 +145,7 @@ impl Plan {
                 let [_, row, _, step] = v.strides();
                 step != 1 || (keep_keys && (row != out_dim as isize || v.dtype() != Dtype::F32))
             }
-            Source::Cache(_) => false,
+            Source::Keys(_) | Source::Cache(_) => false,
         };
 
         let too_large = Error::SizeOverflow { what: "elements of scratch memory" };

@@ -8,6 +8,8 @@ use crate::cache::Pages;
 pub(crate) enum Source<'a> {
     /// As somebody computed them, all sequences of the same length.
     Views { k: AnyHeads<'a>, v: AnyHeads<'a> },
+    /// Keys alone, for their weights.
+    Keys(AnyHeads<'a>),
     /// Kept, with the keys packed.
     Cache(&'a dyn Pages),
 }
@@ -16,16 +18,17 @@ impl Source<'_> {
     /// Heads of keys and values.
     pub(crate) fn kv_heads(&self) -> usize {
         match self {
-            Self::Views { k, .. } => k.sizes()[2],
+            Self::Views { k, .. } | Self::Keys(k) => k.sizes()[2],
             Self::Cache(cache) => cache.sizes()[0],
         }
     }
 
-    /// Values per vector.
+    /// Elements of a value; 0 where there are keys alone.
     #[inline]
     pub(crate) fn value_dim(&self) -> usize {
         match self {
             Self::Views { v, .. } => v.sizes()[3],
+            Self::Keys(_) => 0,
             Self::Cache(cache) => cache.sizes()[2],
         }
     }
@@ -34,7 +37,7 @@ impl Source<'_> {
     #[inline]
     pub(crate) fn keys(&self, b: usize) -> usize {
         match self {
-            Self::Views { k, .. } => k.sizes()[1],
+            Self::Views { k, .. } | Self::Keys(k) => k.sizes()[1],
             Self::Cache(cache) => cache.tokens(b),
         }
     }
@@ -43,6 +46,7 @@ impl Source<'_> {
     pub(crate) fn value(&self, [b, h, j]: [usize; 3], d: usize) -> f32 {
         match self {
             Self::Views { v, .. } => v.at(b, j, h, d),
+            Self::Keys(_) => unreachable!("no element of no values"),
             Self::Cache(cache) => cache.value([b, h, j], d),
         }
     }

@@ -1,0 +1,143 @@
+//! Where a thread finds the operands of its products: keys in panels, values, queries as f32.
+
+use crate::any::{AnyHeads, any};
+use crate::block::{Block, Worker};
+use crate::cache::{PAGE, Pages};
+use crate::plan::{CHUNK, Unit, VALUE_BLOCK};
+use crate::product::Right;
+use crate::source::Source;
+use gristmill_gemm::TypedPtr;
+use gristmill_gemm::pack::pack_panels;
+use gristmill_gemm::tile::PANEL;
+use gristmill_simd::{Dtype, Element, Isa, bf16, f16, slices};
+use std::ops::Range;
+
+/// Steps of a panel, or rows of values, that are asked for while the page before is used.
+const AHEAD: usize = 16;
+
+impl Worker<'_, '_> {
+    /// The panels of the chunk of keys `first .. end`, packed now if they are not yet.
+    #[inline(always)]
+    pub(crate) fn keys_from<I: Isa>(&mut self, isa: I, unit: Unit, first: usize, end: usize) -> TypedPtr {
+        let k = match self.call.source {
+            Source::Views { k, .. } | Source::Keys(k) => k,
+            Source::Cache(cache) => {
+                self.ahead(isa, unit, cache, first + PAGE);
+                return cache.keys_from(unit.batch, unit.kv_head, first);
+            }
+        };
+        let dim = k.sizes()[3];
+        if !self.plan.keep_keys {
+            pack(isa, &k, unit, true, first..end, self.keys);
+            return TypedPtr::new(self.keys.as_ptr());
+        }
+        if self.packed_keys < end {
+            // Whole chunks, unless no query sees that many.
+            let end = (first + CHUNK).min(self.seen(unit));
+            pack(isa, &k, unit, true, first..end, &mut self.keys[first * dim..]);
+            self.packed_keys = end;
+        }
+        TypedPtr::new(self.keys[first * dim..].as_ptr())
+    }
+
+    /// The block of values `first .. end`, packed now if they are to be and are not yet.
+    #[inline(always)]
+    pub(crate) fn values_from<I: Isa>(&mut self, isa: I, unit: Unit, first: usize, end: usize) -> Right {
+        let v = match self.call.source {
+            Source::Views { v, .. } => v,
+            Source::Keys(_) => unreachable!("weights alone are not multiplied"),
+            Source::Cache(cache) => {
+                self.ahead_values(isa, unit, cache, first + PAGE);
+                let start = cache.values_from(unit.batch, unit.kv_head, first);
+                return Right { start, step: cache.sizes()[2] as isize, panel: PANEL as isize, exact: true };
+            }
+        };
+        if !self.plan.pack_values {
+            let panel = PANEL as isize;
+            let start = v.vector(unit.batch, first, unit.kv_head);
+            return Right { start, step: v.strides()[1], panel, exact: true };
+        }
+        let block_end = (first + VALUE_BLOCK).min(self.seen(unit));
+        let values = &mut self.values[first * self.plan.out_stride..];
+        if self.packed_values < end {
+            pack(isa, &v, unit, false, first..block_end, values);
+            self.packed_values = block_end;
+        }
+        let panel = ((block_end - first) * PANEL) as isize;
+        Right { start: TypedPtr::new(values.as_ptr()), step: PANEL as isize, panel, exact: false }
+    }
+
+    /// Asks for the beginnings of the panels of the page that token `first` begins, or, after the last keys, of the
+    /// values: the tiles ask for what follows in a page, but not for the next page.
+    #[inline(always)]
+    fn ahead<I: Isa>(&self, isa: I, unit: Unit, cache: &dyn Pages, first: usize) {
+        let [_, dim, value_dim] = cache.sizes();
+        if first < self.seen(unit) {
+            let keys = cache.keys_from(unit.batch, unit.kv_head, first);
+            for panel in 0..PAGE / PANEL {
+                prefetch(isa, keys.offset((panel * PANEL * dim) as isize), AHEAD.min(dim) * PANEL);
+            }
+        } else {
+            prefetch(isa, cache.values_from(unit.batch, unit.kv_head, 0), AHEAD * value_dim);
+        }
+    }
+
+    /// As [`ahead`](Self::ahead) for values; after the last ones, for the keys of the next head.
+    #[inline(always)]
+    fn ahead_values<I: Isa>(&self, isa: I, unit: Unit, cache: &dyn Pages, first: usize) {
+        let [heads, _, value_dim] = cache.sizes();
+        if first < self.seen(unit) {
+            prefetch(isa, cache.values_from(unit.batch, unit.kv_head, first), AHEAD * value_dim);
+        } else if unit.kv_head + 1 < heads {
+            self.ahead(isa, Unit { kv_head: unit.kv_head + 1, ..unit }, cache, 0);
+        }
+    }
+
+    /// The keys that some query of the sequence sees.
+    pub(crate) fn seen(&self, unit: Unit) -> usize {
+        self.call.key_end(unit.batch, self.call.q.sizes()[1] - 1)
+    }
+
+    /// Widens the queries of a block.
+    #[inline(always)]
+    pub(crate) fn widen<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block) {
+        let stride = self.plan.query_stride;
+        let rows = self.queries[block.slot * self.plan.block_rows * stride..].chunks_exact_mut(stride.max(1));
+        for (r, wide) in rows.take(block.rows.count).enumerate() {
+            let (h, i) = block.rows.at(r);
+            any!(AnyHeads, self.call.q, q => {
+                let (q, wide) = (q.head(unit.batch, h), &mut wide[..q.dim()]);
+                match q.row(i) {
+                    Some(row) => slices::convert(isa, row, wide),
+                    None => wide.iter_mut().enumerate().for_each(|(d, x)| *x = q.at(i, d).to_f32()),
+                }
+            });
+        }
+    }
+}
+
+/// Packs these rows of the unit's head, or what is `transposed` of them, into the first panels of `panels`.
+#[inline(always)]
+fn pack<I: Isa>(isa: I, heads: &AnyHeads, unit: Unit, transposed: bool, rows: Range<usize>, panels: &mut [f32]) {
+    any!(AnyHeads, heads, heads => {
+        let Ok(rows) = heads.head(unit.batch, unit.kv_head).submatrix(rows, 0..heads.dim()) else {
+            unreachable!("the keys that queries see exist");
+        };
+        let b = if transposed { rows.transposed() } else { rows };
+        pack_panels(isa, b, &mut panels[..b.cols().next_multiple_of(PANEL) * b.rows()]);
+    });
+}
+
+/// Asks for the cache lines of the first `len` values.
+#[inline(always)]
+fn prefetch<I: Isa>(isa: I, values: TypedPtr, len: usize) {
+    let per_line = 64 / values.dtype().size();
+    for at in (0..len).step_by(per_line) {
+        let line = values.offset(at as isize);
+        match line.dtype() {
+            Dtype::F32 => isa.prefetch(line.cast::<f32>()),
+            Dtype::F16 => isa.prefetch(line.cast::<f16>()),
+            Dtype::Bf16 => isa.prefetch(line.cast::<bf16>()),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! From the sums of a block, or from its weights, to rows of the output.
+
+use crate::any::{AnyOutput, any};
+use crate::block::{Block, Worker};
+use crate::plan::Unit;
+use crate::skip::Skip;
+use gristmill_core::{MatMut, SharedHeads};
+use gristmill_gemm::tile::PANEL;
+use gristmill_simd::{Divisor, Element, Isa, slices};
+
+impl Worker<'_, '_> {
+    /// Divides the sums of a block and writes its rows.
+    #[inline(always)]
+    pub(crate) fn finish<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block) {
+        // SAFETY: every unit, and every row of it, is computed once.
+        any!(AnyOutput, &self.call.out, out => unsafe { self.finish_into(isa, unit, block, out) });
+    }
+
+    /// [`finish`](Self::finish) for an output of type O.
+    ///
+    /// # Safety
+    /// Nobody else uses the block's rows of `out`.
+    #[inline(always)]
+    unsafe fn finish_into<I: Isa, O: Element>(&mut self, isa: I, unit: Unit, block: &Block, out: &SharedHeads<O>) {
+        let dim = self.call.source.value_dim();
+        for (r, state) in block.states.iter().enumerate().take(block.rows.count) {
+            let (h, i) = block.rows.at(r);
+            // SAFETY: the caller's promise.
+            let mut out = unsafe { out.block(unit.batch, h, i..i + 1) };
+            if state.sum == 0.0 {
+                (0..dim).for_each(|d| out.set(0, d, O::default()));
+                continue;
+            }
+            let row = block.slot * self.plan.block_rows + r;
+            let sums = &mut self.sums[row * self.plan.out_stride..][..self.plan.out_stride];
+            // A hidden key with a weight of zero has left a NaN if its value was not finite.
+            if state.hides && any_nan(isa, &sums[..dim]) {
+                isa.vectorize(Skip {
+                    call: self.call,
+                    kv_head: unit.kv_head,
+                    row: [unit.batch, h, i],
+                    weights: &self.scores[row * self.plan.score_stride..][..block.limit],
+                    sums: &mut sums[..dim],
+                });
+            }
+            divide_into(isa, sums, state.sum, &mut out, dim);
+        }
+    }
+
+    /// Divides the weights of a block and writes its rows, of which `out` has `keys` columns.
+    ///
+    /// # Safety
+    /// Nobody else uses the block's rows of `out`.
+    #[inline(always)]
+    pub(crate) unsafe fn write_weights<I: Isa, O: Element>(
+        &mut self,
+        isa: I,
+        unit: Unit,
+        block: &Block,
+        out: &SharedHeads<O>,
+        keys: usize,
+    ) {
+        let (call, stride) = (self.call, self.plan.score_stride);
+        let rows = self.strip(block.slot).chunks_exact_mut(stride);
+        for (r, (row, state)) in rows.zip(&block.states).enumerate().take(block.rows.count) {
+            let (h, i) = block.rows.at(r);
+            // SAFETY: the caller's promise.
+            let mut out = unsafe { out.block(unit.batch, h, i..i + 1) };
+            let seen = if state.sum == 0.0 { 0 } else { block.limit };
+            if state.sum.is_nan() {
+                // Hidden keys have a weight of zero all the same.
+                let sizes = (call.q.sizes()[1], keys);
+                for j in 0..seen {
+                    let visible = call.options.mask.visible([unit.batch, h, i, j], sizes.0, sizes.1);
+                    out.set(0, j, O::from_f32(if visible { f32::NAN } else { 0.0 }));
+                }
+            } else if seen > 0 {
+                let panels = seen.next_multiple_of(PANEL);
+                divide_into(isa, &mut row[..panels], state.sum, &mut out, seen);
+            }
+            (seen..keys).for_each(|j| out.set(0, j, O::default()));
+        }
+    }
+}
+
+/// Writes the first `dim` of `sums / divisor` to the one row of `out`; `sums` has whole panels.
+#[inline(always)]
+fn divide_into<I: Isa, O: Element>(isa: I, sums: &mut [f32], divisor: f32, out: &mut MatMut<O>, dim: usize) {
+    let divisor = Divisor::new(isa, divisor);
+    let start = out.as_mut_ptr();
+    if out.col_stride() == 1 {
+        let whole = dim / I::LANES * I::LANES;
+        // SAFETY: `sums` has whole panels, `out` has at least `dim` values.
+        unsafe {
+            for d in (0..whole).step_by(I::LANES) {
+                O::store(isa, start.add(d), quotient(isa, divisor, sums.as_ptr().add(d)));
+            }
+            if whole < dim {
+                let tail = isa.tail(dim - whole);
+                O::store_tail(isa, start.add(whole), quotient(isa, divisor, sums.as_ptr().add(whole)), tail);
+            }
+        }
+    } else {
+        for register in sums.chunks_exact_mut(I::LANES) {
+            // SAFETY: the chunk is one register.
+            unsafe { isa.store(register.as_mut_ptr(), quotient(isa, divisor, register.as_ptr())) };
+        }
+        sums[..dim].iter().enumerate().for_each(|(d, &y)| out.set(0, d, O::from_f32(y)));
+    }
+}
+
+/// A register of sums, divided.
+///
+/// # Safety
+/// `LANES` values at `sums` must be readable.
+#[inline(always)]
+unsafe fn quotient<I: Isa>(isa: I, divisor: Divisor<I>, sums: *const f32) -> I::F32 {
+    // Adding +0 turns a sum of -0 into +0, as adding it to an output of +0 does.
+    // SAFETY: the caller's promise.
+    let sums = isa.add(unsafe { isa.load(sums) }, isa.splat(0.0));
+    divisor.divide(isa, sums)
+}
+
+/// Whether there is a NaN among the values.
+#[inline(always)]
+fn any_nan<I: Isa>(isa: I, values: &[f32]) -> bool {
+    let lanes = slices::fold(isa, values, 0.0, |seen, x| isa.select(isa.is_nan(x), x, seen));
+    lanes.as_ref().iter().any(|&lanes| isa.mask_bits(isa.is_nan(lanes)) != 0)
+}

@@ -59,6 +59,11 @@ impl<E: Element> Cache<E> {
         Ok(Self { layers, sentences: 0, width: 1, length: 0, numbers: Vec::new() })
     }
 
+    /// Bytes of all keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.layers.iter().map(|kept| kept.sources.bytes() + kept.targets.bytes()).sum()
+    }
+
     /// Forgets everything and projects the encoder's output for each layer; `keys_values` is scratch.
     pub(crate) fn start(
         &mut self,

@@ -1,6 +1,6 @@
 //! The shape of a model, as `config.json` gives it.
 
-use crate::{Error, Precision};
+use crate::Error;
 use serde::{Deserialize, Serialize};
 
 /// Sizes and conventions of an encoder-decoder.
@@ -225,23 +225,8 @@ impl Config {
         if total < limit.min(2f64.powi(53)) { Ok(total as usize) } else { Err(Error::ConfigSize) }
     }
 
-    /// Bytes of weights that the encoder reads, and that each decoder step reads, the logits included: what binds
-    /// small batches.
-    ///
-    /// # Errors
-    /// As [`parameters`](Config::parameters).
-    pub fn weight_bytes(&self, precision: Precision) -> Result<[usize; 2], Error> {
-        self.parameters()?;
-        let [encoder, decoder] = self.stacks();
-        // The source's keys and values are projected once.
-        let d = self.d_model as f64;
-        let sources = self.decoder_layers as f64 * 2.0 * self.linear(d, d);
-        let step = decoder - sources + self.tgt_vocab as f64 * d;
-        Ok([encoder, step].map(|values| values as usize * precision.size()))
-    }
-
     /// Parameters of the encoder and of the decoder, without embeddings and generator.
-    fn stacks(&self) -> [f64; 2] {
+    pub(crate) fn stacks(&self) -> [f64; 2] {
         // Every term is a product of at most three 64-bit sizes and a small factor, so f64 cannot overflow; it is
         // exact wherever the answer passes the check of `parameters`.
         let [d, ff] = [self.d_model, self.d_ff].map(|size| size as f64);
@@ -254,7 +239,7 @@ impl Config {
         [self.encoder_layers as f64 * encoder + final_norm, self.decoder_layers as f64 * decoder + final_norm]
     }
 
-    fn linear(&self, inputs: f64, outputs: f64) -> f64 {
+    pub(crate) fn linear(&self, inputs: f64, outputs: f64) -> f64 {
         inputs * outputs + if self.bias { outputs } else { 0.0 }
     }
 }

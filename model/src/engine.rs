@@ -49,6 +49,9 @@ pub(crate) trait Engine: Send + Sync {
     /// Results of the last pass, which `wide` holds if they have to be widened.
     fn values<'m>(&'m self, part: Part, wide: &'m mut Matrix) -> Result<&'m Matrix, Error>;
 
+    /// Bytes of the caches.
+    fn cache_bytes(&self) -> usize;
+
     /// The targets in progress.
     fn progress(&self) -> &dyn Progress;
 
@@ -156,6 +159,10 @@ impl<E: Element> Engine for Passes<'_, E> {
         wide.reshape(values.rows(), values.cols())?;
         wide.values_mut().iter_mut().zip(values.values()).for_each(|(wide, value)| *wide = value.to_f32());
         Ok(wide)
+    }
+
+    fn cache_bytes(&self) -> usize {
+        self.cache.bytes()
     }
 
     fn progress(&self) -> &dyn Progress {

@@ -35,6 +35,10 @@
 //! [`Threads::Serial`](gristmill::Threads::Serial), share one set of weights; or one session splits its work over a
 //! pool. A session enters its pool once per call.
 //!
+//! Split one batch where its own time matters: products of many rows scale with the cores, steps of a few sentences are
+//! bound by the memory that all cores share. Where throughput matters, give each worker batches of its own: workers
+//! never wait for each other, and a batch of equally long sentences wastes nothing.
+//!
 //! The feature `cli`, on by default, builds the program `gristmill`; the library needs nothing of it.
 
 #![forbid(unsafe_code)]
@@ -51,6 +55,7 @@ mod error;
 mod generate;
 mod layer;
 mod matrix;
+mod memory;
 mod precision;
 mod probability;
 mod profile;

@@ -70,6 +70,13 @@ impl<'a> Session<'a> {
         self.run.clock.profile.as_deref()
     }
 
+    /// Bytes of keys and values that are kept, in use or for later. [`Config::cache_bytes`](crate::Config::cache_bytes)
+    /// bounds them beforehand. The other buffers hold a few rows of activations for every token of the largest batch,
+    /// and of logits for every sentence.
+    pub fn cache_bytes(&self) -> usize {
+        self.engine.cache_bytes()
+    }
+
     /// The encoder's output, D values for every source token.
     ///
     /// # Errors

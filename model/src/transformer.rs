@@ -69,6 +69,15 @@ impl Transformer {
         }
     }
 
+    /// Bytes of the weights in memory. [`Config::model_bytes`] knows them beforehand.
+    pub fn bytes(&self) -> usize {
+        match &self.weights {
+            Stored::F32(weights) => weights.bytes(),
+            Stored::F16(weights) => weights.bytes(),
+            Stored::Bf16(weights) => weights.bytes(),
+        }
+    }
+
     pub(crate) fn engine(&self) -> Result<Box<dyn Engine + '_>, Error> {
         Ok(match &self.weights {
             Stored::F32(weights) => Box::new(Passes::new(&self.config, weights)?),

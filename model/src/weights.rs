@@ -115,6 +115,67 @@ struct Vocabulary<E: Element> {
     generator: Linear<E>,
 }
 
+/// Bytes in memory.
+trait Bytes {
+    fn bytes(&self) -> usize;
+}
+
+impl<E: Element> Bytes for Linear<E> {
+    fn bytes(&self) -> usize {
+        self.weight.bytes() + self.bias.as_deref().map_or(0, size_of_val)
+    }
+}
+
+impl Bytes for Norm {
+    fn bytes(&self) -> usize {
+        size_of_val(&self.gamma[..]) + self.beta.as_deref().map_or(0, size_of_val)
+    }
+}
+
+impl<E: Element> Bytes for SelfAttention<E> {
+    fn bytes(&self) -> usize {
+        self.qkv.bytes() + self.out.bytes()
+    }
+}
+
+impl<E: Element> Bytes for FeedForward<E> {
+    fn bytes(&self) -> usize {
+        self.up.bytes() + self.down.bytes()
+    }
+}
+
+impl<E: Element> Bytes for EncoderLayer<E> {
+    fn bytes(&self) -> usize {
+        self.attention.bytes() + self.feed_forward.bytes() + self.norms.iter().map(Bytes::bytes).sum::<usize>()
+    }
+}
+
+impl<E: Element> Bytes for DecoderLayer<E> {
+    fn bytes(&self) -> usize {
+        let cross = self.cross.q.bytes() + self.cross.kv.bytes() + self.cross.out.bytes();
+        let norms = self.norms.iter().map(Bytes::bytes).sum::<usize>();
+        self.attention.bytes() + cross + self.feed_forward.bytes() + norms
+    }
+}
+
+impl<E: Element> Weights<E> {
+    /// Bytes in memory; a table that is shared counts once.
+    pub(crate) fn bytes(&self) -> usize {
+        let plain = |embedding: &Embedding<E>| match &*embedding.table {
+            Table::Plain(table) => size_of_val(table.values()),
+            Table::Packed(_) => 0,
+        };
+        let shared = Arc::ptr_eq(&self.source.table, &self.target.table);
+        let tables = plain(&self.target) + if shared { 0 } else { plain(&self.source) };
+        let positions = [&self.source, &self.target].map(|embedding| &embedding.positions);
+        let positions = positions.into_iter().flatten().map(|table| size_of_val(table.values())).sum::<usize>();
+        let norms = [&self.encoder_norm, &self.decoder_norm].into_iter().flatten().map(Bytes::bytes).sum::<usize>();
+        let layers = self.encoder.iter().map(Bytes::bytes).sum::<usize>();
+        let layers = layers + self.decoder.iter().map(Bytes::bytes).sum::<usize>();
+        layers + norms + tables + positions + self.generator.bytes()
+    }
+}
+
 const SRC_EMBED: &str = "src_embed.weight";
 const TGT_EMBED: &str = "tgt_embed.weight";
 const GENERATOR: &str = "generator.weight";

@@ -7,5 +7,6 @@ mod cli;
 mod common;
 mod configs;
 mod golden;
+mod memory;
 mod profile;
 mod search;

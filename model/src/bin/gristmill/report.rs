@@ -11,6 +11,8 @@ use std::time::Duration;
 pub(crate) struct Report {
     pub(crate) config: Config,
     pub(crate) precision: Precision,
+    /// Of the weights, and of the caches of the generation.
+    pub(crate) bytes: [usize; 2],
     pub(crate) level: Level,
     pub(crate) threads: usize,
     pub(crate) batch: usize,
@@ -82,6 +84,8 @@ impl Report {
             out,
             "level {level}, threads {threads}, batch {batch}, {source_tokens} source tokens, {new_tokens} new"
         )?;
+        let [weights, caches] = self.bytes.map(|bytes| bytes as f64 / 1e6);
+        writeln!(out, "memory {weights:.1} MB of weights, {caches:.1} MB of keys and values")?;
         for part in &self.parts {
             let Limits { flops, bytes } = part.limits;
             let milliseconds = part.median.as_secs_f64() * 1e3;
@@ -115,6 +119,8 @@ impl Report {
             "config": self.config,
             "parameters": self.config.parameters()?,
             "precision": self.precision.name(),
+            "weight_bytes": self.bytes[0],
+            "cache_bytes": self.bytes[1],
             "level": self.level.name(),
             "threads": self.threads,
             "batch": self.batch,

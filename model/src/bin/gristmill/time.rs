@@ -81,6 +81,7 @@ fn measure(session: &mut Session, model: &Transformer, arguments: &Arguments) ->
     Ok(Report {
         config: config.clone(),
         precision: model.precision(),
+        bytes: [model.bytes(), session.cache_bytes()],
         level: simd.level(),
         threads: gristmill::Threads::Global.count(),
         batch: sources.len(),

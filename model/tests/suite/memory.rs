@@ -1,0 +1,33 @@
+//! Memory that is known beforehand.
+
+use crate::common::{seeded, sentences, small, variants};
+use gristmill_model::{Config, GenerateOptions, Precision, SessionOptions, Transformer};
+
+#[test]
+fn weights_are_as_large_as_predicted() {
+    for (name, config) in variants() {
+        for precision in Precision::ALL {
+            let predicted = config.model_bytes(precision).unwrap();
+            assert_eq!(Transformer::seeded(config.clone(), 1, precision).unwrap().bytes(), predicted, "{name}");
+        }
+    }
+    // The base model: little more than its parameters, and half of that.
+    let [f32, f16, bf16] = Precision::ALL.map(|precision| Config::base().model_bytes(precision).unwrap());
+    assert!((4 * 63_082_496..253_000_000).contains(&f32), "{f32}");
+    assert!(f16 == bf16 && f16 < f32 * 51 / 100, "{f16}");
+    assert!(Config { d_model: usize::MAX, ..Config::base() }.model_bytes(Precision::F32).is_err());
+}
+
+#[test]
+fn caches_are_as_large_as_predicted() {
+    let model = seeded(Config { eos: None, ..small() });
+    let sources = sentences(&[70; 3], 41, 1);
+    let mut session = model.session(SessionOptions::default()).unwrap();
+    assert_eq!(session.cache_bytes(), 0);
+    let bytes = |beams| model.config().cache_bytes(Precision::F32, 3, beams, [70, 130]);
+    let options = GenerateOptions { max_new_tokens: 130, ..Default::default() };
+    session.generate(&sources, &options).unwrap();
+    assert_eq!(session.cache_bytes(), bytes(1));
+    session.generate(&sources, &GenerateOptions { beams: 4, ..options }).unwrap();
+    assert!(session.cache_bytes() > bytes(1) && session.cache_bytes() <= bytes(4));
+}

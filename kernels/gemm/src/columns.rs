@@ -109,6 +109,6 @@ impl<B: Element, const MR: usize> Kernel for Micro<'_, B, MR> {
             }
         }
         // SAFETY: P3, P5.
-        unsafe { t.epilogue.finish(isa, &mut acc, t.cols) };
+        unsafe { t.epilogue.finish::<_, true, MR, 1>(isa, &mut acc, t.cols) };
     }
 }

@@ -5,14 +5,17 @@
 use crate::columns::{self, columns_fn};
 use crate::epilogue::{Bias, Block, Epilogue};
 use crate::left::{Left, left, widened_len};
+use crate::magnitudes::{Magnitudes, magnitudes};
 use crate::pack::{pack_operand, widen};
+use crate::pack_pairs::{PAIR_ROW, pack_pairs, widen_pairs};
+use crate::pairs::{Dot, InOrder, OddFirst, Way, pair_tile_fn};
 use crate::plan::{Plan, Sizes, Source, part, products_per_job, usable_threads};
-use crate::tile::{PANEL, Tile, max_rows, tile_fn};
-use crate::typed::{Operand, TypedPtr, typed};
+use crate::tile::{PANEL, Tile, TileFn, max_rows, tile_fn};
+use crate::typed::{Operand, TypedPtr};
 use crate::{GemmOptions, Rhs};
 use gristmill_core::cache::Caches;
 use gristmill_core::{Activation, Error, SendPtr, Threads, Workspace};
-use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd};
+use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, bf16, f16};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -20,10 +23,10 @@ use std::ops::Range;
 #[derive(Clone, Copy)]
 pub(crate) enum Right<'p> {
     Plain(Operand<'p>),
-    /// Panels of a `k x n` matrix.
+    /// Panels of a packed matrix.
     Packed {
         panels: TypedPtr,
-        k: usize,
+        magnitudes: Magnitudes,
     },
 }
 
@@ -31,7 +34,7 @@ impl<'p, B: Element> From<Rhs<'p, B>> for Right<'p> {
     fn from(b: Rhs<'p, B>) -> Self {
         match b {
             Rhs::Plain(b) => Right::Plain(b.into()),
-            Rhs::Packed(b) => Right::Packed { panels: TypedPtr::new(b.panels().as_ptr()), k: b.k() },
+            Rhs::Packed(b) => Right::Packed { panels: TypedPtr::new(b.panels().as_ptr()), magnitudes: b.magnitudes() },
         }
     }
 }
@@ -61,6 +64,17 @@ impl<'p, C: Element, V: Element> From<&GemmOptions<'p, C, V>> for Steps<'p> {
         let bias = bias.map_or(Bias::None, |bias| Bias::PerColumn(TypedPtr::new(bias.as_ptr()), PhantomData));
         Self { alpha, beta, bias, activation, residual: residual.map(Operand::from) }
     }
+}
+
+/// The order and the instruction of a chain's multiply-adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chain {
+    /// In the order of k.
+    InOrder,
+    /// bf16 by bf16: the odd element of each pair first. Plain multiply-adds give the bits of the dot rule.
+    OddFirst,
+    /// bf16 by bf16: dot products of pairs.
+    Dot,
 }
 
 /// The operands of a product whose sizes agree. C was a matrix that may be written.
@@ -99,13 +113,40 @@ impl<'p> Product<'p> {
         }
     }
 
-    /// The jobs of the product on `threads` threads.
-    fn job<I: Isa>(self, threads: usize) -> Job<'p> {
+    /// Whether both factors are bf16.
+    fn is_bf16(&self) -> bool {
+        self.a.dtype() == Dtype::Bf16 && self.b.dtype() == Dtype::Bf16
+    }
+
+    /// Whether plain multiply-adds give the bits of the product, where both factors are bf16.
+    fn allows_plain<I: Isa>(&self, isa: I) -> bool {
+        let b = match &self.b {
+            Right::Plain(b) => magnitudes(isa, b),
+            Right::Packed { magnitudes, .. } => *magnitudes,
+        };
+        magnitudes(isa, &self.a).allow_plain(b, I::FUSED)
+    }
+
+    /// The jobs of the product on `threads` threads; `pairs` is its chain if both factors are bf16.
+    fn job<I: Isa>(self, threads: usize, pairs: Chain) -> Job<'p> {
+        let chain = if self.is_bf16() { pairs } else { Chain::InOrder };
         let Product { a, b, c, steps } = self.turned();
         let sizes = Sizes { m: c.rows(), n: c.cols(), k: a.cols() };
-        let plan = Plan::new::<I>(sizes, source::<I>(sizes, &b), Caches::detected(), threads);
-        Job { a, b, c, steps, plan }
+        let mut plan = Plan::new::<I>(sizes, source::<I>(sizes, &b, chain), Caches::detected(), threads);
+        if chain == Chain::Dot && !I::DOT {
+            plan.group = 1;
+        }
+        Job { a, b, c, steps, plan, chain }
     }
+}
+
+/// The chain of the bf16 by bf16 products among these, one for all of them.
+fn pairs<'p, I: Isa>(isa: I, simd: Simd, products: impl Iterator<Item = Product<'p>>) -> Chain {
+    let mut products = products.filter(|product| product.is_bf16() && !product.sizes().is_empty()).peekable();
+    if products.peek().is_some() && I::DOT && simd.dot_pays() {
+        return Chain::Dot;
+    }
+    if products.all(|product| product.allows_plain(isa)) { Chain::OddFirst } else { Chain::Dot }
 }
 
 /// Runs one product.
@@ -115,10 +156,11 @@ pub(crate) fn run(
     threads: Threads<'_>,
     workspace: &mut Workspace,
 ) -> Result<(), Error> {
-    simd.run(One { product, threads, workspace })
+    simd.run(One { simd, product, threads, workspace })
 }
 
 struct One<'p> {
+    simd: Simd,
     product: Product<'p>,
     threads: Threads<'p>,
     workspace: &'p mut Workspace,
@@ -127,12 +169,15 @@ struct One<'p> {
 impl Kernel for One<'_> {
     type Output = Result<(), Error>;
 
+    const DOT: bool = true;
+
     fn run<I: Isa>(self, isa: I) -> Self::Output {
         let sizes = self.product.sizes();
         if sizes.is_empty() {
             return Ok(());
         }
-        let job = self.product.job::<I>(usable_threads(self.threads, sizes.work()));
+        let pairs = pairs(isa, self.simd, std::iter::once(self.product));
+        let job = self.product.job::<I>(usable_threads(self.threads, sizes.work()), pairs);
         in_scratch(self.threads, job.plan.jobs(), job.scratch_len(), self.workspace, |index, scratch| {
             job.run(isa, index, scratch);
         })
@@ -160,10 +205,11 @@ pub(crate) fn run_many(
     threads: Threads<'_>,
     workspace: &mut Workspace,
 ) -> Result<(), Error> {
-    simd.run(Many { products, threads, workspace })
+    simd.run(Many { simd, products, threads, workspace })
 }
 
 struct Many<'p> {
+    simd: Simd,
     products: &'p mut dyn Products,
     threads: Threads<'p>,
     workspace: &'p mut Workspace,
@@ -172,12 +218,15 @@ struct Many<'p> {
 impl Kernel for Many<'_> {
     type Output = Result<(), Error>;
 
+    const DOT: bool = true;
+
     fn run<I: Isa>(self, isa: I) -> Self::Output {
-        let Many { products, threads, workspace } = self;
+        let Many { simd, products, threads, workspace } = self;
         let count = products.count();
         if count == 0 {
             return Ok(());
         }
+        let pairs = pairs(isa, simd, (0..count).map(|i| products.get(i)));
         let work_of = |products: &dyn Products, i: usize| products.get(i).sizes().work();
         let work = if products.alike() {
             work_of(products, 0).saturating_mul(count)
@@ -192,7 +241,7 @@ impl Kernel for Many<'_> {
             if first.sizes().is_empty() {
                 return Ok(());
             }
-            let job = first.job::<I>(split);
+            let job = first.job::<I>(split, pairs);
             let (each, scratch_len) = (job.plan.jobs(), job.scratch_len());
             // Small products go together, so that handing them out costs little.
             let together = if each > 1 { 1 } else { products_per_job(first.sizes().work(), count, usable) };
@@ -202,10 +251,10 @@ impl Kernel for Many<'_> {
             let products: &dyn Products = products;
             return in_scratch(threads, jobs, scratch_len, workspace, |index, scratch| {
                 if each > 1 && usable > 1 {
-                    return products.get(index / each).job::<I>(split).run(isa, index % each, scratch);
+                    return products.get(index / each).job::<I>(split, pairs).run(isa, index % each, scratch);
                 }
                 for i in index * together..count.min((index + 1) * together) {
-                    products.get(i).job::<I>(1).run(isa, 0, scratch);
+                    products.get(i).job::<I>(1, pairs).run(isa, 0, scratch);
                 }
             });
         }
@@ -214,7 +263,7 @@ impl Kernel for Many<'_> {
             products.start_at(i, jobs);
             let product = products.get(i);
             if !product.sizes().is_empty() {
-                let job = product.job::<I>(split);
+                let job = product.job::<I>(split, pairs);
                 jobs += job.plan.jobs();
                 scratch_len = job.scratch_len().max(scratch_len);
             }
@@ -223,7 +272,7 @@ impl Kernel for Many<'_> {
         let threads = if usable == 1 { Threads::Serial } else { threads };
         in_scratch(threads, jobs, scratch_len, workspace, |index, scratch| {
             let (i, first) = products.find(index);
-            products.get(i).job::<I>(split).run(isa, index - first, scratch);
+            products.get(i).job::<I>(split, pairs).run(isa, index - first, scratch);
         })
     }
 }
@@ -249,14 +298,46 @@ fn in_scratch(
     Ok(())
 }
 
+/// The tiles of a job: what they read B as.
+trait Tiles {
+    type B: Element;
+
+    fn tile_fn<I: Isa>(rows: usize, panels: usize, masked: bool) -> TileFn<I, Self::B>;
+}
+
+/// Rows of 16 columns.
+struct Rows<B>(PhantomData<B>);
+
+impl<B: Element> Tiles for Rows<B> {
+    type B = B;
+
+    fn tile_fn<I: Isa>(rows: usize, panels: usize, masked: bool) -> TileFn<I, B> {
+        tile_fn::<I, B>(rows, panels, masked)
+    }
+}
+
+/// Rows of 16 pairs of bf16.
+struct Pairs<W>(PhantomData<W>);
+
+impl<W: Way> Tiles for Pairs<W> {
+    type B = bf16;
+
+    fn tile_fn<I: Isa>(rows: usize, panels: usize, _: bool) -> TileFn<I, bf16> {
+        pair_tile_fn::<I, W>(rows, panels)
+    }
+}
+
 /// Rows from which on 16-bit panels are widened once per group of columns and not in every tile.
 const WIDEN_ROWS: usize = 64;
 
 /// Decides where the tiles find B.
-fn source<I: Isa>(sizes: Sizes, b: &Right<'_>) -> Source {
+fn source<I: Isa>(sizes: Sizes, b: &Right<'_>, chain: Chain) -> Source {
     match b {
-        Right::Packed { panels, .. } if panels.dtype() != Dtype::F32 && sizes.m >= WIDEN_ROWS => Source::Repack,
-        Right::Packed { .. } => Source::Panels,
+        Right::Packed { panels, .. } => {
+            let widen = panels.dtype() != Dtype::F32 && chain != Chain::Dot && sizes.m >= WIDEN_ROWS;
+            if widen { Source::Repack } else { Source::Panels }
+        }
+        Right::Plain(_) if chain != Chain::InOrder => Source::Repack,
         Right::Plain(b)
             if b.strides[1] != 1 && b.strides[0] == 1 && sizes.m <= columns::MAX_ROWS && b.dtype() == Dtype::F32 =>
         {
@@ -289,6 +370,19 @@ enum Form {
     Columns,
 }
 
+impl Panels {
+    /// Panels of `k` steps, one after the other.
+    fn packed(b: TypedPtr, pairs: bool, k: usize) -> Self {
+        let (b_step, depth) = if pairs { (PAIR_ROW, k.next_multiple_of(2)) } else { (PANEL, k) };
+        Self { b, b_step: b_step as isize, b_panel: (depth * PANEL) as isize, form: Form::Whole }
+    }
+
+    /// The panels from panel `q` and step `p` on; `p` is even.
+    fn advanced(self, q: usize, p: usize) -> Self {
+        Self { b: self.b.offset(q as isize * self.b_panel + (p * PANEL) as isize), ..self }
+    }
+}
+
 /// What the jobs of a product share.
 struct Job<'p> {
     a: Operand<'p>,
@@ -296,6 +390,7 @@ struct Job<'p> {
     c: Operand<'p>,
     steps: Steps<'p>,
     plan: Plan,
+    chain: Chain,
 }
 
 // SAFETY: the operands are views of slices that may be shared; jobs write different blocks of C.
@@ -304,23 +399,29 @@ unsafe impl Sync for Job<'_> {}
 impl Job<'_> {
     /// Scratch values that a worker needs.
     fn scratch_len(&self) -> usize {
-        let widened = widened_len(&self.a, self.plan.rows(0).len());
+        let widened = widened_len(&self.a, self.plan.rows(0).len(), self.chain);
         (self.plan.pack_len() + self.plan.accumulators_len() + widened).next_multiple_of(PANEL)
     }
 
     /// Computes the rows and columns of job `index`.
     fn run<I: Isa>(&self, isa: I, index: usize, scratch: &mut [f32]) {
-        let b_type = if self.plan.source == Source::Repack { Dtype::F32 } else { self.b.dtype() };
-        typed!(b_type, B => self.run_typed::<I, B>(isa, index, scratch));
+        match (self.plan.source, self.chain, self.b.dtype()) {
+            (_, Chain::Dot, _) => self.run_tiles::<I, Pairs<Dot>>(isa, index, scratch),
+            (Source::Repack, ..) | (_, _, Dtype::F32) => self.run_tiles::<I, Rows<f32>>(isa, index, scratch),
+            (_, _, Dtype::F16) => self.run_tiles::<I, Rows<f16>>(isa, index, scratch),
+            (Source::InPlace, ..) => self.run_tiles::<I, Rows<bf16>>(isa, index, scratch),
+            (_, Chain::OddFirst, _) => self.run_tiles::<I, Pairs<OddFirst>>(isa, index, scratch),
+            (_, Chain::InOrder, _) => self.run_tiles::<I, Pairs<InOrder>>(isa, index, scratch),
+        }
     }
 
-    /// The same, by tiles that read B as the type `B`.
-    fn run_typed<I: Isa, B: Element>(&self, isa: I, index: usize, scratch: &mut [f32]) {
+    /// The same, by these tiles.
+    fn run_tiles<I: Isa, T: Tiles>(&self, isa: I, index: usize, scratch: &mut [f32]) {
         let (packed, scratch) = scratch.split_at_mut(self.plan.pack_len());
         let (accumulators, widened) = scratch.split_at_mut(self.plan.accumulators_len());
         let rows = self.plan.rows(index);
         let k = self.plan.sizes.k;
-        let a: Left = left(isa, self.a.block(rows.clone(), 0..k), widened);
+        let a: Left = left(isa, self.a.block(rows.clone(), 0..k), self.chain, widened);
         let panels = self.plan.panels(index);
         let col_block = if self.plan.keeps_panels() { self.plan.col_block } else { panels.len() };
         for first in panels.clone().step_by(col_block.max(1)) {
@@ -329,15 +430,22 @@ impl Job<'_> {
                 let block = first..rows.end.min(first + self.plan.row_block);
                 // The first row block packs what all of them use.
                 let fresh = first == rows.start;
-                let a = Left { start: a.start.wrapping_offset((first - rows.start) as isize * a.row), ..a };
-                self.block::<I, B>(isa, a, block, cols.clone(), fresh, packed, accumulators);
+                self.block::<I, T>(
+                    isa,
+                    a.advanced(first - rows.start),
+                    block,
+                    cols.clone(),
+                    fresh,
+                    packed,
+                    accumulators,
+                );
             }
         }
     }
 
     /// Computes a block of rows and panels; `a` is the first of the rows. Packs the panels if they are `fresh`.
     #[expect(clippy::too_many_arguments, reason = "the state of the loops around it")]
-    fn block<I: Isa, B: Element>(
+    fn block<I: Isa, T: Tiles>(
         &self,
         isa: I,
         a: Left,
@@ -348,6 +456,7 @@ impl Job<'_> {
         accumulators: &mut [f32],
     ) {
         let Plan { depth, sizes: Sizes { n, k, .. }, .. } = self.plan;
+        let kept_depth = self.plan.kept_depth();
         let mut panel = panels.start;
         while panel < panels.end {
             let count = self.group_at::<I>(panel, panels.end - panel);
@@ -356,8 +465,11 @@ impl Job<'_> {
             // At least one block, so that k = 0 still stores its zeros.
             for from in (0..k.max(1)).step_by(depth) {
                 let steps = from..k.min(from + depth);
-                let kept =
-                    if self.plan.keeps_panels() { ((panel - panels.start) * k + count * from) * PANEL } else { 0 };
+                let kept = if self.plan.keeps_panels() {
+                    ((panel - panels.start) * kept_depth + count * from) * PANEL
+                } else {
+                    0
+                };
                 let b =
                     self.panels_at(isa, first, cols, steps.clone(), packed.get_mut(kept..).unwrap_or_default(), fresh);
                 let blocks = rows.len().div_ceil(max_rows::<I>(count));
@@ -365,13 +477,13 @@ impl Job<'_> {
                     let block = part(rows.len(), blocks, block);
                     let held = accumulators.as_mut_ptr().wrapping_add(block.start * count * PANEL);
                     let tile = Tile {
-                        a: a.start.wrapping_offset(block.start as isize * a.row + from as isize * a.step),
+                        a: a.at(block.start, from),
                         a_row: a.row,
                         a_step: a.step,
-                        b: b.b.cast::<B>(),
+                        b: b.b.cast::<T::B>(),
                         b_step: b.b_step,
                         b_panel: b.b_panel,
-                        k: steps.len(),
+                        k: self.steps_of_tile(&steps),
                         cols,
                         start: if from == 0 { std::ptr::null() } else { held },
                         start_row: (count * PANEL) as isize,
@@ -387,14 +499,19 @@ impl Job<'_> {
                     // has this block of C.
                     unsafe {
                         match b.form {
-                            Form::Columns => columns_fn::<I, B>(block.len())(isa, &tile),
-                            form => tile_fn::<I, B>(block.len(), count, form == Form::Masked)(isa, &tile),
+                            Form::Columns => columns_fn::<I, T::B>(block.len())(isa, &tile),
+                            form => T::tile_fn::<I>(block.len(), count, form == Form::Masked)(isa, &tile),
                         }
                     }
                 }
             }
             panel += count;
         }
+    }
+
+    /// Steps of tiles and of panels that are made for them: whole pairs where A was widened to them.
+    fn steps_of_tile(&self, steps: &Range<usize>) -> usize {
+        if self.chain == Chain::OddFirst { steps.len().next_multiple_of(2) } else { steps.len() }
     }
 
     /// The epilogue of the tile whose first element is (i, j).
@@ -433,40 +550,69 @@ impl Job<'_> {
         packed: &mut [f32],
         fresh: bool,
     ) -> Panels {
-        let strides = |k: usize| (PANEL as isize, (k * PANEL) as isize);
-        match (self.plan.source, self.b) {
-            (Source::Columns, Right::Plain(b)) if cols == PANEL => {
-                let b_step = b.strides[1];
-                Panels { b: b.ptr_at(steps.start, first), b_step, b_panel: 0, form: Form::Columns }
-            }
-            (Source::Repack | Source::Columns, b) => {
-                let (b_step, b_panel) = strides(steps.len());
-                let panel_len = steps.len() * PANEL;
-                let packed = &mut packed[..panel_len * cols.div_ceil(PANEL)];
-                match b {
-                    _ if !fresh => {}
-                    Right::Plain(b) => pack_operand(isa, b.block(steps, first..first + cols), packed),
-                    Right::Packed { panels, k, .. } => {
-                        for (q, to) in packed.chunks_exact_mut(panel_len.max(1)).enumerate() {
-                            let offset = (first + q * PANEL) * k + steps.start * PANEL;
-                            // SAFETY: the panel has these steps, one after the other.
-                            unsafe { widen(isa, panels.offset(offset as isize), to) };
-                        }
-                    }
-                }
-                Panels { b: TypedPtr::new(packed.as_ptr()), b_step, b_panel, form: Form::Whole }
-            }
-            (_, Right::Packed { panels, k, .. }) => {
-                let (b_step, b_panel) = strides(k);
-                let offset = first * k + steps.start * PANEL;
-                Panels { b: panels.offset(offset as isize), b_step, b_panel, form: Form::Whole }
-            }
-            (_, Right::Plain(b)) => Panels {
+        let (k, cut) = (self.plan.sizes.k, self.plan.source);
+        let count = cols.div_ceil(PANEL);
+        match self.b {
+            Right::Plain(b) if cut == Source::InPlace => Panels {
                 b: b.ptr_at(steps.start, first),
                 b_step: b.strides[0],
                 b_panel: PANEL as isize,
                 form: if cols.is_multiple_of(PANEL) { Form::Whole } else { Form::Masked },
             },
+            Right::Plain(b) if cut == Source::Columns && cols == PANEL => {
+                let b_step = b.strides[1];
+                Panels { b: b.ptr_at(steps.start, first), b_step, b_panel: 0, form: Form::Columns }
+            }
+            Right::Packed { panels, .. } if cut == Source::Panels => {
+                Panels::packed(panels, panels.dtype() == Dtype::Bf16, k).advanced(first / PANEL, steps.start)
+            }
+            Right::Plain(b) if self.chain == Chain::Dot => {
+                let len = count * steps.len().div_ceil(2) * PAIR_ROW;
+                let packed = &mut packed[..len / 2];
+                // SAFETY: two bf16 fit into an f32, and any bits are bf16.
+                let pairs = unsafe { std::slice::from_raw_parts_mut(packed.as_mut_ptr().cast::<bf16>(), len) };
+                if fresh {
+                    pack_pairs(isa, b.block(steps.clone(), first..first + cols), pairs);
+                }
+                Panels::packed(TypedPtr::new(pairs.as_ptr()), true, steps.len())
+            }
+            b => {
+                let depth = self.steps_of_tile(&steps);
+                let packed = &mut packed[..count * depth * PANEL];
+                match b {
+                    _ if !fresh => {}
+                    Right::Plain(b) => self.pack_plain(isa, b.block(steps, first..first + cols), depth, packed),
+                    Right::Packed { panels, .. } => {
+                        for (q, to) in packed.chunks_exact_mut((depth * PANEL).max(1)).enumerate() {
+                            let pairs = panels.dtype() == Dtype::Bf16;
+                            let from = Panels::packed(panels, pairs, k).advanced(first / PANEL + q, steps.start).b;
+                            // SAFETY: the panel has these steps, one after the other, pairs rounded up.
+                            unsafe {
+                                match pairs {
+                                    true => widen_pairs(isa, from.cast(), to, self.chain == Chain::OddFirst),
+                                    false => widen(isa, from, to),
+                                }
+                            }
+                        }
+                    }
+                }
+                Panels::packed(TypedPtr::new(packed.as_ptr()), false, depth)
+            }
+        }
+    }
+
+    /// Packs a block of B into panels of `depth` rows, in the order of the chain.
+    fn pack_plain<I: Isa>(&self, isa: I, b: Operand<'_>, depth: usize, packed: &mut [f32]) {
+        let k = b.rows();
+        pack_operand(isa, b, depth, packed);
+        if self.chain == Chain::OddFirst {
+            for panel in packed.chunks_exact_mut((depth * PANEL).max(1)) {
+                panel[k * PANEL..].fill(0.0);
+                for pair in panel.chunks_exact_mut(2 * PANEL) {
+                    let (even, odd) = pair.split_at_mut(PANEL);
+                    even.swap_with_slice(odd);
+                }
+            }
         }
     }
 }

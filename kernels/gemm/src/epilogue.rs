@@ -69,6 +69,13 @@ impl Epilogue<'_> {
         }
     }
 
+    /// Whether there is nothing to do but to store rows of f32.
+    #[inline(always)]
+    fn stores(&self) -> bool {
+        let plain = self.alpha == 1.0 && self.beta == 0.0 && matches!(self.bias, Bias::None);
+        plain && self.residual.is_none() && self.activation == Activation::Identity && self.fits_registers()
+    }
+
     /// Whether the steps are few enough to be written out for every accumulator of every tile shape, and C, bias and
     /// residual are rows of whole registers of f32.
     #[inline(always)]
@@ -85,21 +92,25 @@ impl Epilogue<'_> {
             && matches!(self.activation, Activation::Identity | Activation::Relu)
     }
 
-    /// Finishes a tile, in registers where that fits.
+    /// Finishes a tile: in registers where that fits, or spilled. Unless `ALL` steps may be written out for the tile's
+    /// shape, only plain stores of f32 stay in registers.
     ///
     /// # Safety
     /// Bias, residual and C are valid for `MR` rows and `cols` columns, of which only the last panel's may be fewer
     /// than 16, and nobody else uses this part of C.
     #[inline(always)]
-    pub(crate) unsafe fn finish<I: Isa, const MR: usize, const NP: usize>(
+    pub(crate) unsafe fn finish<I: Isa, const ALL: bool, const MR: usize, const NP: usize>(
         &self,
         isa: I,
         acc: &mut Accumulators<I, MR, NP>,
         cols: usize,
     ) {
-        if self.fits_registers() {
+        if ALL && self.fits_registers() {
             // SAFETY: the caller's promise.
             unsafe { self.finish_registers(isa, acc, cols) };
+        } else if !ALL && self.stores() {
+            // SAFETY: the caller's promise.
+            unsafe { each(isa, acc, cols, self.c.cast::<f32>().cast_mut(), self.c_row, Store) };
         } else {
             let mut spilled = MaybeUninit::<[f32; MAX_TILE]>::uninit();
             let spilled = spilled.as_mut_ptr().cast::<f32>();

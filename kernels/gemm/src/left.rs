@@ -1,54 +1,103 @@
 //! The left operand as tiles read it.
 
+use crate::driver::Chain;
 use crate::pack::{convert, widen};
 use crate::typed::{Operand, typed};
 use gristmill_simd::{Dtype, Isa};
 
-/// Rows of A in f32: the value of row `r` at step `p` lies at `start + r * row + p * step`.
+/// Rows of A: the value of row `r` at step `p` lies at `start + r * row + p * step`, counted in f32, or, where dot
+/// products read pairs of steps, in bf16.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Left {
-    pub(crate) start: *const f32,
+    start: *const u8,
+    size: isize,
     pub(crate) row: isize,
     pub(crate) step: isize,
 }
 
-/// How many values [`left`] needs for these rows.
-pub(crate) fn widened_len(a: &Operand<'_>, rows: usize) -> usize {
-    if a.dtype() == Dtype::F32 { 0 } else { rows * a.cols() }
+impl Left {
+    /// The rows from `r` on.
+    pub(crate) fn advanced(self, r: usize) -> Self {
+        Self { start: self.at(r, 0).cast(), ..self }
+    }
+
+    /// Where row `r` at step `p` lies.
+    pub(crate) fn at(&self, r: usize, p: usize) -> *const f32 {
+        let values = r as isize * self.row + p as isize * self.step;
+        self.start.wrapping_offset(values * self.size).cast()
+    }
 }
 
-/// Rows of A: where they are, or, of a 16-bit type, widened into `widened`, once for all their uses.
+/// How many values of scratch [`left`] needs for these rows.
+pub(crate) fn widened_len(a: &Operand<'_>, rows: usize, chain: Chain) -> usize {
+    match chain {
+        Chain::InOrder if a.dtype() == Dtype::F32 => 0,
+        Chain::InOrder => rows * a.cols(),
+        Chain::OddFirst => rows * a.cols().next_multiple_of(2),
+        Chain::Dot if a.strides[1] == 1 => 0,
+        Chain::Dot => rows * a.cols().div_ceil(2),
+    }
+}
+
+/// Rows of A: where they are, or as the chain needs them, made once for all their uses in `scratch`.
+///
+/// - in order: f32 in place, 16-bit types widened;
+/// - odd first: widened, the steps of each pair swapped, with +0 for a missing odd one;
+/// - dot products: bf16 with contiguous steps.
 ///
 /// # Panics
-/// If `widened` is shorter than [`widened_len`].
-pub(crate) fn left<I: Isa>(isa: I, a: Operand<'_>, widened: &mut [f32]) -> Left {
+/// If `scratch` is shorter than [`widened_len`].
+pub(crate) fn left<I: Isa>(isa: I, a: Operand<'_>, chain: Chain, scratch: &mut [f32]) -> Left {
     let ([rows, k], [row, step]) = (a.shape, a.strides);
-    if a.dtype() == Dtype::F32 {
-        return Left { start: a.ptr_at(0, 0).cast(), row, step };
+    let scratch = &mut scratch[..widened_len(&a, rows, chain)];
+    if scratch.is_empty() {
+        let size = if chain == Chain::Dot { 2 } else { 4 };
+        return Left { start: a.ptr_at(0, 0).address(), size, row, step };
     }
-    let widened = &mut widened[..rows * k];
-    if widened.is_empty() {
-        return Left { start: widened.as_ptr(), row: 0, step: 0 };
+    let start = scratch.as_mut_ptr();
+    if chain == Chain::Dot {
+        let to = start.cast::<u16>();
+        for i in 0..rows {
+            for p in 0..k {
+                // SAFETY: (i, p) is an element of A; the scratch holds `rows` times k values of 16 bits, rounded up.
+                unsafe { *to.add(i * k.next_multiple_of(2) + p) = *a.ptr_at(i, p).cast_bits() };
+            }
+        }
+        return Left { start: start.cast(), size: 2, row: k.next_multiple_of(2) as isize, step: 1 };
     }
+    let (swap, depth) = match chain {
+        Chain::OddFirst => (1, k.next_multiple_of(2)),
+        _ => (0, k),
+    };
     // Rows, or columns, that lie side by side in memory keep their order.
-    if step == 1 || row != 1 {
-        for (i, to) in widened.chunks_exact_mut(k).enumerate() {
+    let (row, step) = if row == 1 && step != 1 {
+        for (p, to) in scratch.chunks_exact_mut(rows).enumerate() {
+            let p = p ^ swap;
+            if p < k {
+                // SAFETY: the values of column p lie in A, side by side.
+                unsafe { widen(isa, a.ptr_at(0, p), to) };
+            } else {
+                to.fill(0.0);
+            }
+        }
+        (1, rows as isize)
+    } else {
+        for (i, to) in scratch.chunks_exact_mut(depth).enumerate() {
+            to[k..].fill(0.0);
             if step == 1 {
                 // SAFETY: the k values of row i lie in A, side by side.
-                unsafe { widen(isa, a.ptr_at(i, 0), to) };
+                unsafe { widen(isa, a.ptr_at(i, 0), &mut to[..k]) };
             } else {
-                typed!(a.dtype(), T => for (p, to) in to.iter_mut().enumerate() {
+                typed!(a.dtype(), T => for (p, to) in to[..k].iter_mut().enumerate() {
                     // SAFETY: (i, p) is an element of A.
                     *to = convert(unsafe { *a.ptr_at(i, p).cast::<T>() });
                 });
             }
+            if swap == 1 {
+                to.chunks_exact_mut(2).for_each(|pair| pair.swap(0, 1));
+            }
         }
-        Left { start: widened.as_ptr(), row: k as isize, step: 1 }
-    } else {
-        for (p, to) in widened.chunks_exact_mut(rows).enumerate() {
-            // SAFETY: the values of column p lie in A, side by side.
-            unsafe { widen(isa, a.ptr_at(0, p), to) };
-        }
-        Left { start: widened.as_ptr(), row: 1, step: rows as isize }
-    }
+        (depth as isize, 1)
+    };
+    Left { start: start.cast(), size: 4, row, step }
 }

@@ -25,9 +25,12 @@ mod columns;
 mod driver;
 pub mod epilogue;
 mod left;
+mod magnitudes;
 pub mod naive;
 pub mod pack;
+mod pack_pairs;
 mod packed;
+mod pairs;
 mod plan;
 mod registers;
 pub mod tile;
@@ -129,7 +132,8 @@ impl<C> Default for GemmOptions<'_, C> {
 
 /// `C = epilogue(A B)` with A `[m, k]`, B `[k, n]` and C `[m, n]`, each of its own storage type.
 ///
-/// Values are widened exactly. Every element is one chain of multiply-adds over k from +0.0, then the steps of
+/// Values are widened exactly. Where A and B are both bf16, products of pairs are summed as
+/// [`dot_pair`](gristmill_simd::naive::dot_pair) does; otherwise every element is one chain of multiply-adds over k from +0.0, then the steps of
 /// [`GemmOptions`]; see `kernels/NUMERICS.md`, "GEMM". With `k = 0` the product is +0.0. The error of the chain is within
 /// `gamma_k * |A| |B|`, element by element.
 ///

@@ -3,10 +3,11 @@
 use crate::batch::check_counts;
 use crate::{GemmOptions, check};
 use gristmill_core::{BatchMut, BatchRef, Error, MatMut, MatRef};
-use gristmill_simd::{Element, naive::fma};
+use gristmill_simd::{Dtype, Element, naive::dot_step, naive::fma};
 
 /// `C = epilogue(A B)` with A `[m, k]`, B `[k, n]` and C `[m, n]`, each of any storage type: values are widened exactly
-/// when read and rounded once when written.
+/// when read and rounded once when written. Where A and B are both bf16, products of pairs are summed as the
+/// instruction does that such products have: [`dot_pair`](gristmill_simd::naive::dot_pair).
 ///
 /// `FUSED` says whether a multiply-add rounds once: [`Level::fused`](gristmill_simd::Level::fused) of the level to
 /// compare with. The options' threads and level are not used.
@@ -21,11 +22,24 @@ pub fn gemm<const FUSED: bool>(
 ) -> Result<(), Error> {
     check([a.rows(), a.cols()], [b.rows(), b.cols()], [c.rows(), c.cols()], options)?;
     let (m, n, k) = (a.rows(), b.cols(), a.cols());
+    let pairs = is_bf16(&a) && is_bf16(&b);
     for i in 0..m {
         for j in 0..n {
             let mut y = 0.0;
-            for p in 0..k {
-                y = fma::<FUSED>(a.at(i, p).to_f32(), b.at(p, j).to_f32(), y);
+            if pairs {
+                for p in (0..k).step_by(2) {
+                    // The odd elements first; +0 where k ends before them.
+                    if p + 1 < k {
+                        y = dot_step(a.at(i, p + 1).to_f32(), b.at(p + 1, j).to_f32(), y);
+                    } else {
+                        y = dot_step(0.0, 0.0, y);
+                    }
+                    y = dot_step(a.at(i, p).to_f32(), b.at(p, j).to_f32(), y);
+                }
+            } else {
+                for p in 0..k {
+                    y = fma::<FUSED>(a.at(i, p).to_f32(), b.at(p, j).to_f32(), y);
+                }
             }
             if options.alpha != 1.0 {
                 y *= options.alpha;
@@ -64,4 +78,8 @@ pub fn gemm_batch<const FUSED: bool>(
         }
     }
     Ok(())
+}
+
+fn is_bf16<T: Element>(_: &MatRef<'_, T>) -> bool {
+    T::DTYPE == Dtype::Bf16
 }

@@ -23,14 +23,14 @@ use gristmill_simd::{Dtype, Element, Isa, Kernel};
 /// # Panics
 /// If `panels` has another length.
 pub fn pack_panels<I: Isa, S: Element, D: Element>(isa: I, b: MatRef<'_, S>, panels: &mut [D]) {
-    pack_operand(isa, b.into(), panels);
+    pack_operand(isa, b.into(), b.rows(), panels);
 }
 
-/// [`pack_panels`] of a matrix of any type.
-pub(crate) fn pack_operand<I: Isa, D: Element>(isa: I, b: Operand<'_>, panels: &mut [D]) {
-    assert_eq!(panels.len(), b.cols().div_ceil(PANEL) * b.rows() * PANEL, "length of the panels");
+/// [`pack_panels`] of a matrix of any type, into panels of `depth` rows, of which those that B lacks are left alone.
+pub(crate) fn pack_operand<I: Isa, D: Element>(isa: I, b: Operand<'_>, depth: usize, panels: &mut [D]) {
+    assert!(b.rows() <= depth && panels.len() == b.cols().div_ceil(PANEL) * depth * PANEL, "length of the panels");
     if b.rows() > 0 {
-        isa.vectorize(Pack { b, panels });
+        isa.vectorize(Pack { b, depth, panels });
     }
 }
 
@@ -42,6 +42,7 @@ pub(crate) fn convert<S: Element, D: Element>(x: S) -> D {
 
 struct Pack<'p, D> {
     b: Operand<'p>,
+    depth: usize,
     panels: &'p mut [D],
 }
 
@@ -50,35 +51,36 @@ impl<D: Element> Kernel for Pack<'_, D> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        typed!(self.b.dtype(), S => Columns::<S>::new(self.b).pack(isa, self.panels))
+        typed!(self.b.dtype(), S => Columns::<S>::new(self.b).pack(isa, self.depth, self.panels))
     }
 }
 
 /// A matrix of a known type, whose columns are packed.
 #[derive(Clone, Copy)]
-struct Columns<S> {
+pub(crate) struct Columns<S> {
     start: *const S,
-    k: usize,
-    n: usize,
-    row: isize,
-    col: isize,
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    pub(crate) row: isize,
+    pub(crate) col: isize,
 }
 
 impl<S: Element> Columns<S> {
     #[inline(always)]
-    fn new(b: Operand<'_>) -> Self {
+    pub(crate) fn new(b: Operand<'_>) -> Self {
         let ([k, n], [row, col]) = (b.shape, b.strides);
         Self { start: b.ptr_at(0, 0).cast(), k, n, row, col }
     }
 
     #[inline(always)]
-    fn at(&self, p: usize, j: usize) -> *const S {
+    pub(crate) fn at(&self, p: usize, j: usize) -> *const S {
         self.start.wrapping_offset(p as isize * self.row + j as isize * self.col)
     }
 
     #[inline(always)]
-    fn pack<I: Isa, D: Element>(self, isa: I, panels: &mut [D]) {
-        for (q, panel) in panels.chunks_exact_mut(self.k * PANEL).enumerate() {
+    fn pack<I: Isa, D: Element>(self, isa: I, depth: usize, panels: &mut [D]) {
+        for (q, panel) in panels.chunks_exact_mut(depth * PANEL).enumerate() {
+            let panel = &mut panel[..self.k * PANEL];
             let first = q * PANEL;
             let cols = PANEL.min(self.n - first);
             if self.row == 1 && cols == PANEL {

@@ -1,11 +1,13 @@
 //! Weights packed once, used by every call.
 
+use crate::magnitudes::{Magnitudes, magnitudes_of};
 use crate::pack::{convert, pack_operand};
+use crate::pack_pairs::{pack_pairs, pair_index};
 use crate::tile::PANEL;
-use crate::typed::Operand;
+use crate::typed::{Operand, as_bf16};
 use aligned_vec::{AVec, ConstAlign};
 use gristmill_core::{Error, MatRef};
-use gristmill_simd::{Element, Isa, Kernel, Simd};
+use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd};
 
 /// A right-hand side B `[k, n]`, packed into panels of 16 columns.
 ///
@@ -17,6 +19,18 @@ pub struct PackedRhs<B: Element = f32> {
     panels: AVec<B, ConstAlign<64>>,
     k: usize,
     n: usize,
+    /// Those of bf16 values; of other types nobody asks.
+    magnitudes: Magnitudes,
+}
+
+/// Rows of a panel of a matrix with `k` rows.
+fn depth<B: Element>(k: usize) -> usize {
+    if B::DTYPE == Dtype::Bf16 { k.next_multiple_of(2) } else { k }
+}
+
+/// Where element `p` of column `j` lies in a panel.
+fn index<B: Element>(p: usize, j: usize) -> usize {
+    if B::DTYPE == Dtype::Bf16 { pair_index(p, j) } else { p * PANEL + j }
 }
 
 impl<B: Element> PackedRhs<B> {
@@ -31,7 +45,8 @@ impl<B: Element> PackedRhs<B> {
         let (mut panels, len) = room(k, n)?;
         panels.resize(len, B::default());
         simd.run(Pack { b: b.into(), panels: &mut panels });
-        Ok(Self { panels, k, n })
+        let magnitudes = simd.run(Scan { panels: &mut panels });
+        Ok(Self { panels, k, n, magnitudes })
     }
 
     /// Packs the weight of a linear layer, `[out, in] = [n, k]`, so that the product is `x W^T`.
@@ -74,16 +89,21 @@ impl<B: Element> PackedRhs<B> {
                 found: weights.len(),
             });
         }
-        let panel = &self.panels[output / PANEL * self.k * PANEL..];
-        for (weight, row) in weights.iter_mut().zip(panel.chunks_exact(PANEL)) {
-            *weight = convert(row[output % PANEL]);
+        let panel = &self.panels[output / PANEL * depth::<B>(self.k) * PANEL..];
+        for (p, weight) in weights.iter_mut().enumerate() {
+            *weight = convert(panel[index::<B>(p, output % PANEL)]);
         }
         Ok(())
     }
 
-    /// The panels, `n.div_ceil(16)` times `k * 16` values.
+    /// The panels, `n.div_ceil(16)` times `k * 16` values, or of bf16 as many rows of pairs as hold `k` values.
     pub(crate) fn panels(&self) -> &[B] {
         &self.panels
+    }
+
+    /// The magnitudes of bf16 values.
+    pub(crate) fn magnitudes(&self) -> Magnitudes {
+        self.magnitudes
     }
 }
 
@@ -101,7 +121,8 @@ impl<B: Element> std::fmt::Debug for PackedRhs<B> {
 fn room<B: Element>(k: usize, n: usize) -> Result<(AVec<B, ConstAlign<64>>, usize), Error> {
     let len = n
         .checked_next_multiple_of(PANEL)
-        .and_then(|columns| columns.checked_mul(k))
+        .zip(k.checked_next_multiple_of(2).map(|_| depth::<B>(k)))
+        .and_then(|(columns, depth)| columns.checked_mul(depth))
         .filter(|&len| len <= isize::MAX as usize / size_of::<B>() - PANEL)
         .ok_or(Error::SizeOverflow { what: "elements of a packed matrix" })?;
     let mut panels = AVec::new(64);
@@ -139,7 +160,8 @@ impl<B: Element> PackedRhsBuilder<B> {
     pub fn new(inputs: usize, outputs: usize) -> Result<Self, Error> {
         let simd = Simd::choose(None)?;
         let (panels, _) = room(inputs, outputs)?;
-        Ok(Self { packed: PackedRhs { panels, k: inputs, n: outputs }, simd, done: 0 })
+        let packed = PackedRhs { panels, k: inputs, n: outputs, magnitudes: Magnitudes::NONE };
+        Ok(Self { packed, simd, done: 0 })
     }
 
     /// Outputs that are still to come.
@@ -154,7 +176,8 @@ impl<B: Element> PackedRhsBuilder<B> {
     /// [`Error::ShapeMismatch`] for rows of another length, [`Error::RangeOutOfBounds`] for more rows than are left.
     /// Nothing is packed then.
     pub fn push<T: Element>(&mut self, rows: MatRef<'_, T>) -> Result<(), Error> {
-        let PackedRhs { panels, k, n } = &mut self.packed;
+        let PackedRhs { panels, k, n, .. } = &mut self.packed;
+        let depth = depth::<B>(*k);
         if rows.cols() != *k {
             return Err(Error::ShapeMismatch { what: "inputs of a weight", expected: *k, found: rows.cols() });
         }
@@ -163,18 +186,18 @@ impl<B: Element> PackedRhsBuilder<B> {
             return Err(Error::RangeOutOfBounds { start: self.done, end, len: *n });
         }
         // Panels are made as they are reached: a whole one is still in cache when it is filled.
-        panels.resize(end.next_multiple_of(PANEL) * *k, B::default());
+        panels.resize(end.next_multiple_of(PANEL) * depth, B::default());
         let mut row = 0;
         while row < rows.rows() {
-            let (start, column) = (self.done / PANEL * PANEL * *k, self.done % PANEL);
+            let (start, column) = (self.done / PANEL * PANEL * depth, self.done % PANEL);
             let count = (PANEL - column).min(rows.rows() - row);
-            let panel = &mut panels[start..][..PANEL * *k];
+            let panel = &mut panels[start..][..PANEL * depth];
             let part = rows.submatrix(row..row + count, 0..*k)?;
             if column == 0 {
                 self.simd.run(Pack { b: part.transposed().into(), panels: panel });
             } else {
-                for (p, out) in panel.chunks_exact_mut(PANEL).enumerate() {
-                    (0..count).for_each(|j| out[column + j] = convert(part.at(j, p)));
+                for p in 0..*k {
+                    (0..count).for_each(|j| panel[index::<B>(p, column + j)] = convert(part.at(j, p)));
                 }
             }
             self.done += count;
@@ -187,11 +210,12 @@ impl<B: Element> PackedRhsBuilder<B> {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] when outputs are missing.
-    pub fn finish(self) -> Result<PackedRhs<B>, Error> {
+    pub fn finish(mut self) -> Result<PackedRhs<B>, Error> {
         if self.left() > 0 {
             let (expected, found) = (self.packed.n, self.done);
             return Err(Error::ShapeMismatch { what: "outputs of a packed weight", expected, found });
         }
+        self.packed.magnitudes = self.simd.run(Scan { panels: &mut self.packed.panels });
         Ok(self.packed)
     }
 }
@@ -205,7 +229,23 @@ impl<B: Element> Kernel for Pack<'_, B> {
     type Output = ();
 
     fn run<I: Isa>(self, isa: I) {
-        pack_operand(isa, self.b, self.panels);
+        match as_bf16(self.panels) {
+            Some(panels) => pack_pairs(isa, self.b, panels),
+            None => pack_operand(isa, self.b, self.b.rows(), self.panels),
+        }
+    }
+}
+
+/// Finds the magnitudes of bf16 panels.
+struct Scan<'p, B> {
+    panels: &'p mut [B],
+}
+
+impl<B: Element> Kernel for Scan<'_, B> {
+    type Output = Magnitudes;
+
+    fn run<I: Isa>(self, isa: I) -> Magnitudes {
+        as_bf16(self.panels).map_or(Magnitudes::NONE, |panels| magnitudes_of(isa, panels))
     }
 }
 

@@ -155,11 +155,16 @@ impl Plan {
         part(self.sizes.n.div_ceil(PANEL), self.col_jobs, job / self.row_jobs)
     }
 
+    /// Rows of a panel that is kept: k, rounded up to whole pairs.
+    pub(crate) fn kept_depth(&self) -> usize {
+        self.sizes.k.next_multiple_of(2)
+    }
+
     /// Scratch values that a worker needs for packed panels.
     pub(crate) fn pack_len(&self) -> usize {
         match (self.source, self.keeps_panels()) {
-            (Source::Repack, true) => self.sizes.k * self.col_block * PANEL,
-            (Source::Repack, false) => self.depth.min(self.sizes.k) * self.group * PANEL,
+            (Source::Repack, true) => self.kept_depth() * self.col_block * PANEL,
+            (Source::Repack, false) => self.depth.min(self.kept_depth()).next_multiple_of(2) * self.group * PANEL,
             (Source::Columns, _) if !self.sizes.n.is_multiple_of(PANEL) => self.sizes.k * PANEL,
             _ => 0,
         }

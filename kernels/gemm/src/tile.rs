@@ -19,7 +19,7 @@
 
 use crate::epilogue::Epilogue;
 use crate::registers::{Accumulators, Load, each};
-use gristmill_simd::{Element, Isa, Kernel};
+use gristmill_simd::{Dtype, Element, Isa, Kernel};
 
 /// Columns of a panel.
 pub const PANEL: usize = 16;
@@ -28,7 +28,7 @@ pub const PANEL: usize = 16;
 pub(crate) const MAX_TILE: usize = 27 * PANEL;
 
 /// How far ahead of its use a step of B is prefetched.
-const PREFETCH_STEPS: isize = 16;
+pub(crate) const PREFETCH_STEPS: isize = 16;
 
 /// Steps that are written out where A and B have the usual strides.
 const UNROLL: usize = 4;
@@ -85,13 +85,18 @@ unsafe fn tile<I: Isa, B: Element, const MR: usize, const NP: usize, const MASKE
 }
 
 /// A tile whose preconditions P1 to P5 somebody promised.
-struct Promised<'t, B>(&'t Tile<'t, B>);
+pub(crate) struct Promised<'t, B>(&'t Tile<'t, B>);
 
 impl<'t, B> Promised<'t, B> {
     /// # Safety
     /// P1 to P5 of [`Tile`].
-    unsafe fn new(tile: &'t Tile<'_, B>) -> Self {
+    pub(crate) unsafe fn new(tile: &'t Tile<'_, B>) -> Self {
         Self(tile)
+    }
+
+    #[inline(always)]
+    pub(crate) fn tile(&self) -> &'t Tile<'t, B> {
+        self.0
     }
 }
 
@@ -111,7 +116,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
         from: usize,
         times: usize,
     ) {
-        let t = (self.0).0;
+        let t = self.0.tile();
         let (a_step, b_step) = if UNIT { (1, PANEL as isize) } else { (t.a_step, t.b_step) };
         // Which columns of the last panel exist, register by register.
         let last_cols = t.cols - (NP - 1) * PANEL;
@@ -158,7 +163,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel fo
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let t = (self.0).0;
+        let t = self.0.tile();
         debug_assert!((NP - 1) * PANEL < t.cols && t.cols <= NP * PANEL, "P3: {} columns, {NP} panels", t.cols);
         let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
         if !t.start.is_null() {
@@ -178,7 +183,13 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel fo
         }
 
         // SAFETY: P3, P5.
-        unsafe { t.epilogue.finish(isa, &mut acc, t.cols) };
+        unsafe {
+            if B::DTYPE == Dtype::F32 {
+                t.epilogue.finish::<_, true, MR, NP>(isa, &mut acc, t.cols);
+            } else {
+                t.epilogue.finish::<_, false, MR, NP>(isa, &mut acc, t.cols);
+            }
+        }
     }
 }
 

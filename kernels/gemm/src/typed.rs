@@ -2,7 +2,7 @@
 //! mix of types.
 
 use gristmill_core::{MatMut, MatRef};
-use gristmill_simd::{Dtype, Element};
+use gristmill_simd::{Dtype, Element, bf16};
 use std::{marker::PhantomData, ops::Range};
 
 /// Evaluates an expression in which `$T` is the storage type that `$dtype` names.
@@ -40,6 +40,12 @@ impl TypedPtr {
         Self { address: p.cast(), dtype: T::DTYPE }
     }
 
+    /// The address alone.
+    #[inline(always)]
+    pub(crate) fn address(self) -> *const u8 {
+        self.address
+    }
+
     /// What it points to.
     #[inline(always)]
     pub fn dtype(self) -> Dtype {
@@ -53,11 +59,24 @@ impl TypedPtr {
         self.address.cast()
     }
 
+    /// The pointer to the bits of a 16-bit type.
+    #[inline(always)]
+    pub(crate) fn cast_bits(self) -> *const u16 {
+        debug_assert_eq!(self.dtype.size(), 2);
+        self.address.cast()
+    }
+
     /// The pointer `n` values further on.
     #[inline(always)]
     pub fn offset(self, n: isize) -> Self {
         Self { address: self.address.wrapping_offset(n.wrapping_mul(self.dtype.size() as isize)), ..self }
     }
+}
+
+/// The values as bf16, if they are.
+pub(crate) fn as_bf16<B: Element>(values: &mut [B]) -> Option<&mut [bf16]> {
+    // SAFETY: B is bf16.
+    (B::DTYPE == Dtype::Bf16).then(|| unsafe { &mut *(values as *mut [B] as *mut [bf16]) })
 }
 
 /// A matrix of some storage type: a view without its type.

@@ -1,0 +1,138 @@
+//! Rearranging B into panels of bf16 pairs (see [`pairs`](crate::pairs)), and back into panels of f32.
+
+use crate::pack::{Columns, convert};
+use crate::tile::PANEL;
+use crate::typed::{Operand, typed};
+use gristmill_simd::{Dtype, Element, Isa, Kernel, bf16};
+
+/// Values of a row of pairs.
+pub(crate) const PAIR_ROW: usize = 2 * PANEL;
+
+/// Packs the columns of `b`, of any storage type, into panels of pairs: `b.cols().div_ceil(16)` panels of
+/// `b.rows().div_ceil(2)` rows of pairs.
+///
+/// # Panics
+/// If `panels` has another length.
+pub(crate) fn pack_pairs<I: Isa>(isa: I, b: Operand<'_>, panels: &mut [bf16]) {
+    assert_eq!(panels.len(), b.cols().div_ceil(PANEL) * b.rows().div_ceil(2) * PAIR_ROW, "length of the panels");
+    if b.rows() > 0 {
+        isa.vectorize(Pack { b, panels });
+    }
+}
+
+/// Where element `p` of column `j` lies in a panel.
+pub(crate) fn pair_index(p: usize, j: usize) -> usize {
+    p / 2 * PAIR_ROW + 2 * j + p % 2
+}
+
+struct Pack<'p> {
+    b: Operand<'p>,
+    panels: &'p mut [bf16],
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        typed!(self.b.dtype(), S => pack(isa, Columns::<S>::new(self.b), self.panels))
+    }
+}
+
+#[inline(always)]
+fn pack<I: Isa, S: Element>(isa: I, b: Columns<S>, panels: &mut [bf16]) {
+    for (q, panel) in panels.chunks_exact_mut(b.k.div_ceil(2) * PAIR_ROW).enumerate() {
+        let first = q * PANEL;
+        let whole = first + PANEL <= b.n && S::DTYPE == Dtype::Bf16;
+        let done = if whole && b.row == 1 && b.col % 2 == 0 {
+            transpose_panel(isa, &b, first, panel)
+        } else if whole && b.col == 1 {
+            interleave_panel(isa, &b, first, panel)
+        } else {
+            0
+        };
+        for p in done..b.k.next_multiple_of(2) {
+            for j in 0..PANEL {
+                let exists = p < b.k && first + j < b.n;
+                // SAFETY: row p and column `first + j` are B's.
+                let x = if exists { convert(unsafe { *b.at(p, first + j) }) } else { bf16::default() };
+                panel[pair_index(p, j)] = x;
+            }
+        }
+    }
+}
+
+/// Columns of bf16 that lie one after the other: pairs are 32-bit lanes, of which blocks are transposed. Returns how
+/// many rows are done.
+#[inline(always)]
+fn transpose_panel<I: Isa, S: Element>(isa: I, b: &Columns<S>, first: usize, panel: &mut [bf16]) -> usize {
+    let block = 2 * I::LANES;
+    let whole = b.k / block * block;
+    for p in (0..whole).step_by(block) {
+        for j in (0..PANEL).step_by(I::LANES) {
+            let out = &mut panel[pair_index(p, j)..][..(I::LANES - 1) * PAIR_ROW + block];
+            // SAFETY: LANES columns of LANES pairs lie in B, a column being contiguous; as many rows of 16 pairs lie in
+            // the panel from `out` on, which nobody else uses.
+            unsafe { isa.transpose(b.at(p, first + j).cast(), b.col / 2, out.as_mut_ptr().cast(), PANEL) };
+        }
+    }
+    whole
+}
+
+/// Rows of bf16 that are contiguous: two at a time are interleaved. Returns how many are done.
+#[inline(always)]
+fn interleave_panel<I: Isa, S: Element>(isa: I, b: &Columns<S>, first: usize, panel: &mut [bf16]) -> usize {
+    let whole = b.k / 2 * 2;
+    let low = isa.splat_i32(0xffff);
+    for (p, row) in (0..whole).step_by(2).zip(panel.chunks_exact_mut(PAIR_ROW)) {
+        for (j, out) in (0..PANEL).step_by(I::LANES).zip(row.chunks_exact_mut(2 * I::LANES)) {
+            // SAFETY: LANES columns from `first + j` on lie in rows p and p + 1 of B, side by side; `out` holds a
+            // register.
+            unsafe {
+                let [even, odd] = [p, p + 1].map(|p| isa.to_bits(bf16::load(isa, b.at(p, first + j).cast())));
+                let pairs = isa.or_i32(isa.and_i32(isa.shr_i32::<16>(even), low), odd);
+                isa.store(out.as_mut_ptr().cast(), isa.from_bits(pairs));
+            }
+        }
+    }
+    whole
+}
+
+/// Widens rows of pairs into as many rows of 16 values as `to` holds, the even elements first or the odd ones.
+///
+/// # Safety
+/// `to.len().div_ceil(32)` rows of pairs must be readable at `from`.
+pub(crate) unsafe fn widen_pairs<I: Isa>(isa: I, from: *const bf16, to: &mut [f32], odd_first: bool) {
+    isa.vectorize(Widen { from, to, odd_first });
+}
+
+struct Widen<'p> {
+    from: *const bf16,
+    to: &'p mut [f32],
+    odd_first: bool,
+}
+
+impl Kernel for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let upper = isa.splat_i32(0xffff_0000_u32 as i32);
+        // From the even row of a pair to the odd one.
+        let (even_at, odd_at) = if self.odd_first { (PANEL, 0) } else { (0, PANEL) };
+        for (i, rows) in self.to.chunks_mut(PAIR_ROW).enumerate() {
+            for j in (0..PANEL).step_by(I::LANES) {
+                // SAFETY: the row of pairs is readable.
+                let pairs = unsafe { isa.to_bits(isa.load(self.from.wrapping_add(i * PAIR_ROW + 2 * j).cast())) };
+                let mut put = |at: usize, bits| {
+                    if let Some(out) = rows.get_mut(at + j..at + j + I::LANES) {
+                        // SAFETY: `out` holds a register.
+                        unsafe { isa.store(out.as_mut_ptr(), isa.from_bits(bits)) };
+                    }
+                };
+                put(even_at, isa.shl_i32::<16>(pairs));
+                put(odd_at, isa.and_i32(pairs, upper));
+            }
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Layer normalisation, with and without a residual.
+//! Layer and RMS norms, with and without a residual.
 
 mod suite;
 
@@ -10,5 +10,10 @@ fn main() {
         "layernorm/f32/2048x4096",
         "add-layernorm/f32/1x512",
         "add-layernorm/f32/512x512",
+        "layernorm/f16/512x512",
+        "layernorm/bf16/512x512",
+        "add-layernorm/f16/512x512",
+        "rmsnorm/f32/512x512",
+        "add-rmsnorm/f32/512x512",
     ]);
 }

@@ -4,7 +4,8 @@
 //! gemm/{f32|f16|bf16|f16w|bf16w}/{nn|nt|nn-packed|nt-packed}/MxNxK/tT
 //! gemm-odd/... the same tail, for shapes outside the main list
 //! attention/{f32|f16|bf16}/BxHxSqxSkxD/{none|causal|keypad}/tT
-//! {layernorm|add-layernorm|softmax|bias-relu|bias-gelu}/{type}/RxC/tT
+//! {layernorm|add-layernorm|rmsnorm|add-rmsnorm|softmax|log-softmax}/{type}/RxC/tT
+//! {bias-relu|bias-gelu|bias-gelu-tanh|bias-silu}/{type}/RxC/tT
 //! model/{encoder|forced|step|greedy|beam4}/{type}/{base|big|NAME}/BxS/tT
 //! ```
 
@@ -221,21 +222,43 @@ pub enum RowOp {
     LayerNorm,
     /// Residual add and layernorm, keeping the norm alone.
     AddLayerNorm,
+    /// RMS norm with gamma.
+    RmsNorm,
+    /// Residual add and RMS norm, keeping the norm alone.
+    AddRmsNorm,
     /// Softmax.
     Softmax,
+    /// Logarithm of softmax.
+    LogSoftmax,
     /// Bias and ReLU.
     BiasRelu,
     /// Bias and exact GELU.
     BiasGelu,
+    /// Bias and GELU by the hyperbolic tangent.
+    BiasGeluTanh,
+    /// Bias and SiLU.
+    BiasSilu,
+}
+
+impl RowOp {
+    /// Whether a second matrix is added first.
+    pub fn adds(self) -> bool {
+        matches!(self, RowOp::AddLayerNorm | RowOp::AddRmsNorm)
+    }
 }
 
 impl Named for RowOp {
     const NAMES: &'static [(Self, &'static str)] = &[
         (Self::LayerNorm, "layernorm"),
         (Self::AddLayerNorm, "add-layernorm"),
+        (Self::RmsNorm, "rmsnorm"),
+        (Self::AddRmsNorm, "add-rmsnorm"),
         (Self::Softmax, "softmax"),
+        (Self::LogSoftmax, "log-softmax"),
         (Self::BiasRelu, "bias-relu"),
         (Self::BiasGelu, "bias-gelu"),
+        (Self::BiasGeluTanh, "bias-gelu-tanh"),
+        (Self::BiasSilu, "bias-silu"),
     ];
 }
 

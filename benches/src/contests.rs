@@ -28,7 +28,12 @@ pub(crate) fn attention(work: &Attention, threads: usize) -> Option<Box<dyn Cont
 }
 
 pub(crate) fn rows(work: &Rows) -> Option<Box<dyn Contest>> {
-    (work.dtype == Dtype::F32).then(|| Box::new(rows::RowsOf::new(*work)) as _)
+    match work.dtype {
+        Dtype::F32 => Some(Box::new(rows::RowsOf::<f32>::new(*work))),
+        Dtype::F16 => Some(Box::new(rows::RowsOf::<f16>::new(*work))),
+        Dtype::Bf16 => Some(Box::new(rows::RowsOf::<bf16>::new(*work))),
+        Dtype::F16w | Dtype::Bf16w => None,
+    }
 }
 
 pub(crate) fn model(work: &Model) -> Option<Box<dyn Contest>> {

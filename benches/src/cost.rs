@@ -48,7 +48,7 @@ impl Work {
         let (traffic, bytes) = match self {
             Work::Model(work) => (Traffic::Read, work.footprint()),
             Work::Gemm(_) | Work::Attention(_) => (Traffic::Read, total()),
-            Work::Rows(Rows { op: RowOp::AddLayerNorm, .. }) => (Traffic::Copy { sources: 2 }, total()),
+            Work::Rows(work) if work.op.adds() => (Traffic::Copy { sources: 2 }, total()),
             Work::Rows(_) => (Traffic::Copy { sources: 1 }, total()),
         };
         Footprint { traffic, bytes }
@@ -89,15 +89,21 @@ impl Rows {
     /// The operations of the defined arithmetic, a polynomial's included; every matrix and vector once.
     pub fn cost(&self) -> Cost {
         let elements = self.rows * self.cols;
-        let (flops, matrices, vectors) = match self.op {
-            RowOp::LayerNorm => (10, 2, 2),
-            RowOp::AddLayerNorm => (11, 3, 2),
-            RowOp::Softmax => (26, 2, 0),
-            RowOp::BiasRelu => (2, 2, 1),
-            RowOp::BiasGelu => (28, 2, 1),
+        let (flops, matrices, vectors, biases) = match self.op {
+            RowOp::LayerNorm => (10, 2, 2, 0),
+            RowOp::AddLayerNorm => (11, 3, 2, 0),
+            RowOp::RmsNorm => (4, 2, 1, 0),
+            RowOp::AddRmsNorm => (5, 3, 1, 0),
+            RowOp::Softmax => (26, 2, 0, 0),
+            RowOp::LogSoftmax => (26, 2, 0, 0),
+            RowOp::BiasRelu => (2, 2, 0, 1),
+            RowOp::BiasGelu => (28, 2, 0, 1),
+            RowOp::BiasGeluTanh => (30, 2, 0, 1),
+            RowOp::BiasSilu => (26, 2, 0, 1),
         };
-        let bytes =
-            self.dtype.activation_bytes() * matrices * elements + self.dtype.weight_bytes() * vectors * self.cols;
+        // Biases are f32 whatever the matrix is.
+        let (activation, weight) = (self.dtype.activation_bytes(), self.dtype.weight_bytes());
+        let bytes = activation * matrices * elements + weight * vectors * self.cols + 4 * biases * self.cols;
         Cost { flops: (flops * elements) as u64, bytes: bytes as u64 }
     }
 }

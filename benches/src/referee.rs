@@ -225,6 +225,14 @@ mod tests {
             "softmax/f32/3x70/t1",
             "bias-relu/f32/3x70/t1",
             "bias-gelu/f32/3x70/t2",
+            "rmsnorm/f32/3x70/t1",
+            "add-rmsnorm/bf16/3x70/t1",
+            "log-softmax/f32/3x70/t1",
+            "bias-gelu-tanh/f16/3x70/t2",
+            "bias-silu/f32/3x70/t1",
+            "layernorm/f16/3x70/t1",
+            "add-layernorm/bf16/3x70/t2",
+            "softmax/f16/3x70/t1",
         ] {
             let case: Case = id.parse().unwrap();
             let contest = prepare(&case).unwrap();

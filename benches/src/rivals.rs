@@ -96,24 +96,26 @@ impl Multiplied for bf16 {
 
 /// An operation on rows as rivals see it.
 #[derive(Clone, Copy)]
-pub struct RowOperands<'a> {
+pub struct RowOperands<'a, T = f32> {
     /// The operation and its sizes.
     pub case: &'a cases::Rows,
     /// The matrix.
-    pub x: &'a [f32],
+    pub x: &'a [T],
     /// What is added to it; empty where nothing is.
-    pub residual: &'a [f32],
-    /// A factor for each column.
-    pub gamma: &'a [f32],
-    /// A shift, or bias, for each column.
-    pub beta: &'a [f32],
+    pub residual: &'a [T],
+    /// A norm's factor for each column.
+    pub gamma: &'a [T],
+    /// A norm's shift for each column.
+    pub beta: &'a [T],
+    /// An activation's bias for each column.
+    pub bias: &'a [f32],
     /// Added to variances.
     pub eps: f32,
 }
 
 /// Those who compute operations on rows.
-pub fn rows(operands: RowOperands<'_>) -> Vec<Contender<'_>> {
-    let rivals = vec![Contender::new("plain loop", move |output| plain::rows(operands, output))];
+pub fn rows<T: Stored>(operands: RowOperands<'_, T>) -> Vec<Contender<'_>> {
+    let rivals = vec![Contender::of("plain loop", move |output: &mut [T]| plain::rows(operands, output))];
     #[cfg(feature = "candle")]
     let rivals = rivals.into_iter().chain([candle::rows(operands)]).collect();
     rivals

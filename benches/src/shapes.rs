@@ -28,8 +28,8 @@ pub const ATTENTION: [([usize; 5], MaskKind); 16] = [
     ([1, 8, 1, 4096, 64], MaskKind::None),
 ];
 
-/// `(operation, rows, cols)`.
-pub const ROWS: [(RowOp, usize, usize); 14] = [
+/// `(operation, rows, cols)`, in f32.
+pub const ROWS: [(RowOp, usize, usize); 20] = [
     (RowOp::LayerNorm, 1, 512),
     (RowOp::LayerNorm, 512, 512),
     (RowOp::LayerNorm, 4096, 512),
@@ -37,12 +37,29 @@ pub const ROWS: [(RowOp, usize, usize); 14] = [
     (RowOp::AddLayerNorm, 1, 512),
     (RowOp::AddLayerNorm, 512, 512),
     (RowOp::AddLayerNorm, 4096, 512),
+    (RowOp::RmsNorm, 512, 512),
+    (RowOp::AddRmsNorm, 512, 512),
     (RowOp::Softmax, 512, 512),
     (RowOp::Softmax, 512, 2048),
     (RowOp::Softmax, 32, 37000),
+    (RowOp::LogSoftmax, 512, 2048),
+    (RowOp::LogSoftmax, 32, 37000),
     (RowOp::BiasRelu, 32, 2048),
     (RowOp::BiasRelu, 512, 2048),
     (RowOp::BiasGelu, 32, 2048),
+    (RowOp::BiasGelu, 512, 2048),
+    (RowOp::BiasGeluTanh, 512, 2048),
+    (RowOp::BiasSilu, 512, 2048),
+];
+
+/// Those that run in f16 and bf16 too.
+pub const NARROW_ROWS: [(RowOp, usize, usize); 7] = [
+    (RowOp::LayerNorm, 1, 512),
+    (RowOp::LayerNorm, 512, 512),
+    (RowOp::LayerNorm, 4096, 512),
+    (RowOp::AddLayerNorm, 512, 512),
+    (RowOp::RmsNorm, 512, 512),
+    (RowOp::Softmax, 512, 2048),
     (RowOp::BiasGelu, 512, 2048),
 ];
 
@@ -114,7 +131,9 @@ fn attentions() -> impl Iterator<Item = Attention> {
 }
 
 fn rows() -> impl Iterator<Item = Rows> {
-    ROWS.into_iter().map(|(op, rows, cols)| Rows { op, dtype: Dtype::F32, rows, cols })
+    let wide = ROWS.into_iter().map(|row| (Dtype::F32, row));
+    let narrow = [Dtype::F16, Dtype::Bf16].into_iter().flat_map(|dtype| NARROW_ROWS.map(|row| (dtype, row)));
+    wide.chain(narrow).map(|(dtype, (op, rows, cols))| Rows { op, dtype, rows, cols })
 }
 
 fn models() -> impl Iterator<Item = Model> {

@@ -10,16 +10,22 @@ mod rows;
 
 pub(super) use self::{attention::contenders as attention, marian::contender as marian, rows::contender as rows};
 
+use crate::buffer::Stored;
 use candle_core::{DType, Device, Result, Shape, Tensor};
+use std::str::FromStr;
 
-/// A tensor with a copy of the values.
-fn tensor(values: &[f32], shape: impl Into<Shape>) -> Result<Tensor> {
-    Tensor::from_slice(values, shape.into(), &Device::Cpu)
+/// A tensor with a copy of the values, in their type.
+fn tensor<T: Stored>(values: &[T], shape: impl Into<Shape>) -> Result<Tensor> {
+    let widened: Vec<f32> = values.iter().map(|value| value.to_f32()).collect();
+    let dtype = DType::from_str(T::NAME).expect("candle has the type");
+    Tensor::from_vec(widened, shape.into(), &Device::Cpu)?.to_dtype(dtype)
 }
 
 /// Copies a result, in the order of its dimensions.
-fn read(result: &Result<Tensor>, output: &mut [f32]) {
+fn read<T: Stored>(result: &Result<Tensor>, output: &mut [T]) {
     let result = result.as_ref().expect("candle computes what it says it can");
     let values = result.to_dtype(DType::F32).and_then(|result| result.flatten_all()?.to_vec1::<f32>());
-    output.copy_from_slice(&values.expect("a tensor in memory"));
+    let values = values.expect("a tensor in memory");
+    assert_eq!(values.len(), output.len());
+    output.iter_mut().zip(values).for_each(|(output, value)| *output = T::from_f32(value));
 }

@@ -472,7 +472,9 @@ impl Job<'_> {
                 };
                 let b =
                     self.panels_at(isa, first, cols, steps.clone(), packed.get_mut(kept..).unwrap_or_default(), fresh);
-                let blocks = rows.len().div_ceil(max_rows::<I>(count));
+                // Divisions would be a good part of the time of short tiles.
+                let tallest = max_rows::<I>(count);
+                let blocks = if rows.len() <= tallest { 1 } else { rows.len().div_ceil(tallest) };
                 for block in 0..blocks {
                     let block = part(rows.len(), blocks, block);
                     let held = accumulators.as_mut_ptr().wrapping_add(block.start * count * PANEL);
@@ -532,7 +534,12 @@ impl Job<'_> {
     fn group_at<I: Isa>(&self, first: usize, left: usize) -> usize {
         let whole = if self.plan.source == Source::InPlace { self.plan.sizes.n / PANEL } else { usize::MAX };
         let left = left.min(whole.saturating_sub(first)).max(1);
-        let mut count = left.div_ceil(left.div_ceil(self.plan.group));
+        let group = self.plan.group;
+        let mut count = match left {
+            _ if left >= 2 * group => group,
+            _ if left > group => left.div_ceil(2),
+            _ => left,
+        };
         while max_rows::<I>(count) == 0 {
             count -= 1;
         }

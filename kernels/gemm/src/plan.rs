@@ -178,6 +178,9 @@ impl Plan {
 
 /// Part `i` of `parts` of `0..len`, all nearly equal.
 pub(crate) fn part(len: usize, parts: usize, i: usize) -> Range<usize> {
+    if parts == 1 {
+        return 0..len;
+    }
     let (size, longer) = (len / parts, len % parts);
     let start = i * size + i.min(longer);
     start..start + size + usize::from(i < longer)

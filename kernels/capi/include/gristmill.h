@@ -1,0 +1,160 @@
+/*
+ * Gristmill for C: CPU kernels for Transformer inference.
+ *
+ * Results are those of the Rust functions, to the bit, whatever the threads and the instruction set. AVX2 and AVX-512
+ * are found at run time; the environment variable GRISTMILL_LEVEL pins a process to portable, avx2 or avx512.
+ *
+ * Matrices and heads are described by a pointer, sizes and strides; strides count elements. Data pointers are aligned
+ * to their elements, and may be null where a size is zero. Memory that is only read is not written, though the pointer
+ * type says otherwise.
+ *
+ * Every function that can fail returns a status. Anything but GRISTMILL_OK means that outputs are untouched and that
+ * gristmill_error_message() says why. The memory between the first and the last element of an output, gaps of strides
+ * included, must overlap no other operand; where a function says that an output may be an input, it may be exactly that
+ * input. No function keeps a pointer to its operands.
+ *
+ * Functions may be called from several threads at once, with a workspace for each.
+ */
+#ifndef GRISTMILL_H
+#define GRISTMILL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What went wrong. */
+typedef int32_t gristmill_status;
+enum {
+    GRISTMILL_OK = 0,
+    GRISTMILL_NULL_POINTER = 1,     /* a pointer that must not be null is */
+    GRISTMILL_INVALID_ARGUMENT = 2, /* sizes, strides, types, options or an overlap */
+    GRISTMILL_UNSUPPORTED = 3,      /* the instruction set that GRISTMILL_LEVEL names */
+    GRISTMILL_OUT_OF_MEMORY = 4,
+    GRISTMILL_INTERNAL = 5          /* a mistake in the library */
+};
+
+/* Storage types. Arithmetic is in f32; values of 16 bits widen exactly and results are rounded once. */
+typedef uint32_t gristmill_type;
+enum { GRISTMILL_F32 = 0, GRISTMILL_F16 = 1, GRISTMILL_BF16 = 2 };
+
+/* Functions of one value. */
+typedef uint32_t gristmill_activation;
+enum {
+    GRISTMILL_IDENTITY = 0,
+    GRISTMILL_RELU = 1,
+    GRISTMILL_GELU = 2,      /* by the error function */
+    GRISTMILL_GELU_TANH = 3, /* by the hyperbolic tangent */
+    GRISTMILL_SILU = 4
+};
+
+/* A matrix: element (i, j) is data[i * row_stride + j]. row_stride is at least cols. */
+typedef struct gristmill_matrix {
+    void *data;
+    gristmill_type type;
+    size_t rows;
+    size_t cols;
+    size_t row_stride;
+} gristmill_matrix;
+
+/*
+ * Heads of queries, keys or values: element (b, s, h, d) is
+ * data[b * batch_stride + s * seq_stride + h * head_stride + d]. [B, S, H, D], [B, H, S, D] and a part of a fused
+ * projection differ in their strides only.
+ */
+typedef struct gristmill_heads {
+    void *data;
+    gristmill_type type;
+    size_t batch;
+    size_t seq;
+    size_t heads;
+    size_t dim;
+    size_t batch_stride;
+    size_t seq_stride;
+    size_t head_stride;
+} gristmill_heads;
+
+/* The message of the calling thread's last failure, empty before the first; valid until its next failure. */
+const char *gristmill_error_message(void);
+
+/* The version of the library, as in "0.1.0". */
+const char *gristmill_version(void);
+
+/*
+ * Scratch memory, which grows to the largest call's need. One thread at a time may use it. Wherever a workspace is
+ * taken, null stands for one that lasts for the call.
+ */
+typedef struct gristmill_workspace gristmill_workspace;
+gristmill_workspace *gristmill_workspace_new(void);
+void gristmill_workspace_free(gristmill_workspace *workspace);
+
+/*
+ * A right-hand side in the layout that the kernels want: made once per weight, usable by many threads at once. b is
+ * [k, n], or, if transposed is not 0, the weight of a linear layer, [out, in] = [n, k].
+ */
+typedef struct gristmill_packed gristmill_packed;
+gristmill_status gristmill_pack(const gristmill_matrix *b, int32_t transposed, gristmill_packed **packed);
+void gristmill_packed_free(gristmill_packed *packed);
+
+/* y = alpha * a b; y = y + beta * c; y = y + bias; y = activation(y); c = y + residual. Left out are: alpha 1, beta 0
+ * (c is not read), and what is null. */
+typedef struct gristmill_gemm_options {
+    float alpha;
+    float beta;
+    const float *bias; /* n values */
+    gristmill_activation activation;
+    const gristmill_matrix *residual; /* [m, n], of the type of c */
+    int32_t serial;                   /* not 0: the calling thread alone */
+} gristmill_gemm_options;
+
+/* c[m, n] = a[m, k] b[k, n], or with b as [n, k] if b_transposed is not 0. a and c have one type, b may have another.
+ * Null options stand for alpha 1 and nothing else. */
+gristmill_status gristmill_gemm(const gristmill_matrix *a, const gristmill_matrix *b, int32_t b_transposed,
+                                const gristmill_matrix *c, const gristmill_gemm_options *options,
+                                gristmill_workspace *workspace);
+
+/* The same with a packed right-hand side, to the bit. */
+gristmill_status gristmill_gemm_packed(const gristmill_matrix *a, const gristmill_packed *b, const gristmill_matrix *c,
+                                       const gristmill_gemm_options *options, gristmill_workspace *workspace);
+
+typedef struct gristmill_attention_options {
+    float scale;               /* of the scores; 0 for 1 / sqrt(dim) */
+    float softcap;             /* s = softcap * tanh(s / softcap); 0 for none */
+    int32_t causal;            /* not 0: query i sees keys 0 to i + S_k - S_q */
+    const size_t *key_lengths; /* keys of each sequence; null for all */
+    int32_t serial;            /* not 0: the calling thread alone */
+} gristmill_attention_options;
+
+/* out = softmax(scale * q k^T) v for every sequence and head. The heads of k and v divide those of q. q and out have
+ * one type, k and v may have another. Hidden keys and values are without effect, even if they are NaN; a query that
+ * sees no key gives zeros. Null options stand for none of them. */
+gristmill_status gristmill_attention(const gristmill_heads *q, const gristmill_heads *k, const gristmill_heads *v,
+                                     const gristmill_heads *out, const gristmill_attention_options *options,
+                                     gristmill_workspace *workspace);
+
+typedef struct gristmill_norm_options {
+    float eps;          /* added to the variance */
+    const float *gamma; /* a factor per column, or null */
+    const float *beta;  /* a shift per column, or null */
+    int32_t serial;     /* not 0: the calling thread alone */
+} gristmill_norm_options;
+
+/* y = (x - mean) / sqrt(variance + eps) * gamma + beta, row by row; y may be x. All of one type. Null options stand for
+ * an eps of 1e-5 and nothing else. */
+gristmill_status gristmill_layer_norm(const gristmill_matrix *x, const gristmill_matrix *y,
+                                      const gristmill_norm_options *options);
+
+/* The layer norm of x + residual, which is added in f32; y may be x. */
+gristmill_status gristmill_add_layer_norm(const gristmill_matrix *x, const gristmill_matrix *residual,
+                                          const gristmill_matrix *y, const gristmill_norm_options *options);
+
+/* y = softmax(x), row by row; y may be x. Both of one type. serial not 0: the calling thread alone. */
+gristmill_status gristmill_softmax(const gristmill_matrix *x, const gristmill_matrix *y, int32_t serial);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

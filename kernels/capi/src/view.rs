@@ -1,0 +1,238 @@
+//! Matrices and heads as C describes them, checked and turned into views.
+
+use crate::status::Failure;
+use gristmill::{HeadsMut, HeadsRef, MatMut, MatRef, simd::Element};
+use std::{ffi::c_void, slice};
+
+/// `gristmill_type`.
+pub type Type = u32;
+
+/// IEEE 754 binary32.
+pub const F32: Type = 0;
+/// IEEE 754 binary16.
+pub const F16: Type = 1;
+/// bfloat16.
+pub const BF16: Type = 2;
+
+/// `gristmill_matrix`: element (i, j) is `data[i * row_stride + j]`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix {
+    /// The first element; may be null where there is none.
+    pub data: *mut c_void,
+    /// [`F32`], [`F16`] or [`BF16`].
+    pub element: Type,
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+    /// Elements from a row to the next, at least `cols`.
+    pub row_stride: usize,
+}
+
+/// `gristmill_heads`: element (b, s, h, d) is `data[b * batch_stride + s * seq_stride + h * head_stride + d]`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// The first element; may be null where there is none.
+    pub data: *mut c_void,
+    /// [`F32`], [`F16`] or [`BF16`].
+    pub element: Type,
+    /// Sequences.
+    pub batch: usize,
+    /// Tokens of each.
+    pub seq: usize,
+    /// Heads of each token.
+    pub heads: usize,
+    /// Values of each head.
+    pub dim: usize,
+    /// Elements from a sequence to the next.
+    pub batch_stride: usize,
+    /// Elements from a token to the next.
+    pub seq_stride: usize,
+    /// Elements from a head to the next.
+    pub head_stride: usize,
+}
+
+/// The addresses from an operand's first byte to the one after its last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    start: usize,
+    end: usize,
+}
+
+impl Span {
+    pub(crate) fn of<T>(values: &[T]) -> Span {
+        let start = values.as_ptr() as usize;
+        Span { start, end: start + size_of_val(values) }
+    }
+
+    /// Checks that an output shares no memory with other operands. Empty operands share nothing.
+    pub(crate) fn apart(self, name: &str, others: &[(&str, Option<Span>)]) -> Result<(), Failure> {
+        let overlaps = |other: Span| self.start.max(other.start) < self.end.min(other.end);
+        match others.iter().find(|(_, other)| other.is_some_and(overlaps)) {
+            Some((other, _)) => Err(Failure::invalid(format!("{name} overlaps {other}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Elements from the first to the last of sizes and strides; none where a size is zero.
+fn extent<const N: usize>(name: &str, sizes: [usize; N], strides: [usize; N]) -> Result<usize, Failure> {
+    if sizes.contains(&0) {
+        return Ok(0);
+    }
+    let mut steps = sizes.iter().zip(strides).map(|(size, stride)| (size - 1).checked_mul(stride));
+    let last = steps.try_fold(0_usize, |sum, step| sum.checked_add(step?));
+    let count = last.and_then(|last| last.checked_add(1)).filter(|&count| count <= isize::MAX as usize / 4);
+    count.ok_or_else(|| Failure::invalid(format!("{name} is larger than the address space")))
+}
+
+/// What makes a slice of `len` elements at `data` impossible.
+fn check<T>(name: &str, data: *const c_void, len: usize) -> Result<(), Failure> {
+    if len > 0 && data.is_null() {
+        return Err(Failure::null(name));
+    }
+    if len > 0 && !data.cast::<T>().is_aligned() {
+        return Err(Failure::invalid(format!("{name} is not aligned to its elements")));
+    }
+    Ok(())
+}
+
+/// `len` elements.
+///
+/// # Safety
+/// They are readable for `'a`, and nobody writes them meanwhile.
+pub(crate) unsafe fn read<'a, T>(name: &str, data: *const c_void, len: usize) -> Result<&'a [T], Failure> {
+    check::<T>(name, data, len)?;
+    // SAFETY: not null and aligned by the check; the caller's promise.
+    Ok(if len == 0 { &[] } else { unsafe { slice::from_raw_parts(data.cast(), len) } })
+}
+
+/// `len` elements to be written.
+///
+/// # Safety
+/// They are readable and writable for `'a`, and nobody else uses them meanwhile.
+unsafe fn write<'a, T>(name: &str, data: *mut c_void, len: usize) -> Result<&'a mut [T], Failure> {
+    check::<T>(name, data, len)?;
+    // SAFETY: not null and aligned by the check; the caller's promise.
+    Ok(if len == 0 { &mut [] } else { unsafe { slice::from_raw_parts_mut(data.cast(), len) } })
+}
+
+impl Matrix {
+    fn shape(&self) -> [usize; 2] {
+        [self.rows, self.cols]
+    }
+
+    fn strides(&self) -> [usize; 2] {
+        [self.row_stride, 1]
+    }
+
+    /// Elements from the first to the last.
+    fn len(&self, name: &str) -> Result<usize, Failure> {
+        if self.rows > 1 && self.row_stride < self.cols {
+            let (stride, cols) = (self.row_stride, self.cols);
+            return Err(Failure::invalid(format!("{name} has {cols} columns, but a row stride of {stride}")));
+        }
+        extent(name, self.shape(), self.strides())
+    }
+
+    /// Where it lies, for elements of type `T`.
+    pub(crate) fn span<T>(&self, name: &str) -> Result<Span, Failure> {
+        let start = self.data as usize;
+        Ok(Span { start, end: start.saturating_add(self.len(name)? * size_of::<T>()) })
+    }
+
+    /// # Safety
+    /// The elements are readable for `'a`, and nobody writes them meanwhile.
+    pub(crate) unsafe fn view<'a, T: Element>(&self, name: &str) -> Result<MatRef<'a, T>, Failure> {
+        // SAFETY: the caller's promise.
+        let data = unsafe { read(name, self.data, self.len(name)?)? };
+        Ok(MatRef::strided(data, 0, self.shape(), self.strides().map(|stride| stride as isize))?)
+    }
+
+    /// # Safety
+    /// The elements are readable and writable for `'a`, and nobody else uses them meanwhile.
+    pub(crate) unsafe fn view_mut<'a, T: Element>(&self, name: &str) -> Result<MatMut<'a, T>, Failure> {
+        // SAFETY: the caller's promise.
+        let data = unsafe { write(name, self.data, self.len(name)?)? };
+        Ok(MatMut::strided(data, 0, self.shape(), self.strides().map(|stride| stride as isize))?)
+    }
+}
+
+impl Heads {
+    fn sizes(&self) -> [usize; 4] {
+        [self.batch, self.seq, self.heads, self.dim]
+    }
+
+    fn strides(&self) -> [usize; 4] {
+        [self.batch_stride, self.seq_stride, self.head_stride, 1]
+    }
+
+    fn len(&self, name: &str) -> Result<usize, Failure> {
+        extent(name, self.sizes(), self.strides())
+    }
+
+    /// Where they lie, for elements of type `T`.
+    pub(crate) fn span<T>(&self, name: &str) -> Result<Span, Failure> {
+        let start = self.data as usize;
+        Ok(Span { start, end: start.saturating_add(self.len(name)? * size_of::<T>()) })
+    }
+
+    /// # Safety
+    /// The elements are readable for `'a`, and nobody writes them meanwhile.
+    pub(crate) unsafe fn view<'a, T: Element>(&self, name: &str) -> Result<HeadsRef<'a, T>, Failure> {
+        // SAFETY: the caller's promise.
+        let data = unsafe { read(name, self.data, self.len(name)?)? };
+        Ok(HeadsRef::strided(data, 0, self.sizes(), self.strides().map(|stride| stride as isize))?)
+    }
+
+    /// # Safety
+    /// The elements are readable and writable for `'a`, and nobody else uses them meanwhile.
+    pub(crate) unsafe fn view_mut<'a, T: Element>(&self, name: &str) -> Result<HeadsMut<'a, T>, Failure> {
+        // SAFETY: the caller's promise.
+        let data = unsafe { write(name, self.data, self.len(name)?)? };
+        Ok(HeadsMut::strided(data, 0, self.sizes(), self.strides().map(|stride| stride as isize))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ptr::null_mut;
+
+    fn matrix(data: *mut c_void, rows: usize, cols: usize, row_stride: usize) -> Matrix {
+        Matrix { data, element: F32, rows, cols, row_stride }
+    }
+
+    #[test]
+    fn what_cannot_be_a_matrix_is_refused() {
+        let mut values = [1.0_f32; 8];
+        let data = values.as_mut_ptr().cast::<c_void>();
+        let bad = [
+            matrix(null_mut(), 1, 1, 1),
+            matrix(data, 2, 3, 2),
+            matrix(data, usize::MAX, 2, 2),
+            matrix(data, 2, usize::MAX / 4, usize::MAX / 4),
+            matrix(data.wrapping_byte_add(1), 1, 1, 1),
+        ];
+        for bad in bad {
+            // SAFETY: nothing is made of these.
+            assert!(unsafe { bad.view::<f32>("x") }.is_err(), "{bad:?}");
+        }
+        // SAFETY: eight values are there, and nothing is read from nowhere.
+        unsafe {
+            assert_eq!(matrix(data, 2, 3, 5).view::<f32>("x").unwrap().row_stride(), 5);
+            assert_eq!(matrix(null_mut(), 0, 3, 0).view::<f32>("x").unwrap().cols(), 3);
+        }
+    }
+
+    #[test]
+    fn overlaps_are_found() {
+        let values = [0.0_f32; 8];
+        let [low, high] = [Span::of(&values[..4]), Span::of(&values[4..])];
+        assert!(low.apart("y", &[("x", Some(high)), ("z", None)]).is_ok());
+        assert!(low.apart("y", &[("x", Some(Span::of(&values[3..])))]).is_err());
+        assert!(low.apart("y", &[("x", Some(Span::of(&values[2..2])))]).is_ok());
+    }
+}

@@ -15,7 +15,13 @@ use gristmill_simd::{Simd, bf16, f16};
 const NAIVE_BUDGET: usize = 1 << 24;
 
 pub(crate) fn gemm(work: &Gemm, threads: usize) -> Option<Box<dyn Contest>> {
-    (work.dtype == Dtype::F32).then(|| Box::new(gemm::Products::new(*work, threads)) as _)
+    Some(match work.dtype {
+        Dtype::F32 => Box::new(gemm::Products::<f32, f32>::new(*work, threads)),
+        Dtype::F16 => Box::new(gemm::Products::<f16, f16>::new(*work, threads)),
+        Dtype::Bf16 => Box::new(gemm::Products::<bf16, bf16>::new(*work, threads)),
+        Dtype::F16w => Box::new(gemm::Products::<f32, f16>::mixed(*work, threads)),
+        Dtype::Bf16w => Box::new(gemm::Products::<f32, bf16>::mixed(*work, threads)),
+    })
 }
 
 pub(crate) fn attention(work: &Attention, threads: usize) -> Option<Box<dyn Contest>> {

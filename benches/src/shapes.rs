@@ -92,19 +92,31 @@ pub fn cases(threads: usize) -> Vec<Case> {
 
 fn products() -> impl Iterator<Item = Gemm> {
     let squares = SQUARES.into_iter().map(|side| (Layout::Nn, [side; 3]));
-    let linear = [Layout::NtPacked, Layout::Nt].into_iter().flat_map(|layout| {
+    let linear = |layout| {
         let shapes = layers(&LINEAR_LAYERS, &LINEAR_ROWS).chain(VOCABULARY);
         shapes.map(move |shape| (layout, shape))
-    });
+    };
     // The scores are `q k^T`, the mixtures `p v`.
     let scores = |[m, n, k]: shapes::Gemm| if m == n { (Layout::Nt, [m, n, k]) } else { (Layout::Nn, [m, n, k]) };
     let odd = ODD.into_iter().map(|shape| (Layout::Nn, shape));
-    let all = squares.chain(linear).chain(ATTENTION_LIKE.into_iter().map(scores)).chain(odd);
-    all.map(|(layout, shape)| product(false, layout, shape))
+    let both = linear(Layout::NtPacked).chain(linear(Layout::Nt));
+    let all = squares.chain(both).chain(ATTENTION_LIKE.into_iter().map(scores)).chain(odd);
+    let narrow = [Dtype::F16, Dtype::Bf16].into_iter().flat_map(move |dtype| {
+        let squares = SQUARES.into_iter().filter(|&side| side >= 256).map(|side| (Layout::Nn, [side; 3]));
+        let plain = layers(&LINEAR_LAYERS, &[1, 8]).map(|shape| (Layout::Nt, shape));
+        squares
+            .chain(linear(Layout::NtPacked))
+            .chain(plain)
+            .map(move |(layout, shape)| product(false, dtype, layout, shape))
+    });
+    let weights = [Dtype::F16w, Dtype::Bf16w].into_iter().flat_map(move |dtype| {
+        linear(Layout::NtPacked).map(move |(layout, shape)| product(false, dtype, layout, shape))
+    });
+    all.map(|(layout, shape)| product(false, Dtype::F32, layout, shape)).chain(narrow).chain(weights)
 }
 
 fn odd_products() -> impl Iterator<Item = Gemm> {
-    layers(&ODD_LAYERS, &ODD_ROWS).map(|shape| product(true, Layout::NtPacked, shape))
+    layers(&ODD_LAYERS, &ODD_ROWS).map(|shape| product(true, Dtype::F32, Layout::NtPacked, shape))
 }
 
 /// Every layer `[n, k]` with every number of rows.
@@ -112,8 +124,8 @@ fn layers(layers: &'static [[usize; 2]], rows: &'static [usize]) -> impl Iterato
     layers.iter().flat_map(move |&[n, k]| rows.iter().map(move |&m| [m, n, k]))
 }
 
-fn product(odd: bool, layout: Layout, [m, n, k]: shapes::Gemm) -> Gemm {
-    Gemm { odd, dtype: Dtype::F32, layout, m, n, k }
+fn product(odd: bool, dtype: Dtype, layout: Layout, [m, n, k]: shapes::Gemm) -> Gemm {
+    Gemm { odd, dtype, layout, m, n, k }
 }
 
 fn attentions() -> impl Iterator<Item = Attention> {

@@ -14,7 +14,7 @@ const FUSED_BUDGET: u64 = 1 << 34;
 pub(in crate::rivals) fn contenders(operands: AttentionOperands<'_>) -> Vec<Contender<'_>> {
     let made = "tensors of the operands";
     let three = Three::new(operands).expect(made);
-    let mut contenders = vec![Contender::owning("candle", move || three.call(), read)];
+    let mut contenders = vec![Contender::owning("candle", move || three.call(), read::<f32>)];
     // Over several sequences, the fused function aligns causal masks for equal numbers of queries and keys only.
     let case = operands.case;
     let aligned = case.mask != MaskKind::Causal || case.batch == 1 || case.queries == case.keys;
@@ -25,14 +25,14 @@ pub(in crate::rivals) fn contenders(operands: AttentionOperands<'_>) -> Vec<Cont
             contenders.push(Contender::owning(
                 "candle-flash",
                 move || packed.call(),
-                move |result, output| {
+                move |result, output: &mut [f32]| {
                     let heads_first = result.as_ref().ok().and_then(|result| result.reshape(sizes).ok());
                     read(&heads_first.expect("a row per query").transpose(1, 2), output);
                 },
             ));
         } else {
             let fused = Fused::new(operands).expect(made);
-            contenders.push(Contender::owning("candle-flash", move || fused.call(), read));
+            contenders.push(Contender::owning("candle-flash", move || fused.call(), read::<f32>));
         }
     }
     contenders

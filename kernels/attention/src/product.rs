@@ -13,7 +13,8 @@ pub(crate) struct Left {
     pub(crate) step: isize,
 }
 
-/// A right operand of any storage type: the value of column `j` at step `p` lies at `start + j / 16 * panel + p * step + j % 16`.
+/// A right operand of any storage type: the value of column `j` at step `p` lies at
+/// `start + j / 16 * panel + p * step + j % 16`.
 #[derive(Clone, Copy)]
 pub(crate) struct Right {
     pub(crate) start: TypedPtr,

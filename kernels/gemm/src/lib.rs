@@ -133,9 +133,9 @@ impl<C> Default for GemmOptions<'_, C> {
 /// `C = epilogue(A B)` with A `[m, k]`, B `[k, n]` and C `[m, n]`, each of its own storage type.
 ///
 /// Values are widened exactly. Where A and B are both bf16, products of pairs are summed as
-/// [`dot_pair`](gristmill_simd::naive::dot_pair) does; otherwise every element is one chain of multiply-adds over k from +0.0, then the steps of
-/// [`GemmOptions`]; see `kernels/NUMERICS.md`, "GEMM". With `k = 0` the product is +0.0. The error of the chain is within
-/// `gamma_k * |A| |B|`, element by element.
+/// [`dot_pair`](gristmill_simd::naive::dot_pair) does; otherwise every element is one chain of multiply-adds over k
+/// from +0.0. Then come the steps of [`GemmOptions`]; see `kernels/NUMERICS.md`, "Matrix products". With `k = 0` the
+/// product is +0.0. The error of the chain is within `gamma_k * |A| |B|`, element by element.
 ///
 /// Fastest is a packed B with C of unit column stride. A may have any strides at the same speed; a column-major C
 /// is computed transposed where B is plain, and scattered where it is packed.

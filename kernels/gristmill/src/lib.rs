@@ -22,8 +22,8 @@
 //! ```
 //!
 //! Where to look:
-//! - [`gemm()`] with [`PackedRhs`] for weights, [`gemm_batch`] and [`gemm_list`] for many products; [`attention()`] with [`Mask`]; [`layer_norm`] and
-//!   [`add_layer_norm`]; [`softmax`], [`bias_activation`], [`argmax`] and [`embed`].
+//! - [`gemm()`] with [`PackedRhs`] for weights, [`gemm_batch`] and [`gemm_list`] for many products; [`attention()`]
+//!   with [`Mask`]; [`layer_norm`] and [`add_layer_norm`]; [`softmax`], [`bias_activation`], [`argmax`] and [`embed`].
 //! - [`MatRef`], [`MatMut`], [`HeadsRef`] and [`HeadsMut`] describe memory; [`Workspace`] keeps scratch memory from
 //!   call to call; [`Threads`] says where to run, [`Level`] with which instructions.
 //! - The modules are the crates themselves, with what the names at the root leave out: the `naive` specifications

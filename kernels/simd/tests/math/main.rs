@@ -7,7 +7,7 @@ mod measure;
 use functions::*;
 use gristmill_simd::naive;
 use gristmill_testkit::{Rng, fill::SPECIAL, sweep};
-use measure::{Worst, measure, report};
+use measure::{Errors, Worst, measure, report};
 
 /// Calls `$f::<F>($arguments)` for every function.
 macro_rules! for_each_function {
@@ -156,15 +156,30 @@ mod exhaustive {
 
     fn every_float<F: Function>() {
         const CHUNK: u32 = 1 << 14;
-        let mut total = vec![[Worst::default(); 2]; F::CLAIMS.len()];
-        for chunk in 0..=u32::MAX / CHUNK {
-            let x: Vec<f32> = (0..CHUNK).map(|i| f32::from_bits(chunk * CHUNK + i)).collect();
-            for (total, error) in total.iter_mut().flatten().zip(measure::<F>(&x).into_iter().flatten()) {
-                total.merge(error);
+        const CHUNKS: u32 = u32::MAX / CHUNK + 1;
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        let share = |thread| {
+            let mut total = vec![[Worst::default(); 2]; F::CLAIMS.len()];
+            for chunk in (thread..CHUNKS).step_by(threads as usize) {
+                let x: Vec<f32> = (0..CHUNK).map(|i| f32::from_bits(chunk * CHUNK + i)).collect();
+                merge(&mut total, measure::<F>(&x));
             }
-        }
+            total
+        };
+        let total = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|thread| scope.spawn(move || share(thread))).collect();
+            let mut total = vec![[Worst::default(); 2]; F::CLAIMS.len()];
+            threads.into_iter().for_each(|thread| merge(&mut total, thread.join().expect("every chunk is right")));
+            total
+        });
         sweep::levels(|_| {});
         report(F::NAME, F::CLAIMS, &total);
+    }
+
+    fn merge(total: &mut Errors, errors: Errors) {
+        for (total, error) in total.iter_mut().flatten().zip(errors.into_iter().flatten()) {
+            total.merge(error);
+        }
     }
 
     #[test]

@@ -251,6 +251,42 @@ impl<I: Isa> Map<I> for Exponential<I::F32> {
     }
 }
 
+/// As [`Exponential`], where no difference is below -87.
+pub(crate) struct NearExponential<V>(pub(crate) V);
+
+impl<I: Isa> Map<I> for NearExponential<I::F32> {
+    #[inline(always)]
+    fn map(&self, isa: I, x: I::F32) -> I::F32 {
+        math::exp_near(isa, isa.sub(x, self.0))
+    }
+}
+
+/// The smallest and the largest value that is not NaN, plus and minus infinity if there is none.
+#[inline(always)]
+pub(crate) fn extremes<I: Isa>(isa: I, x: &[f32]) -> (f32, f32) {
+    let infinity = isa.splat(f32::INFINITY);
+    let mut lanes = [(infinity, isa.neg(infinity)); 4];
+    let mut blocks = x.chunks_exact(4 * I::LANES);
+    for block in &mut blocks {
+        for (g, (min, max)) in lanes.iter_mut().enumerate() {
+            // SAFETY: register g of a block of 4 registers.
+            let v = unsafe { isa.load(block.as_ptr().add(g * I::LANES)) };
+            (*min, *max) = (isa.min(v, *min), isa.max(v, *max));
+        }
+    }
+    for (rest, (min, max)) in blocks.remainder().chunks(I::LANES).zip(&mut lanes) {
+        let tail = isa.tail(rest.len());
+        // SAFETY: the tail has as many lanes as `rest` has values.
+        let v = unsafe { isa.load_tail(rest.as_ptr(), tail) };
+        let here = isa.tail_mask(tail);
+        (*min, *max) = (isa.select(here, isa.min(v, *min), *min), isa.select(here, isa.max(v, *max), *max));
+    }
+    let [a, b, c, d] = lanes;
+    let max = isa.max(isa.max(a.1, b.1), isa.max(c.1, d.1));
+    let min = isa.min(isa.min(a.0, b.0), isa.min(c.0, d.0));
+    (-isa.reduce_max(isa.neg(min)), isa.reduce_max(max))
+}
+
 /// The largest score, for subtraction: a row of minus infinities must not have NaN for its differences.
 #[inline(always)]
 pub(crate) fn finite(max: f32) -> f32 {

@@ -1,7 +1,7 @@
 //! Softmax of rows and its logarithm.
 
 use crate::rows::{Apart, InPlace};
-use crate::scores::{self, Exponential, Finish, ShortRow, max};
+use crate::scores::{self, Exponential, Finish, NearExponential, ShortRow, max};
 use crate::{SoftmaxOptions, check};
 use gristmill_core::{Error, MatMut, MatRef};
 use gristmill_simd::slices::{self, Map};
@@ -93,6 +93,16 @@ impl<I: Isa> Map<I> for Divide<I> {
     }
 }
 
+/// `x / sum`, for exponentials that need no care.
+struct DivideSafe<I: Isa>(Divisor<I>);
+
+impl<I: Isa> Map<I> for DivideSafe<I> {
+    #[inline(always)]
+    fn map(&self, isa: I, x: I::F32) -> I::F32 {
+        self.0.divide_safe(isa, x)
+    }
+}
+
 impl Finish for Quotient {
     #[inline(always)]
     fn hidden(sum: f32) -> f32 {
@@ -108,41 +118,57 @@ impl Finish for Quotient {
     }
 
     #[inline(always)]
-    fn short<I: Isa>(isa: I, ShortRow { x, y, next }: ShortRow<'_>) -> f32 {
-        let exponential = Exponential(isa.splat(scores::finite(max(isa, x.unwrap_or(y)))));
-        let mut lanes = isa.splat_lanes64(0.0);
-        match x {
-            Some(x) => {
-                for (k, (x, y)) in x.chunks(FETCHED).zip(y.chunks_mut(FETCHED)).enumerate() {
-                    fetch(isa, next, k);
-                    lanes = slices::map_sum(isa, x, y, lanes, &exponential);
-                }
-            }
-            None => {
-                for (k, y) in y.chunks_mut(FETCHED).enumerate() {
-                    fetch(isa, next, k);
-                    lanes = slices::map_sum_in_place(isa, y, lanes, &exponential);
-                }
-            }
+    fn short<I: Isa>(isa: I, mut row: ShortRow<'_>) -> f32 {
+        let (min, max) = scores::extremes(isa, row.x.unwrap_or(row.y));
+        let largest = isa.splat(scores::finite(max));
+        // False for infinities too, and then some.
+        if min - max >= NEAR {
+            let sum = exponentials(isa, &mut row, &NearExponential(largest));
+            slices::map_in_place(isa, row.y, &DivideSafe(Divisor::new(isa, sum)));
+            sum
+        } else {
+            let sum = exponentials(isa, &mut row, &Exponential(largest));
+            slices::map_in_place(isa, row.y, &Divide(Divisor::new(isa, sum)));
+            sum
         }
-        let sum = scores::not_zero(reduce64(isa, lanes));
-        slices::map_in_place(isa, y, &Divide(Divisor::new(isa, sum)));
-        sum
     }
 }
 
-/// Elements of the next row that are fetched at a time, while there is arithmetic to do: whole blocks of 64 lanes.
-const FETCHED: usize = 128;
+/// Where no score is so far below the largest, every exponential is above 2^-60: nothing needs to be looked at again.
+const NEAR: f32 = -41.0;
 
-/// Elements of a cache line.
-const LINE: usize = 16;
-
-/// Asks for elements `k * FETCHED ..` of both rows, which need not exist.
+/// `y = f(x)`, and the sum.
 #[inline(always)]
-fn fetch<I: Isa>(isa: I, rows: [*const f32; 2], k: usize) {
+fn exponentials<I: Isa>(isa: I, ShortRow { x, y, next }: &mut ShortRow<'_>, f: &impl Map<I>) -> f32 {
+    let mut lanes = isa.splat_lanes64(0.0);
+    match x {
+        Some(x) => {
+            for (k, (x, y)) in x.chunks(CHUNK).zip(y.chunks_mut(CHUNK)).enumerate() {
+                fetch(isa, *next, k * CHUNK);
+                lanes = slices::map_sum(isa, x, y, lanes, f);
+            }
+        }
+        None => {
+            for (k, y) in y.chunks_mut(CHUNK).enumerate() {
+                fetch(isa, *next, k * CHUNK);
+                lanes = slices::map_sum_in_place(isa, y, lanes, f);
+            }
+        }
+    }
+    scores::not_zero(reduce64(isa, lanes))
+}
+
+/// Elements between two looks at the next row: whole blocks of 64 lanes.
+const CHUNK: usize = 128;
+
+/// Asks for `CHUNK` elements of both rows from `start` on, which need not exist: memory is read while there is
+/// arithmetic to do.
+#[inline(always)]
+fn fetch<I: Isa>(isa: I, rows: [*const f32; 2], start: usize) {
+    const LINE: usize = 64 / size_of::<f32>();
     for row in rows {
-        for line in 0..FETCHED / LINE {
-            isa.prefetch(row.wrapping_add(k * FETCHED + line * LINE));
+        for i in (start..start + CHUNK).step_by(LINE) {
+            isa.prefetch(row.wrapping_add(i));
         }
     }
 }

@@ -31,7 +31,16 @@ impl<I: Isa> Divisor<I> {
         let size = isa.abs(x);
         let large = isa.mask_or(isa.le(isa.splat(SAFE[0]), size), isa.eq(x, isa.splat(0.0)));
         let safe = isa.mask_and(large, isa.le(size, isa.splat(SAFE[1])));
-        if !I::FUSED || isa.mask_bits(safe) != u32::MAX >> (32 - I::LANES) {
+        if isa.mask_bits(safe) != u32::MAX >> (32 - I::LANES) {
+            return isa.div(x, self.value);
+        }
+        self.divide_safe(isa, x)
+    }
+
+    /// [`divide`](Divisor::divide) for magnitudes from 2^-60 to 2^60, and NaN.
+    #[inline(always)]
+    pub fn divide_safe(&self, isa: I, x: I::F32) -> I::F32 {
+        if !I::FUSED {
             return isa.div(x, self.value);
         }
         let near = isa.mul(x, self.reciprocal);
@@ -64,7 +73,13 @@ mod tests {
                     let mut got = [0.0f32; 16];
                     // SAFETY: a block has as many values as a register, and at most 16.
                     unsafe { isa.store(got.as_mut_ptr(), divide.divide(isa, isa.load(block.as_ptr()))) };
-                    for (&x, got) in block.iter().zip(got) {
+                    let mut safe = [0.0f32; 16];
+                    // SAFETY: as above.
+                    unsafe { isa.store(safe.as_mut_ptr(), divide.divide_safe(isa, isa.load(block.as_ptr()))) };
+                    for ((&x, got), safe) in block.iter().zip(got).zip(safe) {
+                        if (SAFE[0]..=SAFE[1]).contains(&x.abs()) {
+                            assert_eq!(safe.to_bits(), got.to_bits(), "{}: {x:e} / {divisor:e}", I::LEVEL);
+                        }
                         let same = got.to_bits() == (x / divisor).to_bits() || (got.is_nan() && (x / divisor).is_nan());
                         assert!(same, "{}: {x:e} / {divisor:e} gave {got:e}", I::LEVEL);
                     }

@@ -51,17 +51,33 @@ pub fn exp_nonpositive<I: Isa>(isa: I, x: I::F32) -> I::F32 {
 /// processor does not look far enough ahead to begin the next ones.
 #[inline(always)]
 pub fn exp_nonpositive_each<I: Isa, const N: usize>(isa: I, x: [I::F32; N]) -> [I::F32; N] {
+    let mut y = exp_near_each(isa, x);
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = isa.select(isa.not_lt(x, isa.splat(-87.0)), *y, isa.splat(0.0));
+    }
+    y
+}
+
+/// [`exp_nonpositive`] where `x` is known not to be below -87: unspecified there.
+#[inline(always)]
+pub fn exp_near<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let [y] = exp_near_each(isa, [x]);
+    y
+}
+
+/// [`exp_near`] of several registers in step.
+#[inline(always)]
+fn exp_near_each<I: Isa, const N: usize>(isa: I, x: [I::F32; N]) -> [I::F32; N] {
     let (t, mut y) = exp_parts_each(isa, x);
-    for j in 0..N {
+    for (p, t) in y.iter_mut().zip(t) {
         // The low bits of t are n, the rest leaves at the top.
-        let pow2 = isa.from_bits(isa.add_i32(isa.shl_i32::<23>(isa.to_bits(t[j])), isa.splat_i32(127 << 23)));
-        y[j] = if I::FUSED {
+        let pow2 = isa.from_bits(isa.add_i32(isa.shl_i32::<23>(isa.to_bits(t)), isa.splat_i32(127 << 23)));
+        *p = if I::FUSED {
             // The same bits as (p + 1) * 2^n in one operation, because the result is never subnormal.
-            isa.fma(y[j], pow2, pow2)
+            isa.fma(*p, pow2, pow2)
         } else {
-            isa.mul(isa.add(y[j], isa.splat(1.0)), pow2)
+            isa.mul(isa.add(*p, isa.splat(1.0)), pow2)
         };
-        y[j] = isa.select(isa.not_lt(x[j], isa.splat(-87.0)), y[j], isa.splat(0.0));
     }
     y
 }

@@ -1,6 +1,7 @@
 //! A block of rows, one after the other, each while it is in the nearest cache.
 
 use crate::call::Norm;
+use crate::narrow;
 use crate::operand::{Contiguous, Maybe, Nowhere, Sink, Source, Strided, Sum};
 use crate::row::{self, Affine, Length, Moments};
 use gristmill_core::SendPtr;
@@ -133,20 +134,23 @@ impl<X, A, Y, P: Copy> Call<X, A, Y, P> {
 }
 
 /// Some rows of a [`Call`], for which (Call) holds.
-struct Block<X, Y, Z, P> {
-    x: X,
-    y: Y,
-    sum: Z,
-    statistics: Statistics,
-    arithmetic: Arithmetic<P>,
-    rows: Range<usize>,
+pub(crate) struct Block<X, Y, Z, P> {
+    pub(crate) x: X,
+    pub(crate) y: Y,
+    pub(crate) sum: Z,
+    pub(crate) statistics: Statistics,
+    pub(crate) arithmetic: Arithmetic<P>,
+    pub(crate) rows: Range<usize>,
 }
 
 impl<X: Source, Y: Sink, Z: Sink, P: Element> Kernel for Block<X, Y, Z, P> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
+    fn run<I: Isa>(mut self, isa: I) {
+        if self.arithmetic.n.n <= narrow::WIDEST {
+            narrow::blocks(isa, &mut self);
+        }
         if X::COSTLY && self.arithmetic.n.n <= KEPT {
             let mut scratch = Scratch::new();
             pipeline(isa, self, scratch.rows());
@@ -228,8 +232,8 @@ impl<X: Source> Work<X> for Kept {
 #[inline(always)]
 fn pipeline<I: Isa, X: Source, Y: Sink, Z: Sink, P: Element>(isa: I, block: Block<X, Y, Z, P>, work: impl Work<X>) {
     let Block { x, y, sum, statistics, arithmetic: Arithmetic { norm, n, affine, eps }, rows } = block;
-    // A few rows ahead is far enough; a long row needs no help.
-    let distance = AHEAD.div_ceil(n.n);
+    // Some rows ahead of the first pass, which is one ahead of the last.
+    let distance = 1 + AHEAD.div_ceil(n.n);
     let mut m = 0.0;
     for next in rows.start..rows.end + 1 {
         // The row to finish, and the row to begin; at the ends there is only one of them.
@@ -245,13 +249,13 @@ fn pipeline<I: Isa, X: Source, Y: Sink, Z: Sink, P: Element>(isa: I, block: Bloc
                     Norm::Layer => row::moments(isa, n, again, m, eps),
                     Norm::Rms => row::mean_square(isa, n, x.row(this), work.keep(this), eps),
                 };
-                statistics.set(this, moments);
+                statistics.set(this, moments.mean(), moments.rstd());
             }
             if norm == Norm::Layer && !last {
                 m = row::mean(isa, n, x.row(next), work.keep(next));
             }
             if !first {
-                let ahead = (n.n <= KEPT && this + distance < rows.end).then(|| x.row(this + distance));
+                let ahead = (n.n <= FETCHED && this + distance < rows.end).then(|| x.row(this + distance));
                 row::normalise(isa, n.n, (again, y.row(this), sum.row(this)), moments, affine, ahead);
             }
         }
@@ -262,8 +266,8 @@ impl Statistics {
     /// # Safety
     /// (Call): there is a row `r`.
     #[inline(always)]
-    unsafe fn set(self, r: usize, row: Moments) {
-        for (values, value) in [(self.mean, row.mean()), (self.rstd, row.rstd())] {
+    pub(crate) unsafe fn set(self, r: usize, mean: f32, rstd: f32) {
+        for (values, value) in [(self.mean, mean), (self.rstd, rstd)] {
             if let Some(values) = values {
                 // SAFETY: the caller's promise.
                 unsafe { values.get().add(r).write(value) };
@@ -272,5 +276,8 @@ impl Statistics {
     }
 }
 
-/// Elements between what is being finished and what is being fetched.
+/// Elements between what is in the first pass and what is being fetched.
 const AHEAD: usize = 2048;
+
+/// Longest row that is fetched while an earlier one is finished: several have room in the second cache.
+const FETCHED: usize = 16 << 10;

@@ -42,6 +42,7 @@ mod call;
 mod check;
 mod fused;
 pub mod naive;
+mod narrow;
 mod operand;
 mod options;
 mod row;

@@ -31,7 +31,7 @@ pub(crate) trait Source: Copy {
     /// # Safety
     /// (In).
     unsafe fn load_tail<I: Isa>(self, isa: I, i: usize, count: usize) -> I::F32;
-    /// Asks for the cache line of element `i`, which need not exist.
+    /// Asks for the cache line that begins in the register at element `i`, if one does; nothing of it need exist.
     fn prefetch<I: Isa>(self, isa: I, i: usize);
 }
 
@@ -105,9 +105,15 @@ impl<T: Element> Source for Contiguous<*const T> {
     }
     #[inline(always)]
     fn prefetch<I: Isa>(self, isa: I, i: usize) {
-        isa.prefetch(self.start.wrapping_add(i));
+        let registers = (LINE / size_of::<T>() / I::LANES).max(1);
+        if (i / I::LANES).is_multiple_of(registers) {
+            isa.prefetch(self.start.wrapping_add(i));
+        }
     }
 }
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 impl<T: Element> Sink for Contiguous<*mut T> {
     #[inline(always)]

@@ -20,6 +20,15 @@ impl Length {
         Self { n, inverse: n.is_power_of_two().then(|| 1.0 / n as f32) }
     }
 
+    /// `x / n` in every lane.
+    #[inline(always)]
+    pub(crate) fn divide_lanes<I: Isa>(self, isa: I, x: I::F32) -> I::F32 {
+        match self.inverse {
+            Some(inverse) => isa.mul(x, isa.splat(inverse)),
+            None => isa.div(x, isa.splat(self.n as f32)),
+        }
+    }
+
     #[inline(always)]
     fn divide(self, x: f32) -> f32 {
         match self.inverse {
@@ -56,6 +65,16 @@ impl<P: Element> Affine<P> {
             gamma_mask: mask(gamma),
             beta_mask: mask(beta),
         }
+    }
+
+    /// Gamma and beta of column `j`.
+    ///
+    /// # Safety
+    /// Both, where present, have a column `j`; it is below 64.
+    #[inline(always)]
+    pub(crate) unsafe fn column(&self, j: usize) -> (f32, f32) {
+        // SAFETY: the caller's promise; a masked index is 0.
+        unsafe { ((*self.gamma.add(j & self.gamma_mask)).to_f32(), (*self.beta.add(j & self.beta_mask)).to_f32()) }
     }
 }
 

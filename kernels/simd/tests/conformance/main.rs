@@ -58,7 +58,7 @@ fn pairs_follow_the_rule() {
 
 /// 200 million pairs of each kind, at the level that has the instruction.
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "minutes: cargo test --release -p gristmill-simd --test conformance -- --ignored many_pairs"]
 fn many_pairs_follow_the_rule() {
     match Simd::choose(Some(Level::Avx512Bf16)) {
         Ok(simd) => simd.run(pairs::Pairs { registers: 200_000_000 / 16 }),

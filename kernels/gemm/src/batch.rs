@@ -1,6 +1,7 @@
 //! Many products in one call: batches of one shape, and lists of any products.
 
-use crate::driver::{self, Product, Products, Right};
+use crate::driver::{self, Products};
+use crate::product::{Product, Right};
 use crate::typed::Operand;
 use crate::{GemmOptions, PackedRhs, Rhs, check};
 use gristmill_core::{BatchMut, BatchRef, Error, MatMut, MatRef, Threads, Workspace};

@@ -5,128 +5,20 @@
 use crate::columns::{self, columns_fn};
 use crate::epilogue::{Bias, Block, Epilogue};
 use crate::left::{Left, left, widened_len};
-use crate::magnitudes::{Magnitudes, magnitudes};
 use crate::pack::{pack_operand, widen};
 use crate::pack_pairs::{PAIR_ROW, pack_pairs, widen_pairs};
 use crate::pairs::{Dot, InOrder, OddFirst, Way, pair_tile_fn};
 use crate::plan::{Plan, Sizes, Source, part, products_per_job, usable_threads};
+use crate::product::{Chain, Product, Right, Steps, pairs};
 use crate::tile::{PANEL, Tile, TileFn, max_rows, tile_fn};
 use crate::typed::{Operand, TypedPtr};
-use crate::{GemmOptions, Rhs};
 use gristmill_core::cache::Caches;
-use gristmill_core::{Activation, Error, SendPtr, Threads, Workspace};
+use gristmill_core::{Error, SendPtr, Threads, Workspace};
 use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, bf16, f16};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// The right-hand side without its type.
-#[derive(Clone, Copy)]
-pub(crate) enum Right<'p> {
-    Plain(Operand<'p>),
-    /// Panels of a packed matrix.
-    Packed {
-        panels: TypedPtr,
-        magnitudes: Magnitudes,
-    },
-}
-
-impl<'p, B: Element> From<Rhs<'p, B>> for Right<'p> {
-    fn from(b: Rhs<'p, B>) -> Self {
-        match b {
-            Rhs::Plain(b) => Right::Plain(b.into()),
-            Rhs::Packed(b) => Right::Packed { panels: TypedPtr::new(b.panels().as_ptr()), magnitudes: b.magnitudes() },
-        }
-    }
-}
-
-impl Right<'_> {
-    fn dtype(&self) -> Dtype {
-        match self {
-            Right::Plain(b) => b.dtype(),
-            Right::Packed { panels, .. } => panels.dtype(),
-        }
-    }
-}
-
-/// The options without their types.
-#[derive(Clone, Copy)]
-pub(crate) struct Steps<'p> {
-    alpha: f32,
-    beta: f32,
-    bias: Bias<'p>,
-    activation: Activation,
-    residual: Option<Operand<'p>>,
-}
-
-impl<'p, C: Element, V: Element> From<&GemmOptions<'p, C, V>> for Steps<'p> {
-    fn from(options: &GemmOptions<'p, C, V>) -> Self {
-        let GemmOptions { alpha, beta, bias, activation, residual, threads: _, level: _ } = *options;
-        let bias = bias.map_or(Bias::None, |bias| Bias::PerColumn(TypedPtr::new(bias.as_ptr()), PhantomData));
-        Self { alpha, beta, bias, activation, residual: residual.map(Operand::from) }
-    }
-}
-
-/// The order and the instruction of a chain's multiply-adds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Chain {
-    /// In the order of k.
-    InOrder,
-    /// bf16 by bf16: the odd element of each pair first. Plain multiply-adds give the bits of the dot rule.
-    OddFirst,
-    /// bf16 by bf16: dot products of pairs.
-    Dot,
-}
-
-/// The operands of a product whose sizes agree. C was a matrix that may be written.
-#[derive(Clone, Copy)]
-pub(crate) struct Product<'p> {
-    pub(crate) a: Operand<'p>,
-    pub(crate) b: Right<'p>,
-    pub(crate) c: Operand<'p>,
-    pub(crate) steps: Steps<'p>,
-}
-
-// SAFETY: views of slices whose elements may be sent and shared; C is borrowed exclusively by whoever made it.
-unsafe impl Send for Product<'_> {}
-// SAFETY: as above. Writing to C through a shared product is up to the jobs, which write different blocks.
-unsafe impl Sync for Product<'_> {}
-
 impl<'p> Product<'p> {
-    pub(crate) fn sizes(&self) -> Sizes {
-        Sizes { m: self.c.rows(), n: self.c.cols(), k: self.a.cols() }
-    }
-
-    /// The product as it is computed. Tiles store rows: a column-major C is a row-major C^T = B^T A^T, with the same
-    /// chains of multiply-adds.
-    fn turned(self) -> Self {
-        let Product { a, b, c, steps } = self;
-        match b {
-            Right::Plain(b) if c.strides[1] != 1 && c.strides[0] == 1 => {
-                let bias = match steps.bias {
-                    Bias::PerColumn(bias, life) => Bias::PerRow(bias, life),
-                    bias => bias,
-                };
-                let steps = Steps { bias, residual: steps.residual.map(Operand::transposed), ..steps };
-                Product { a: b.transposed(), b: Right::Plain(a.transposed()), c: c.transposed(), steps }
-            }
-            _ => self,
-        }
-    }
-
-    /// Whether both factors are bf16.
-    fn is_bf16(&self) -> bool {
-        self.a.dtype() == Dtype::Bf16 && self.b.dtype() == Dtype::Bf16
-    }
-
-    /// Whether plain multiply-adds give the bits of the product, where both factors are bf16.
-    fn allows_plain<I: Isa>(&self, isa: I) -> bool {
-        let b = match &self.b {
-            Right::Plain(b) => magnitudes(isa, b),
-            Right::Packed { magnitudes, .. } => *magnitudes,
-        };
-        magnitudes(isa, &self.a).allow_plain(b, I::FUSED)
-    }
-
     /// The jobs of the product on `threads` threads; `pairs` is its chain if both factors are bf16.
     fn job<I: Isa>(self, threads: usize, pairs: Chain) -> Job<'p> {
         let chain = if self.is_bf16() { pairs } else { Chain::InOrder };
@@ -138,15 +30,6 @@ impl<'p> Product<'p> {
         }
         Job { a, b, c, steps, plan, chain }
     }
-}
-
-/// The chain of the bf16 by bf16 products among these, one for all of them.
-fn pairs<'p, I: Isa>(isa: I, simd: Simd, products: impl Iterator<Item = Product<'p>>) -> Chain {
-    let mut products = products.filter(|product| product.is_bf16() && !product.sizes().is_empty()).peekable();
-    if products.peek().is_some() && I::DOT && simd.dot_pays() {
-        return Chain::Dot;
-    }
-    if products.all(|product| product.allows_plain(isa)) { Chain::OddFirst } else { Chain::Dot }
 }
 
 /// Runs one product.

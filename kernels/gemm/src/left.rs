@@ -1,7 +1,7 @@
 //! The left operand as tiles read it.
 
-use crate::driver::Chain;
 use crate::pack::{convert, widen};
+use crate::product::Chain;
 use crate::typed::{Operand, typed};
 use gristmill_simd::{Dtype, Isa};
 

@@ -32,6 +32,7 @@ mod pack_pairs;
 mod packed;
 mod pairs;
 mod plan;
+mod product;
 mod registers;
 pub mod tile;
 mod typed;
@@ -41,9 +42,9 @@ pub use typed::TypedPtr;
 
 pub use packed::{PackedRhs, PackedRhsBuilder};
 
-use driver::Product;
 use gristmill_core::{Activation, Error, MatMut, MatRef, Threads, Workspace};
 use gristmill_simd::{Element, Level, Simd};
+use product::Product;
 
 /// The right-hand side B, `[k, n]`.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ mod memory;
 mod pairs;
 mod whole;
 
-use gristmill_simd::{Isa, Kernel, Level, Simd};
+use gristmill_simd::{Isa, Kernel, Level, Simd, naive};
 use gristmill_testkit::sweep;
 
 /// Runs a kernel at every level that there is, and says which.
@@ -54,6 +54,19 @@ fn memory_operations() {
 #[test]
 fn pairs_follow_the_rule() {
     at_every_level(|| pairs::Pairs { registers: 3000 });
+}
+
+/// The rule itself, on any CPU: the levels are compared with it, and the probe withdraws the one that differs.
+#[test]
+fn pairs_take_the_odd_element_first_and_flush() {
+    let pair = |odd: f32, even: f32| odd.to_bits() & 0xffff_0000 | even.to_bits() >> 16;
+    let two = |n: i32| 2.0_f32.powi(n);
+    // The even element first would be lost beside 2^30.
+    let (a, b) = (pair(two(15), two(-5)), pair(two(15), two(-5)));
+    assert_eq!(naive::dot_pair(a, b, -two(30)), two(-10));
+    // Results below 2^-126 are zeros of their sign, and subnormal elements count as zeros.
+    assert_eq!(naive::dot_pair(pair(0.0, -two(-70)), pair(0.0, two(-70)), 0.0).to_bits(), (-0.0_f32).to_bits());
+    assert_eq!(naive::dot_pair(pair(0.0, two(-127)), pair(0.0, two(100)), 0.0), 0.0);
 }
 
 /// 200 million pairs of each kind, at the level that has the instruction.

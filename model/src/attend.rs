@@ -3,17 +3,17 @@
 use crate::batch::Spans;
 use crate::matrix::Matrix;
 use crate::profile::Operation;
-use crate::run::{Epilogue, Run};
-use crate::weights::DecoderLayer;
+use crate::run::Run;
+use crate::weights::CrossAttention;
 use crate::{Config, Error};
 use gristmill::simd::Element;
 use gristmill::{Causal, HeadsMut, HeadsRef};
 use std::ops::Range;
 
-/// What the queries of decoder layers attend to.
+/// What the queries of layers attend to.
 pub(crate) trait Attend<E: Element> {
-    /// Attention within the targets in layer `layer`. `projected` holds queries, keys and values side by side.
-    fn to_targets(
+    /// Attention within the sentences in layer `layer`. `projected` holds queries, keys and values side by side.
+    fn to_own(
         &mut self,
         run: &mut Run,
         layer: usize,
@@ -26,16 +26,18 @@ pub(crate) trait Attend<E: Element> {
         &mut self,
         run: &mut Run,
         layer: usize,
+        cross: &CrossAttention<E>,
         queries: &Matrix<E>,
         context: &mut Matrix<E>,
     ) -> Result<(), Error>;
 }
 
-/// Whole targets, all positions at once.
-pub(crate) struct Whole<'a, E: Element> {
-    pub(crate) layers: &'a [DecoderLayer<E>],
+/// Whole sentences, all positions at once.
+pub(crate) struct Whole<'a, E> {
+    pub(crate) spans: &'a Spans,
+    pub(crate) causal: Option<Causal<'a>>,
+    /// What the decoder's layers attend to besides; the encoder's do not ask for it.
     pub(crate) sources: &'a Spans,
-    pub(crate) targets: &'a Spans,
     /// The encoder's output for the sources.
     pub(crate) memory: &'a Matrix<E>,
     /// Room for the sources' keys and values, side by side.
@@ -43,52 +45,31 @@ pub(crate) struct Whole<'a, E: Element> {
 }
 
 impl<E: Element> Attend<E> for Whole<'_, E> {
-    fn to_targets(
+    fn to_own(
         &mut self,
         run: &mut Run,
         _layer: usize,
         projected: &Matrix<E>,
         context: &mut Matrix<E>,
     ) -> Result<(), Error> {
-        attend_within(run, projected, self.targets, Some(Causal::BottomRight), context)
+        let d = run.config.d_model;
+        let parts = [0, d, 2 * d].map(|first| Packed { matrix: projected, spans: self.spans, first });
+        attend(run, Operation::SelfAttention, parts, self.causal, context)
     }
 
     fn to_sources(
         &mut self,
         run: &mut Run,
-        layer: usize,
+        _layer: usize,
+        cross: &CrossAttention<E>,
         queries: &Matrix<E>,
         context: &mut Matrix<E>,
     ) -> Result<(), Error> {
-        run.linear(
-            Operation::CrossProjection,
-            &self.layers[layer].cross.kv,
-            self.memory.view(),
-            self.keys_values,
-            Epilogue::default(),
-        )?;
-        let q = Packed { matrix: queries, spans: self.targets, first: 0 };
+        run.linear(Operation::CrossProjection, &cross.keys_values, self.memory.view(), None, self.keys_values)?;
+        let q = Packed { matrix: queries, spans: self.spans, first: 0 };
         let k = Packed { matrix: self.keys_values, spans: self.sources, first: 0 };
         attend(run, Operation::CrossAttention, [q, k, Packed { first: run.config.d_model, ..k }], None, context)
     }
-}
-
-/// Attention of packed sentences to themselves: `projected` holds queries, keys and values side by side.
-pub(crate) fn attend_within<E: Element>(
-    run: &mut Run,
-    projected: &Matrix<E>,
-    spans: &Spans,
-    causal: Option<Causal>,
-    context: &mut Matrix<E>,
-) -> Result<(), Error> {
-    let d = run.config.d_model;
-    attend(
-        run,
-        Operation::SelfAttention,
-        [0, d, 2 * d].map(|first| Packed { matrix: projected, spans, first }),
-        causal,
-        context,
-    )
 }
 
 /// D columns of packed sentences.

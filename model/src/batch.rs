@@ -12,9 +12,9 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// Replaces the sentences, each checked by `check`.
-    pub(crate) fn pack<S: AsRef<[u32]>>(
+    pub(crate) fn pack(
         &mut self,
-        sentences: &[S],
+        sentences: &[impl AsRef<[u32]>],
         check: impl Fn(&[u32]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         for (index, sentence) in sentences.iter().enumerate() {

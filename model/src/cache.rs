@@ -4,8 +4,8 @@ use crate::attend::{Attend, heads};
 use crate::batch::Spans;
 use crate::matrix::Matrix;
 use crate::profile::Operation;
-use crate::run::{Epilogue, Run};
-use crate::weights::DecoderLayer;
+use crate::run::Run;
+use crate::weights::{CrossAttention, Layer};
 use crate::{Config, Error};
 use gristmill::simd::Element;
 use gristmill::{HeadsMut, KvCache};
@@ -68,15 +68,15 @@ impl<E: Element> Cache<E> {
     pub(crate) fn start(
         &mut self,
         run: &mut Run,
-        layers: &[DecoderLayer<E>],
+        layers: &[Layer<E>],
         sources: &Spans,
         memory: &Matrix<E>,
         keys_values: &mut Matrix<E>,
     ) -> Result<(), Error> {
         // Nothing is in progress should the rest fail.
         (self.sentences, self.length, self.width) = (0, 0, 1);
-        for (layer, kept) in layers.iter().zip(&mut self.layers) {
-            run.linear(Operation::CrossProjection, &layer.cross.kv, memory.view(), keys_values, Epilogue::default())?;
+        for (cross, kept) in layers.iter().flat_map(|layer| &layer.cross).zip(&mut self.layers) {
+            run.linear(Operation::CrossProjection, &cross.keys_values, memory.view(), None, keys_values)?;
             let start = run.clock.start();
             kept.sources.reset(sources.len())?;
             kept.targets.reset(sources.len())?;
@@ -154,7 +154,7 @@ impl<E: Element> Progress for Cache<E> {
 }
 
 impl<E: Element> Attend<E> for Cache<E> {
-    fn to_targets(
+    fn to_own(
         &mut self,
         run: &mut Run,
         layer: usize,
@@ -174,6 +174,7 @@ impl<E: Element> Attend<E> for Cache<E> {
         &mut self,
         run: &mut Run,
         layer: usize,
+        _cross: &CrossAttention<E>,
         queries: &Matrix<E>,
         context: &mut Matrix<E>,
     ) -> Result<(), Error> {

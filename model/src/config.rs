@@ -208,38 +208,4 @@ impl Config {
             Positions::Learned { max_length } => Some(max_length),
         }
     }
-
-    /// How many numbers the model learns, tied tensors counted once, without a `generator.bias`.
-    ///
-    /// # Errors
-    /// [`Error::ConfigSize`] when they would not fit the address space as f32.
-    pub fn parameters(&self) -> Result<usize, Error> {
-        let [encoder, decoder] = self.stacks();
-        let d = self.d_model as f64;
-        let tables =
-            [(true, self.tgt_vocab), (!self.tied_embeddings, self.src_vocab), (!self.tied_output, self.tgt_vocab)];
-        let tables = tables.iter().filter(|(there, _)| *there).map(|(_, vocab)| *vocab as f64 * d).sum::<f64>();
-        let total = encoder + decoder + tables + 2.0 * self.max_length().unwrap_or(0) as f64 * d;
-        let limit = (isize::MAX as usize / size_of::<f32>()) as f64;
-        // Exact below 2^53, far beyond any memory.
-        if total < limit.min(2f64.powi(53)) { Ok(total as usize) } else { Err(Error::ConfigSize) }
-    }
-
-    /// Parameters of the encoder and of the decoder, without embeddings and generator.
-    pub(crate) fn stacks(&self) -> [f64; 2] {
-        // Every term is a product of at most three 64-bit sizes and a small factor, so f64 cannot overflow; it is
-        // exact wherever the answer passes the check of `parameters`.
-        let [d, ff] = [self.d_model, self.d_ff].map(|size| size as f64);
-        let norm = if self.bias { 2.0 * d } else { d };
-        let attention = self.linear(d, 3.0 * d) + self.linear(d, d);
-        let feed_forward = self.linear(d, ff) + self.linear(ff, d);
-        let final_norm = if self.final_norm { norm } else { 0.0 };
-        let encoder = attention + feed_forward + 2.0 * norm;
-        let decoder = 2.0 * attention + feed_forward + 3.0 * norm;
-        [self.encoder_layers as f64 * encoder + final_norm, self.decoder_layers as f64 * decoder + final_norm]
-    }
-
-    pub(crate) fn linear(&self, inputs: f64, outputs: f64) -> f64 {
-        inputs * outputs + if self.bias { outputs } else { 0.0 }
-    }
 }

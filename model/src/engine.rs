@@ -7,9 +7,10 @@ use crate::embed::Embedder;
 use crate::layer::Buffers;
 use crate::matrix::Matrix;
 use crate::profile::Operation;
-use crate::run::{Epilogue, Run};
+use crate::run::Run;
 use crate::weights::{Linear, Weights};
 use crate::{Config, Error};
+use gristmill::Causal;
 use gristmill::simd::Element;
 use std::any::Any;
 use std::ops::Range;
@@ -59,6 +60,33 @@ pub(crate) trait Engine: Send + Sync {
     fn progress_mut(&mut self) -> &mut dyn Progress;
 }
 
+/// Weights in whatever storage type.
+pub(crate) trait Stored: Send + Sync {
+    /// Bytes in memory.
+    fn bytes(&self) -> usize;
+
+    /// The weights ready to work.
+    fn engine<'a>(&'a self, config: &Config) -> Result<Box<dyn Engine + 'a>, Error>;
+}
+
+impl<E: Element> Stored for Weights<E> {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn engine<'a>(&'a self, config: &Config) -> Result<Box<dyn Engine + 'a>, Error> {
+        Ok(Box::new(Passes {
+            weights: self,
+            embedder: Embedder::default(),
+            buffers: Buffers::default(),
+            memory: Matrix::default(),
+            keys_values: Matrix::default(),
+            cache: Cache::new(config)?,
+            selected: None,
+        }))
+    }
+}
+
 /// A model's weights at work: buffers, and the cache of a generation in progress.
 pub(crate) struct Passes<'a, E: Element> {
     weights: &'a Weights<E>,
@@ -72,26 +100,19 @@ pub(crate) struct Passes<'a, E: Element> {
     selected: Option<Linear<E>>,
 }
 
-impl<'a, E: Element> Passes<'a, E> {
-    pub(crate) fn new(config: &Config, weights: &'a Weights<E>) -> Result<Self, Error> {
-        Ok(Self {
-            weights,
-            embedder: Embedder::default(),
-            buffers: Buffers::default(),
-            memory: Matrix::default(),
-            keys_values: Matrix::default(),
-            cache: Cache::new(config)?,
-            selected: None,
-        })
-    }
-}
-
 impl<E: Element> Engine for Passes<'_, E> {
     fn encode(&mut self, run: &mut Run, sources: &Batch) -> Result<(), Error> {
         let Self { weights, buffers, .. } = self;
         self.embedder.sentences(run, &weights.source, sources, &mut buffers.stream.x)?;
-        for layer in &weights.encoder {
-            layer.apply(run, buffers, &sources.spans)?;
+        let mut keys = Whole {
+            spans: &sources.spans,
+            causal: None,
+            sources: &sources.spans,
+            memory: &self.memory,
+            keys_values: &mut self.keys_values,
+        };
+        for (index, layer) in weights.encoder.iter().enumerate() {
+            layer.apply(run, buffers, index, &mut keys)?;
         }
         buffers.stream.finish(run, weights.encoder_norm.as_ref())?;
         std::mem::swap(&mut self.memory, &mut buffers.stream.x);
@@ -103,9 +124,9 @@ impl<E: Element> Engine for Passes<'_, E> {
         let Self { weights, buffers, .. } = self;
         self.embedder.sentences(run, &weights.target, targets, &mut buffers.stream.x)?;
         let mut keys = Whole {
-            layers: &weights.decoder,
+            spans: &targets.spans,
+            causal: Some(Causal::BottomRight),
             sources: &sources.spans,
-            targets: &targets.spans,
             memory: &self.memory,
             keys_values: &mut self.keys_values,
         };
@@ -140,7 +161,7 @@ impl<E: Element> Engine for Passes<'_, E> {
 
     fn logits(&self, run: &mut Run, rows: Range<usize>, selected: bool, logits: &mut Matrix) -> Result<(), Error> {
         let generator = self.selected.as_ref().filter(|_| selected).unwrap_or(&self.weights.generator);
-        run.linear(Operation::Vocabulary, generator, self.buffers.stream.x.rows_view(rows), logits, Epilogue::default())
+        run.linear(Operation::Vocabulary, generator, self.buffers.stream.x.rows_view(rows), None, logits)
     }
 
     fn select(&mut self, ids: &[u32]) -> Result<(), Error> {

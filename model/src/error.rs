@@ -1,20 +1,22 @@
 //! What can go wrong: one variant per mistake, each saying the names and numbers.
 
-use std::fmt;
 use std::io;
 
 /// Any mistake in a configuration, a checkpoint or an input, or a failure of the machine.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The configuration is not the JSON that [`Config`](crate::Config) describes.
+    #[error("config: {0}")]
     ConfigSyntax(String),
     /// A size that must be at least 1 is 0.
+    #[error("config: {field} is 0")]
     ConfigZero {
         /// The field.
         field: &'static str,
     },
     /// A number is infinite, not a number, or negative where that makes no sense.
+    #[error("config: {field} is {value}")]
     ConfigNumber {
         /// The field.
         field: &'static str,
@@ -22,6 +24,7 @@ pub enum Error {
         value: f32,
     },
     /// `heads` does not divide `d_model`.
+    #[error("config: {heads} heads do not divide d_model {d_model}")]
     ConfigHeads {
         /// Width of the model.
         d_model: usize,
@@ -29,6 +32,7 @@ pub enum Error {
         heads: usize,
     },
     /// A special token lies outside the vocabulary.
+    #[error("config: {field} {id} is outside the vocabulary of {vocabulary}")]
     ConfigSpecial {
         /// `bos`, `eos`, `pad` or `unk`.
         field: &'static str,
@@ -38,6 +42,7 @@ pub enum Error {
         vocabulary: usize,
     },
     /// A list of tokens is not as long as its vocabulary.
+    #[error("config: {field} lists {tokens} tokens for a vocabulary of {vocabulary}")]
     ConfigTokens {
         /// `src_tokens` or `tgt_tokens`.
         field: &'static str,
@@ -47,6 +52,7 @@ pub enum Error {
         vocabulary: usize,
     },
     /// Two source ids have the same text.
+    #[error("config: src_tokens {first} and {second} are both {token:?}")]
     ConfigDuplicate {
         /// The text.
         token: String,
@@ -56,6 +62,7 @@ pub enum Error {
         second: usize,
     },
     /// The embeddings are tied but the vocabularies differ in size.
+    #[error("config: tied embeddings, but src_vocab is {src_vocab} and tgt_vocab {tgt_vocab}")]
     ConfigTied {
         /// Source vocabulary.
         src_vocab: usize,
@@ -63,9 +70,11 @@ pub enum Error {
         tgt_vocab: usize,
     },
     /// The parameters do not fit the address space.
+    #[error("config: the parameters do not fit the address space")]
     ConfigSize,
 
     /// A file could not be read.
+    #[error("{what}: {source}")]
     Io {
         /// The file and what was done with it.
         what: String,
@@ -73,6 +82,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The safetensors file is shorter than its header says, or the header's length is absurd.
+    #[error("safetensors: a header of {length} bytes where there are {available}")]
     HeaderLength {
         /// The length that the header claims, in bytes.
         length: u64,
@@ -80,8 +90,10 @@ pub enum Error {
         available: u64,
     },
     /// The safetensors header is malformed.
+    #[error("safetensors: {0}")]
     Header(String),
     /// The tensors' bytes are more or fewer than the file holds.
+    #[error("safetensors: {found} bytes of data where the header describes {expected}")]
     DataLength {
         /// Bytes that the header describes.
         expected: u64,
@@ -89,21 +101,25 @@ pub enum Error {
         found: u64,
     },
     /// A tensor is there both with and without the `transformer.` prefix.
+    #[error("tensor {name:?} is there with and without the prefix \"transformer.\"")]
     TensorTwice {
         /// Its name without the prefix.
         name: String,
     },
     /// The model needs a tensor that the checkpoint does not have.
+    #[error("tensor {name:?} is missing")]
     TensorMissing {
         /// Its name.
         name: String,
     },
     /// The checkpoint has a tensor that the model does not need.
+    #[error("tensor {name:?} has no place in this configuration")]
     TensorExtra {
         /// Its name.
         name: String,
     },
     /// A tensor has another shape than the configuration asks for.
+    #[error("tensor {name:?} has shape {found:?}; the configuration asks for {expected:?}")]
     TensorShape {
         /// Its name.
         name: String,
@@ -113,6 +129,7 @@ pub enum Error {
         found: Vec<usize>,
     },
     /// A tensor's elements are neither f32, f16 nor bf16.
+    #[error("tensor {name:?} is {found}; expected F32, F16 or BF16")]
     TensorType {
         /// Its name.
         name: String,
@@ -120,6 +137,7 @@ pub enum Error {
         found: String,
     },
     /// A tensor holds a NaN.
+    #[error("tensor {name:?} holds a NaN at {index}")]
     TensorNan {
         /// Its name.
         name: String,
@@ -127,6 +145,7 @@ pub enum Error {
         index: usize,
     },
     /// More elements were asked of a tensor than it has.
+    #[error("tensor {name:?} has only {elements} elements")]
     TensorEnd {
         /// Its name.
         name: String,
@@ -134,6 +153,7 @@ pub enum Error {
         elements: usize,
     },
     /// Two tensors that are tied differ.
+    #[error("tensor {name:?} is tied to {with:?} but differs from it at {index}")]
     TensorTied {
         /// The tensor that should equal the other.
         name: &'static str,
@@ -144,13 +164,16 @@ pub enum Error {
     },
 
     /// Something is wrong with one sentence of a batch.
+    #[error("sentence {index}: {cause}")]
     Sentence {
         /// Which, counted from 0.
         index: usize,
         /// What.
+        #[source]
         cause: Box<Error>,
     },
     /// An id lies outside the vocabulary.
+    #[error("id {id} at position {position} is outside the vocabulary of {vocabulary}")]
     IdOutOfRange {
         /// Position in the sentence.
         position: usize,
@@ -160,6 +183,7 @@ pub enum Error {
         vocabulary: usize,
     },
     /// A sentence has more tokens than there are learned positions.
+    #[error("{length} tokens, but the model has {max_length} positions")]
     TooLong {
         /// Its tokens.
         length: usize,
@@ -167,6 +191,7 @@ pub enum Error {
         max_length: usize,
     },
     /// A batch of another size than the one in progress.
+    #[error("{found} ids for {expected} targets in progress")]
     BatchSize {
         /// Targets in progress.
         expected: usize,
@@ -174,6 +199,7 @@ pub enum Error {
         found: usize,
     },
     /// A target in progress cannot go on from one of another sentence.
+    #[error("target {target} cannot continue target {parent}, which is not of its sentence")]
     Parent {
         /// The target, counted over the batch.
         target: usize,
@@ -181,11 +207,13 @@ pub enum Error {
         parent: usize,
     },
     /// A size among the options of generation is 0, or a list empty.
+    #[error("option {field} is 0")]
     OptionZero {
         /// The option.
         field: &'static str,
     },
     /// A number among the options of generation is not one that makes sense.
+    #[error("option {field} is {value}")]
     OptionNumber {
         /// The option.
         field: &'static str,
@@ -193,6 +221,7 @@ pub enum Error {
         value: f32,
     },
     /// An option of generation exceeds another that limits it.
+    #[error("option {field} is {value}, but {limited_by} is {limit}")]
     OptionLimit {
         /// The option.
         field: &'static str,
@@ -204,115 +233,38 @@ pub enum Error {
         limit: usize,
     },
     /// Sampling follows one hypothesis of each sentence.
+    #[error("sampling follows one hypothesis, not {beams} beams")]
     SampledBeams {
         /// The beams asked for.
         beams: usize,
     },
     /// Generation needs a `bos` token and the configuration names none.
+    #[error("generation needs a beginning token; the configuration has no bos")]
     NoBeginning,
     /// Text was given or asked for, and the configuration lists no such tokens.
+    #[error("the configuration has no {field}: text cannot be used, only ids")]
     NoTokens {
         /// `src_tokens` or `tgt_tokens`.
         field: &'static str,
     },
     /// Text that no token matches, and the configuration names no `unk`.
+    #[error("no token matches {piece:?} at byte {offset}, and the configuration has no unk")]
     UnknownText {
         /// The first character that no token starts with.
         piece: char,
         /// Its byte offset in the text.
         offset: usize,
     },
+    /// A name that is not one of a [`Precision`](crate::Precision).
+    #[error("a precision is f32, f16 or bf16")]
+    UnknownPrecision,
     /// A kernel refused its arguments: a level that cannot be used, or memory that cannot be had.
-    Kernel(gristmill::Error),
+    #[error("{0}")]
+    Kernel(#[from] gristmill::Error),
     /// Memory could not be had.
+    #[error("no memory for {elements} values")]
     OutOfMemory {
         /// Elements of 4 bytes asked for.
         elements: usize,
     },
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use Error::*;
-        match self {
-            ConfigSyntax(why) => write!(f, "config: {why}"),
-            ConfigZero { field } => write!(f, "config: {field} is 0"),
-            ConfigNumber { field, value } => write!(f, "config: {field} is {value}"),
-            ConfigHeads { d_model, heads } => write!(f, "config: {heads} heads do not divide d_model {d_model}"),
-            ConfigSpecial { field, id, vocabulary } => {
-                write!(f, "config: {field} {id} is outside the vocabulary of {vocabulary}")
-            }
-            ConfigTokens { field, tokens, vocabulary } => {
-                write!(f, "config: {field} lists {tokens} tokens for a vocabulary of {vocabulary}")
-            }
-            ConfigDuplicate { token, first, second } => {
-                write!(f, "config: src_tokens {first} and {second} are both {token:?}")
-            }
-            ConfigTied { src_vocab, tgt_vocab } => {
-                write!(f, "config: tied embeddings, but src_vocab is {src_vocab} and tgt_vocab {tgt_vocab}")
-            }
-            ConfigSize => write!(f, "config: the parameters do not fit the address space"),
-            Io { what, source } => write!(f, "{what}: {source}"),
-            HeaderLength { length, available } => {
-                write!(f, "safetensors: a header of {length} bytes where there are {available}")
-            }
-            Header(why) => write!(f, "safetensors: {why}"),
-            DataLength { expected, found } => {
-                write!(f, "safetensors: {found} bytes of data where the header describes {expected}")
-            }
-            TensorTwice { name } => write!(f, "tensor {name:?} is there with and without the prefix \"transformer.\""),
-            TensorMissing { name } => write!(f, "tensor {name:?} is missing"),
-            TensorExtra { name } => write!(f, "tensor {name:?} has no place in this configuration"),
-            TensorShape { name, expected, found } => {
-                write!(f, "tensor {name:?} has shape {found:?}; the configuration asks for {expected:?}")
-            }
-            TensorType { name, found } => write!(f, "tensor {name:?} is {found}; expected F32, F16 or BF16"),
-            TensorNan { name, index } => write!(f, "tensor {name:?} holds a NaN at {index}"),
-            TensorEnd { name, elements } => write!(f, "tensor {name:?} has only {elements} elements"),
-            TensorTied { name, with, index } => {
-                write!(f, "tensor {name:?} is tied to {with:?} but differs from it at {index}")
-            }
-            Sentence { index, cause } => write!(f, "sentence {index}: {cause}"),
-            IdOutOfRange { position, id, vocabulary } => {
-                write!(f, "id {id} at position {position} is outside the vocabulary of {vocabulary}")
-            }
-            TooLong { length, max_length } => {
-                write!(f, "{length} tokens, but the model has {max_length} positions")
-            }
-            BatchSize { expected, found } => write!(f, "{found} ids for {expected} targets in progress"),
-            Parent { target, parent } => {
-                write!(f, "target {target} cannot continue target {parent}, which is not of its sentence")
-            }
-            OptionZero { field } => write!(f, "option {field} is 0"),
-            OptionNumber { field, value } => write!(f, "option {field} is {value}"),
-            OptionLimit { field, value, limited_by, limit } => {
-                write!(f, "option {field} is {value}, but {limited_by} is {limit}")
-            }
-            SampledBeams { beams } => write!(f, "sampling follows one hypothesis, not {beams} beams"),
-            NoBeginning => write!(f, "generation needs a beginning token; the configuration has no bos"),
-            NoTokens { field } => write!(f, "the configuration has no {field}: text cannot be used, only ids"),
-            UnknownText { piece, offset } => {
-                write!(f, "no token matches {piece:?} at byte {offset}, and the configuration has no unk")
-            }
-            Kernel(error) => error.fmt(f),
-            OutOfMemory { elements } => write!(f, "no memory for {elements} values"),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Io { source, .. } => Some(source),
-            Error::Sentence { cause, .. } => Some(cause),
-            Error::Kernel(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl From<gristmill::Error> for Error {
-    fn from(error: gristmill::Error) -> Self {
-        Error::Kernel(error)
-    }
 }

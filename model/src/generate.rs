@@ -2,6 +2,7 @@
 
 use crate::beam::Beams;
 use crate::probability::{Sampler, Sampling};
+use crate::transformer::check_ids;
 use crate::weights::Linear;
 use crate::{Config, Error, Session};
 use gristmill::PackedRhsBuilder;
@@ -118,10 +119,7 @@ pub(crate) struct Shortlist {
 impl Shortlist {
     /// Becomes these ids, and the end token; whether they differ from those before.
     fn set(&mut self, ids: &[u32], config: &Config) -> Result<bool, Error> {
-        let vocabulary = config.tgt_vocab;
-        if let Some(position) = ids.iter().position(|&id| id as usize >= vocabulary) {
-            return Err(Error::IdOutOfRange { position, id: ids[position], vocabulary });
-        }
+        check_ids(ids, config.tgt_vocab)?;
         let mut ids: Vec<u32> = ids.iter().copied().chain(config.eos).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -158,7 +156,7 @@ impl<E: Element> Linear<E> {
             builder.push(gristmill::MatRef::new(rows, outputs.len(), inputs)?)?;
         }
         let bias = self.bias.as_ref().map(|bias| outputs.iter().map(|&output| bias[output as usize]).collect());
-        Ok(Self { weight: builder.finish()?.into(), bias })
+        Ok(Self { weight: builder.finish()?.into(), bias, activation: self.activation })
     }
 }
 
@@ -181,9 +179,9 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`Error::NoBeginning`] when the configuration has no `bos`, what [`GenerateOptions::validate`] finds, and as
     /// [`Session::encode`].
-    pub fn generate<S: AsRef<[u32]> + Sync>(
+    pub fn generate(
         &mut self,
-        sources: &[S],
+        sources: &[impl AsRef<[u32]>],
         options: &GenerateOptions,
     ) -> Result<Vec<Vec<u32>>, Error> {
         let best = self.search(sources, options, false, &mut |_| ())?;
@@ -195,9 +193,9 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// As [`generate`](Session::generate).
-    pub fn generate_each<S: AsRef<[u32]> + Sync>(
+    pub fn generate_each(
         &mut self,
-        sources: &[S],
+        sources: &[impl AsRef<[u32]>],
         options: &GenerateOptions,
         mut receive: impl FnMut(Token) + Send,
     ) -> Result<(), Error> {
@@ -208,17 +206,17 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// As [`generate`](Session::generate).
-    pub fn hypotheses<S: AsRef<[u32]> + Sync>(
+    pub fn hypotheses(
         &mut self,
-        sources: &[S],
+        sources: &[impl AsRef<[u32]>],
         options: &GenerateOptions,
     ) -> Result<Vec<Vec<Hypothesis>>, Error> {
         self.search(sources, options, true, &mut |_| ())
     }
 
-    fn search<S: AsRef<[u32]> + Sync>(
+    fn search(
         &mut self,
-        sources: &[S],
+        sources: &[impl AsRef<[u32]>],
         options: &GenerateOptions,
         scored: bool,
         receive: &mut (dyn FnMut(Token) + Send),
@@ -228,15 +226,17 @@ impl<'a> Session<'a> {
         let bos = config.bos.ok_or(Error::NoBeginning)?;
         let longest = options.max_new_tokens.min(config.max_length().map_or(usize::MAX, |length| length - 1));
         let plan = Plan { options, bos, eos: config.eos, longest, scored };
+        self.pack(sources)?;
+        let sentences = sources.len();
         self.entered(|session| {
-            session.start(sources)?;
+            session.begin()?;
             if let Some(ids) = options.shortlist {
                 session.shortlist(ids)?;
             }
             if options.beams > 1 {
-                Beams::new(&plan, sources.len()).run(session, receive)
+                Beams::new(&plan, sentences).run(session, receive)
             } else {
-                session.follow(&plan, sources.len(), receive)
+                session.follow(&plan, sentences, receive)
             }
         })
     }

@@ -1,25 +1,22 @@
 //! Encoder and decoder layers.
 
-use crate::attend::{Attend, attend_within};
-use crate::batch::Spans;
-use crate::config::{Activation, NormOrder};
+use crate::Error;
+use crate::attend::Attend;
+use crate::config::NormOrder;
 use crate::matrix::Matrix;
 use crate::profile::Operation;
-use crate::run::{Epilogue, Run};
-use crate::weights::{DecoderLayer, EncoderLayer, FeedForward, Linear, Norm};
-use crate::{Config, Error};
-use gristmill::MatRef;
+use crate::run::Run;
+use crate::weights::{Layer, Norm, Sublayer};
 use gristmill::simd::Element;
 
 /// The buffers of a pass through the layers.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers<E> {
     pub(crate) stream: Stream<E>,
-    /// Queries, or queries, keys and values.
+    /// What the first product of a sublayer gives.
     projected: Matrix<E>,
     /// What attention found.
     context: Matrix<E>,
-    hidden: Matrix<E>,
 }
 
 /// The residual stream: `x = x + sublayer(x)`, with a norm before the sublayer or after the sum.
@@ -35,41 +32,41 @@ pub(crate) struct Stream<E> {
 }
 
 impl<E: Element> Stream<E> {
-    /// Prepares the input of a sublayer.
-    fn open(&mut self, run: &mut Run, norm: &Norm) -> Result<(), Error> {
-        match run.config.norm {
-            NormOrder::Pre => run.norm(norm, &self.x, &mut self.spare),
-            NormOrder::Post => Ok(()),
-        }
+    /// The first product of a sublayer.
+    fn open(
+        &mut self,
+        run: &mut Run,
+        operation: Operation,
+        sublayer: &Sublayer<E>,
+        y: &mut Matrix<E>,
+    ) -> Result<(), Error> {
+        let x = match run.config.norm {
+            NormOrder::Pre => {
+                run.norm(&sublayer.norm, &self.x, &mut self.spare)?;
+                &self.spare
+            }
+            NormOrder::Post => &self.x,
+        };
+        run.linear(operation, &sublayer.first, x.view(), None, y)
     }
 
-    /// The input of the open sublayer.
-    fn input(&self, config: &Config) -> MatRef<'_, E> {
-        match config.norm {
-            NormOrder::Pre => self.spare.view(),
-            NormOrder::Post => self.x.view(),
-        }
-    }
-
-    /// Adds the sublayer's last product, of `last` and `y`.
+    /// Adds the last product of a sublayer.
     fn close(
         &mut self,
         run: &mut Run,
-        norm: &Norm,
         operation: Operation,
-        last: &Linear<E>,
+        sublayer: &Sublayer<E>,
         y: &Matrix<E>,
     ) -> Result<(), Error> {
         match run.config.norm {
             NormOrder::Pre => {
-                let epilogue = Epilogue { residual: Some(&self.x), ..Epilogue::default() };
-                run.linear(operation, last, y.view(), &mut self.spare, epilogue)?;
+                run.linear(operation, &sublayer.last, y.view(), Some(&self.x), &mut self.spare)?;
                 std::mem::swap(&mut self.x, &mut self.spare);
                 Ok(())
             }
             NormOrder::Post => {
-                run.linear(operation, last, y.view(), &mut self.addend, Epilogue::default())?;
-                run.add_norm(norm, &self.addend, &mut self.x)
+                run.linear(operation, &sublayer.last, y.view(), None, &mut self.addend)?;
+                run.add_norm(&sublayer.norm, &self.addend, &mut self.x)
             }
         }
     }
@@ -84,27 +81,8 @@ impl<E: Element> Stream<E> {
     }
 }
 
-impl<E: Element> EncoderLayer<E> {
-    /// Takes packed sentences through the layer.
-    pub(crate) fn apply(&self, run: &mut Run, buffers: &mut Buffers<E>, sources: &Spans) -> Result<(), Error> {
-        let Buffers { stream, projected, context, .. } = buffers;
-        let [attention_norm, feed_forward_norm] = &self.norms;
-        stream.open(run, attention_norm)?;
-        run.linear(
-            Operation::SelfProjection,
-            &self.attention.qkv,
-            stream.input(run.config),
-            projected,
-            Epilogue::default(),
-        )?;
-        attend_within(run, projected, sources, None, context)?;
-        stream.close(run, attention_norm, Operation::SelfOutput, &self.attention.out, context)?;
-        self.feed_forward.apply(run, buffers, feed_forward_norm)
-    }
-}
-
-impl<E: Element> DecoderLayer<E> {
-    /// Takes target rows through the layer, the `index`-th of the decoder, attending as `keys` says.
+impl<E: Element> Layer<E> {
+    /// Takes rows through the layer, the `index`-th of its stack, attending as `keys` says.
     pub(crate) fn apply(
         &self,
         run: &mut Run,
@@ -112,37 +90,16 @@ impl<E: Element> DecoderLayer<E> {
         index: usize,
         keys: &mut impl Attend<E>,
     ) -> Result<(), Error> {
-        let Buffers { stream, projected, context, .. } = buffers;
-        let [attention_norm, cross_norm, feed_forward_norm] = &self.norms;
-        stream.open(run, attention_norm)?;
-        run.linear(
-            Operation::SelfProjection,
-            &self.attention.qkv,
-            stream.input(run.config),
-            projected,
-            Epilogue::default(),
-        )?;
-        keys.to_targets(run, index, projected, context)?;
-        stream.close(run, attention_norm, Operation::SelfOutput, &self.attention.out, context)?;
-
-        stream.open(run, cross_norm)?;
-        run.linear(Operation::CrossQuery, &self.cross.q, stream.input(run.config), projected, Epilogue::default())?;
-        keys.to_sources(run, index, projected, context)?;
-        stream.close(run, cross_norm, Operation::CrossOutput, &self.cross.out, context)?;
-        self.feed_forward.apply(run, buffers, feed_forward_norm)
-    }
-}
-
-impl<E: Element> FeedForward<E> {
-    fn apply(&self, run: &mut Run, buffers: &mut Buffers<E>, norm: &Norm) -> Result<(), Error> {
-        let Buffers { stream, hidden, .. } = buffers;
-        let activation = match run.config.activation {
-            Activation::Relu => gristmill::Activation::Relu,
-            Activation::Gelu => gristmill::Activation::Gelu,
-        };
-        stream.open(run, norm)?;
-        let epilogue = Epilogue { activation, ..Epilogue::default() };
-        run.linear(Operation::FeedForwardUp, &self.up, stream.input(run.config), hidden, epilogue)?;
-        stream.close(run, norm, Operation::FeedForwardDown, &self.down, hidden)
+        let Buffers { stream, projected, context } = buffers;
+        stream.open(run, Operation::SelfProjection, &self.attention, projected)?;
+        keys.to_own(run, index, projected, context)?;
+        stream.close(run, Operation::SelfOutput, &self.attention, context)?;
+        if let Some(cross) = &self.cross {
+            stream.open(run, Operation::CrossQuery, &cross.sublayer, projected)?;
+            keys.to_sources(run, index, cross, projected, context)?;
+            stream.close(run, Operation::CrossOutput, &cross.sublayer, context)?;
+        }
+        stream.open(run, Operation::FeedForwardUp, &self.feed_forward, projected)?;
+        stream.close(run, Operation::FeedForwardDown, &self.feed_forward, projected)
     }
 }

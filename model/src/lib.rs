@@ -71,7 +71,7 @@ pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config, NormOrder, Positions};
 pub use error::Error;
 pub use generate::{GenerateOptions, Hypothesis, Token};
-pub use precision::{Precision, UnknownPrecision};
+pub use precision::Precision;
 pub use probability::Sampling;
 pub use profile::{Operation, Profile, Spent};
 pub use seeded::SeededWeights;

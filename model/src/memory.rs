@@ -1,6 +1,5 @@
 //! Bytes that a model holds, from its sizes alone.
 
-use crate::config::Positions;
 use crate::{Config, Error, Precision};
 
 /// Columns of a packed weight come in so many at a time.
@@ -10,6 +9,17 @@ const PANEL: f64 = 16.0;
 const PAGE: usize = 64;
 
 impl Config {
+    /// How many numbers the model learns, tied tensors counted once, without a `generator.bias`.
+    ///
+    /// # Errors
+    /// [`Error::ConfigSize`] when they would not fit the address space as f32.
+    pub fn parameters(&self) -> Result<usize, Error> {
+        let total = self.sum(|inputs, outputs| inputs * outputs, 1.0, 1.0);
+        let limit = (isize::MAX as usize / size_of::<f32>()) as f64;
+        // Exact below 2^53, far beyond any memory.
+        if total < limit.min(2f64.powi(53)) { Ok(total as usize) } else { Err(Error::ConfigSize) }
+    }
+
     /// Bytes of a model's weights in memory, to the byte: see [`Transformer::bytes`](crate::Transformer::bytes). A
     /// `generator.bias` adds 4 for every target id. Loading needs no more than a block of some hundred KiB beside it.
     ///
@@ -17,31 +27,33 @@ impl Config {
     /// As [`parameters`](Config::parameters).
     pub fn model_bytes(&self, precision: Precision) -> Result<usize, Error> {
         self.parameters()?;
-        let [d, ff, source, target] = [self.d_model, self.d_ff, self.src_vocab, self.tgt_vocab].map(|size| size as f64);
         let size = precision.size() as f64;
-        let vector = |length: f64| if self.bias { 4.0 * length } else { 0.0 };
-        let packed = |inputs: f64, outputs: f64| size * inputs * (outputs / PANEL).ceil() * PANEL;
-        let linear = |inputs: f64, outputs: f64| packed(inputs, outputs) + vector(outputs);
-        let norm = 4.0 * d + vector(d);
-        let feed_forward = linear(d, ff) + linear(ff, d);
-        let encoder = linear(d, 3.0 * d) + linear(d, d) + feed_forward + 2.0 * norm;
-        let cross = linear(d, d) + linear(d, 2.0 * d) + linear(d, d);
-        let decoder = linear(d, 3.0 * d) + linear(d, d) + cross + feed_forward + 3.0 * norm;
-        let table = |vocabulary: f64| size * vocabulary * d;
-        let generator = packed(d, target);
-        let tables = match (self.tied_output, self.tied_embeddings) {
-            (true, true) => generator,
-            (true, false) => generator + table(source),
-            (false, true) => generator + table(target),
-            (false, false) => generator + table(target) + table(source),
-        };
-        let positions = match self.positions {
-            Positions::Sinusoidal => 0.0,
-            Positions::Learned { max_length } => 2.0 * 4.0 * max_length as f64 * d,
-        };
-        let layers = self.encoder_layers as f64 * encoder + self.decoder_layers as f64 * decoder;
-        let norms = if self.final_norm { 2.0 * norm } else { 0.0 };
-        Ok((layers + norms + tables + positions) as usize)
+        Ok(self.sum(|inputs, outputs| size * inputs * (outputs / PANEL).ceil() * PANEL, size, 4.0) as usize)
+    }
+
+    /// The sum over all tensors: `weight` of the inputs and outputs of each packed one, so much for each value of a
+    /// table of embeddings, and for each of what is kept in f32.
+    ///
+    /// Every term is a product of at most three 64-bit sizes and a small factor, so f64 cannot overflow; it is exact
+    /// wherever the answer passes the check of [`parameters`](Config::parameters).
+    fn sum(&self, weight: impl Fn(f64, f64) -> f64, value: f64, number: f64) -> f64 {
+        let [d, source, target] = [self.d_model, self.src_vocab, self.tgt_vocab].map(|size| size as f64);
+        let table = |is_tied, vocabulary: f64| if is_tied { 0.0 } else { value * vocabulary * d };
+        let tables = table(self.tied_output, target) + table(self.tied_embeddings, source);
+        let positions = number * 2.0 * self.max_length().unwrap_or(0) as f64 * d;
+        self.stacks(&weight, number).iter().sum::<f64>() + weight(d, target) + tables + positions
+    }
+
+    /// The same over the layers of the encoder and of the decoder.
+    fn stacks(&self, weight: impl Fn(f64, f64) -> f64, number: f64) -> [f64; 2] {
+        let [d, ff] = [self.d_model, self.d_ff].map(|size| size as f64);
+        let bias = if self.bias { number } else { 0.0 };
+        let linear = |inputs, outputs| weight(inputs, outputs) + bias * outputs;
+        let norm = (number + bias) * d;
+        let encoder = linear(d, 3.0 * d) + linear(d, d) + linear(d, ff) + linear(ff, d) + 2.0 * norm;
+        let decoder = encoder + linear(d, d) + linear(d, 2.0 * d) + linear(d, d) + norm;
+        let final_norm = if self.final_norm { norm } else { 0.0 };
+        [self.encoder_layers as f64 * encoder + final_norm, self.decoder_layers as f64 * decoder + final_norm]
     }
 
     /// Bytes of the keys and values that a generation keeps, at most: for `sentences` sources of up to
@@ -70,10 +82,10 @@ impl Config {
     /// As [`parameters`](Config::parameters).
     pub fn weight_bytes(&self, precision: Precision) -> Result<[usize; 2], Error> {
         self.parameters()?;
-        let [encoder, decoder] = self.stacks();
+        let [encoder, decoder] = self.stacks(|inputs, outputs| inputs * outputs, 1.0);
         // The source's keys and values are projected once.
         let d = self.d_model as f64;
-        let sources = self.decoder_layers as f64 * 2.0 * self.linear(d, d);
+        let sources = self.decoder_layers as f64 * 2.0 * d * (d + if self.bias { 1.0 } else { 0.0 });
         let step = decoder - sources + self.tgt_vocab as f64 * d;
         Ok([encoder, step].map(|values| values as usize * precision.size()))
     }

@@ -1,5 +1,6 @@
 //! The storage type of a model.
 
+use crate::Error;
 use std::fmt;
 use std::str::FromStr;
 
@@ -50,21 +51,9 @@ impl fmt::Display for Precision {
 }
 
 impl FromStr for Precision {
-    type Err = UnknownPrecision;
+    type Err = Error;
 
-    fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
-        Self::ALL.into_iter().find(|precision| precision.name() == name).ok_or(UnknownPrecision)
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|precision| precision.name() == name).ok_or(Error::UnknownPrecision)
     }
 }
-
-/// A name that is not one of [`Precision`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownPrecision;
-
-impl fmt::Display for UnknownPrecision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a precision is f32, f16 or bf16")
-    }
-}
-
-impl std::error::Error for UnknownPrecision {}

@@ -157,10 +157,10 @@ impl Session<'_> {
     ///
     /// # Errors
     /// As [`Session::forward`].
-    pub fn score<S: AsRef<[u32]>, T: AsRef<[u32]>>(
+    pub fn score(
         &mut self,
-        sources: &[S],
-        targets: &[T],
+        sources: &[impl AsRef<[u32]>],
+        targets: &[impl AsRef<[u32]>],
     ) -> Result<Vec<Vec<f32>>, Error> {
         self.pack_pairs(sources, targets)?;
         self.entered(|session| {

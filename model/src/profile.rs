@@ -2,81 +2,57 @@
 
 use std::time::{Duration, Instant};
 
-/// The operations of a model, as a [`Profile`] tells them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Operation {
-    /// Ids to embeddings with positions.
-    Embedding,
-    /// Queries, keys and values of self-attention, one product.
-    SelfProjection,
-    /// New keys and values into the cache, of targets or of sources.
-    Caching,
-    /// Attention within a sequence.
-    SelfAttention,
-    /// The output projection of self-attention, with the residual.
-    SelfOutput,
-    /// Queries of attention to the sources.
-    CrossQuery,
-    /// Keys and values of the sources.
-    CrossProjection,
-    /// Attention to the sources.
-    CrossAttention,
-    /// The output projection of attention to the sources, with the residual.
-    CrossOutput,
-    /// The first half of a feed-forward network, with its activation.
-    FeedForwardUp,
-    /// The second half, with the residual.
-    FeedForwardDown,
-    /// Norms.
-    Norm,
-    /// Logits.
-    Vocabulary,
-    /// What is done with logits: the likeliest, softmax, draws.
-    Choice,
+/// Writes the enum, the list of its variants and their names from one table.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $operation:ident = $name:literal,)*) => {
+        /// The operations of a model, as a [`Profile`] tells them apart.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Operation {
+            $($(#[$doc])* $operation,)*
+        }
+
+        impl Operation {
+            /// All of them, in the order in which a pass meets them.
+            pub const ALL: [Operation; [$($name),*].len()] = [$(Operation::$operation),*];
+
+            /// A short name for tables.
+            pub fn name(self) -> &'static str {
+                [$($name),*][self as usize]
+            }
+        }
+    };
 }
 
-impl Operation {
-    /// All of them, in the order in which a pass meets them.
-    pub const ALL: [Operation; 14] = {
-        use Operation::*;
-        [
-            Embedding,
-            SelfProjection,
-            Caching,
-            SelfAttention,
-            SelfOutput,
-            CrossQuery,
-            CrossProjection,
-            CrossAttention,
-            CrossOutput,
-            FeedForwardUp,
-            FeedForwardDown,
-            Norm,
-            Vocabulary,
-            Choice,
-        ]
-    };
-
-    /// A short name for tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Operation::Embedding => "embedding",
-            Operation::SelfProjection => "self q k v",
-            Operation::Caching => "cache",
-            Operation::SelfAttention => "self attention",
-            Operation::SelfOutput => "self output",
-            Operation::CrossQuery => "cross query",
-            Operation::CrossProjection => "cross k v",
-            Operation::CrossAttention => "cross attention",
-            Operation::CrossOutput => "cross output",
-            Operation::FeedForwardUp => "feed-forward up",
-            Operation::FeedForwardDown => "feed-forward down",
-            Operation::Norm => "norms",
-            Operation::Vocabulary => "vocabulary",
-            Operation::Choice => "choice",
-        }
-    }
+operations! {
+    /// Ids to embeddings with positions.
+    Embedding = "embedding",
+    /// Queries, keys and values of self-attention, one product.
+    SelfProjection = "self q k v",
+    /// New keys and values into the cache, of targets or of sources.
+    Caching = "cache",
+    /// Attention within a sequence.
+    SelfAttention = "self attention",
+    /// The output projection of self-attention, with the residual.
+    SelfOutput = "self output",
+    /// Queries of attention to the sources.
+    CrossQuery = "cross query",
+    /// Keys and values of the sources.
+    CrossProjection = "cross k v",
+    /// Attention to the sources.
+    CrossAttention = "cross attention",
+    /// The output projection of attention to the sources, with the residual.
+    CrossOutput = "cross output",
+    /// The first half of a feed-forward network, with its activation.
+    FeedForwardUp = "feed-forward up",
+    /// The second half, with the residual.
+    FeedForwardDown = "feed-forward down",
+    /// Norms.
+    Norm = "norms",
+    /// Logits.
+    Vocabulary = "vocabulary",
+    /// What is done with logits: the likeliest, softmax, draws.
+    Choice = "choice",
 }
 
 /// What an operation's calls took together, and what they cost at least.

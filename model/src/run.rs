@@ -6,8 +6,8 @@ use crate::weights::{Linear, Norm};
 use crate::{Config, Error};
 use gristmill::simd::Element;
 use gristmill::{
-    Activation, AttentionOptions, Causal, GemmOptions, HeadsMut, HeadsRef, KvCache, LayerNormOptions, Level, Mask,
-    MatRef, RowOptions, SoftmaxOptions, Threads, Workspace, add_layer_norm_in_place, attention, attention_cached, gemm,
+    AttentionOptions, Causal, GemmOptions, HeadsMut, HeadsRef, KvCache, LayerNormOptions, Level, Mask, MatRef,
+    RowOptions, SoftmaxOptions, Threads, Workspace, add_layer_norm_in_place, attention, attention_cached, gemm,
     layer_norm,
 };
 
@@ -20,34 +20,22 @@ pub(crate) struct Run<'a> {
     pub(crate) clock: Clock,
 }
 
-/// What follows a product, in this order.
-pub(crate) struct Epilogue<'a, C = f32> {
-    pub(crate) activation: Activation,
-    pub(crate) residual: Option<&'a Matrix<C>>,
-}
-
-impl<C> Default for Epilogue<'_, C> {
-    fn default() -> Self {
-        Self { activation: Activation::Identity, residual: None }
-    }
-}
-
 impl<'a> Run<'a> {
-    /// `y = activation(x W^T + b) + residual`.
+    /// `y = linear(x) + residual`.
     pub(crate) fn linear<E: Element, C: Element>(
         &mut self,
         operation: Operation,
         linear: &Linear<E>,
         x: MatRef<E>,
+        residual: Option<&Matrix<C>>,
         y: &mut Matrix<C>,
-        epilogue: Epilogue<C>,
     ) -> Result<(), Error> {
         let (start, [m, n, k]) = (self.clock.start(), [x.rows(), linear.weight.n(), linear.weight.k()]);
         y.reshape(m, n)?;
         let options = GemmOptions {
             bias: linear.bias.as_deref(),
-            activation: epilogue.activation,
-            residual: epilogue.residual.map(Matrix::view),
+            activation: linear.activation,
+            residual: residual.map(Matrix::view),
             threads: self.threads,
             level: self.level,
             ..GemmOptions::new()

@@ -7,6 +7,7 @@ use crate::matrix::Matrix;
 use crate::probability::Peaks;
 use crate::profile::{Clock, Profile};
 use crate::run::Run;
+use crate::transformer::check_ids;
 use crate::{Error, Transformer};
 use gristmill::{Level, MatRef, Simd, Threads, Workspace};
 use std::fmt;
@@ -81,8 +82,8 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// [`Error::Sentence`] for an id outside the vocabulary or a sentence too long for learned positions.
-    pub fn encode<S: AsRef<[u32]>>(&mut self, sources: &[S]) -> Result<Rows<'_>, Error> {
-        self.sources.pack(sources, |ids| self.model.check_source(ids))?;
+    pub fn encode(&mut self, sources: &[impl AsRef<[u32]>]) -> Result<Rows<'_>, Error> {
+        self.pack(sources)?;
         self.entered(|Session { engine, run, sources, .. }| engine.encode(run, sources))?;
         Ok(Rows { matrix: self.engine.values(Part::Memory, &mut self.wide)?, spans: &self.sources.spans })
     }
@@ -92,11 +93,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// As [`forward`](Session::forward).
-    pub fn decode<S: AsRef<[u32]>, T: AsRef<[u32]>>(
-        &mut self,
-        sources: &[S],
-        targets: &[T],
-    ) -> Result<Rows<'_>, Error> {
+    pub fn decode(&mut self, sources: &[impl AsRef<[u32]>], targets: &[impl AsRef<[u32]>]) -> Result<Rows<'_>, Error> {
         self.pack_pairs(sources, targets)?;
         self.entered(Self::decode_targets)?;
         Ok(Rows { matrix: self.engine.values(Part::Output, &mut self.wide)?, spans: &self.targets.spans })
@@ -108,11 +105,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`Error::BatchSize`] unless there is a target for every source; [`Error::Sentence`] for an id outside the
     /// vocabulary or a sentence too long for learned positions.
-    pub fn forward<S: AsRef<[u32]>, T: AsRef<[u32]>>(
-        &mut self,
-        sources: &[S],
-        targets: &[T],
-    ) -> Result<Rows<'_>, Error> {
+    pub fn forward(&mut self, sources: &[impl AsRef<[u32]>], targets: &[impl AsRef<[u32]>]) -> Result<Rows<'_>, Error> {
         self.pack_pairs(sources, targets)?;
         self.shortlist.clear();
         self.entered(|session| {
@@ -126,11 +119,10 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// As [`encode`](Session::encode).
-    pub fn start<S: AsRef<[u32]>>(&mut self, sources: &[S]) -> Result<Decoding<'_, 'a>, Error> {
-        self.sources.pack(sources, |ids| self.model.check_source(ids))?;
-        self.shortlist.clear();
-        self.entered(|Session { engine, run, sources, .. }| engine.start(run, sources))?;
-        Ok(Decoding { session: self })
+    pub fn start(&mut self, sources: &[impl AsRef<[u32]>]) -> Result<Decoding<'_, 'a>, Error> {
+        self.pack(sources)?;
+        self.entered(Self::begin)?;
+        Ok(self.resume())
     }
 
     /// What [`start`](Session::start) began, to go on with it; after a generation, the sentences that it left
@@ -146,16 +138,26 @@ impl<'a> Session<'a> {
         threads.enter(|| work(self))
     }
 
-    pub(crate) fn pack_pairs<S: AsRef<[u32]>, T: AsRef<[u32]>>(
+    pub(crate) fn pack(&mut self, sources: &[impl AsRef<[u32]>]) -> Result<(), Error> {
+        self.sources.pack(sources, |ids| self.model.check_source(ids))
+    }
+
+    pub(crate) fn pack_pairs(
         &mut self,
-        sources: &[S],
-        targets: &[T],
+        sources: &[impl AsRef<[u32]>],
+        targets: &[impl AsRef<[u32]>],
     ) -> Result<(), Error> {
         if sources.len() != targets.len() {
             return Err(Error::BatchSize { expected: sources.len(), found: targets.len() });
         }
-        self.sources.pack(sources, |ids| self.model.check_source(ids))?;
+        self.pack(sources)?;
         self.targets.pack(targets, |ids| self.model.check_target(ids))
+    }
+
+    /// Encodes the packed sources for decoding them step by step, with all ids.
+    pub(crate) fn begin(&mut self) -> Result<(), Error> {
+        self.shortlist.clear();
+        self.engine.start(&mut self.run, &self.sources)
     }
 
     /// The decoder's output for the packed targets.
@@ -234,9 +236,9 @@ impl Decoding<'_, '_> {
         self.session.engine.progress().length()
     }
 
-    /// As [`Session::start_profile`], for what is decoded from now on.
-    pub fn start_profile(&mut self) {
-        self.session.start_profile();
+    /// Forgets what a profile says so far, where one is written: from now on it is that of the decoding.
+    pub fn clear_profile(&mut self) {
+        self.session.run.clock.profile.iter_mut().for_each(|profile| profile.clear());
     }
 
     /// Gives one more token to every sentence; the logits of what follows, `[sentences, target ids]`.
@@ -252,10 +254,7 @@ impl Decoding<'_, '_> {
             return Err(Error::BatchSize { expected: progress.rows(), found: ids.len() });
         }
         let length = progress.length() + 1;
-        let vocabulary = session.model.config().tgt_vocab;
-        if let Some(position) = ids.iter().position(|&id| id as usize >= vocabulary) {
-            return Err(Error::IdOutOfRange { position, id: ids[position], vocabulary });
-        }
+        check_ids(ids, session.model.config().tgt_vocab)?;
         if let Some(max_length) = session.model.config().max_length().filter(|&max_length| length > max_length) {
             return Err(Error::TooLong { length, max_length });
         }

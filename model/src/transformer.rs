@@ -1,6 +1,6 @@
 //! The model: a configuration and its weights.
 
-use crate::engine::{Engine, Passes};
+use crate::engine::{Engine, Stored};
 use crate::session::{Session, SessionOptions};
 use crate::weights::Weights;
 use crate::{Checkpoint, Config, Error, Precision, SeededWeights, TensorSource};
@@ -13,14 +13,8 @@ use std::path::Path;
 /// It never changes: any number of [`Session`]s, one per thread, can share one `&Transformer`.
 pub struct Transformer {
     config: Config,
-    weights: Stored,
-}
-
-/// Weights in one of the storage types.
-enum Stored {
-    F32(Weights<f32>),
-    F16(Weights<f16>),
-    Bf16(Weights<bf16>),
+    precision: Precision,
+    weights: Box<dyn Stored>,
 }
 
 impl Transformer {
@@ -30,12 +24,12 @@ impl Transformer {
     /// Whatever contradiction [`Config::validate`] finds, and whatever is wrong with a tensor.
     pub fn new(config: Config, source: &mut impl TensorSource, precision: Precision) -> Result<Self, Error> {
         config.validate()?;
-        let weights = match precision {
-            Precision::F32 => Stored::F32(Weights::read(&config, source)?),
-            Precision::F16 => Stored::F16(Weights::read(&config, source)?),
-            Precision::Bf16 => Stored::Bf16(Weights::read(&config, source)?),
+        let weights: Box<dyn Stored> = match precision {
+            Precision::F32 => Box::new(Weights::<f32>::read(&config, source)?),
+            Precision::F16 => Box::new(Weights::<f16>::read(&config, source)?),
+            Precision::Bf16 => Box::new(Weights::<bf16>::read(&config, source)?),
         };
-        Ok(Self { config, weights })
+        Ok(Self { config, precision, weights })
     }
 
     /// Loads `folder/config.json` and `folder/model.safetensors`; see [`Checkpoint`].
@@ -62,28 +56,16 @@ impl Transformer {
 
     /// The storage type.
     pub fn precision(&self) -> Precision {
-        match self.weights {
-            Stored::F32(_) => Precision::F32,
-            Stored::F16(_) => Precision::F16,
-            Stored::Bf16(_) => Precision::Bf16,
-        }
+        self.precision
     }
 
     /// Bytes of the weights in memory. [`Config::model_bytes`] knows them beforehand.
     pub fn bytes(&self) -> usize {
-        match &self.weights {
-            Stored::F32(weights) => weights.bytes(),
-            Stored::F16(weights) => weights.bytes(),
-            Stored::Bf16(weights) => weights.bytes(),
-        }
+        self.weights.bytes()
     }
 
     pub(crate) fn engine(&self) -> Result<Box<dyn Engine + '_>, Error> {
-        Ok(match &self.weights {
-            Stored::F32(weights) => Box::new(Passes::new(&self.config, weights)?),
-            Stored::F16(weights) => Box::new(Passes::new(&self.config, weights)?),
-            Stored::Bf16(weights) => Box::new(Passes::new(&self.config, weights)?),
-        })
+        self.weights.engine(&self.config)
     }
 
     /// What is needed to run the model.
@@ -111,13 +93,19 @@ impl Transformer {
     }
 
     fn check(&self, ids: &[u32], vocabulary: usize) -> Result<(), Error> {
-        if let Some(position) = ids.iter().position(|&id| id as usize >= vocabulary) {
-            return Err(Error::IdOutOfRange { position, id: ids[position], vocabulary });
-        }
+        check_ids(ids, vocabulary)?;
         match self.config.max_length() {
             Some(max_length) if ids.len() > max_length => Err(Error::TooLong { length: ids.len(), max_length }),
             _ => Ok(()),
         }
+    }
+}
+
+/// Checks that all ids belong to a vocabulary.
+pub(crate) fn check_ids(ids: &[u32], vocabulary: usize) -> Result<(), Error> {
+    match ids.iter().position(|&id| id as usize >= vocabulary) {
+        Some(position) => Err(Error::IdOutOfRange { position, id: ids[position], vocabulary }),
+        None => Ok(()),
     }
 }
 

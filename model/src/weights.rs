@@ -1,16 +1,17 @@
 //! The weights of a model, packed for the kernels.
 
-use crate::config::Positions;
+use crate::config::{self, Positions};
 use crate::matrix::Matrix;
 use crate::{Config, Error, TensorSource};
 use gristmill::simd::Element;
-use gristmill::{MatRef, PackedRhs, PackedRhsBuilder};
+use gristmill::{Activation, MatRef, PackedRhs, PackedRhsBuilder};
 use std::sync::Arc;
 
-/// `y = x W^T + b`.
+/// `y = activation(x W^T + b)`.
 pub(crate) struct Linear<E: Element> {
     pub(crate) weight: Arc<PackedRhs<E>>,
     pub(crate) bias: Option<Vec<f32>>,
+    pub(crate) activation: Activation,
 }
 
 /// The factors and shifts of a norm.
@@ -19,38 +20,26 @@ pub(crate) struct Norm {
     pub(crate) beta: Option<Vec<f32>>,
 }
 
-/// Attention of a sequence to itself: one product gives queries, keys and values side by side.
-pub(crate) struct SelfAttention<E: Element> {
-    pub(crate) qkv: Linear<E>,
-    pub(crate) out: Linear<E>,
+/// A part of a layer that adds to the residual stream: a product, attention or nothing, and another product.
+pub(crate) struct Sublayer<E: Element> {
+    /// Of attention: queries, and where keys and values come from the same rows, those beside them.
+    pub(crate) first: Linear<E>,
+    pub(crate) last: Linear<E>,
+    pub(crate) norm: Norm,
 }
 
 /// Attention of targets to sources: keys and values are a product of their own, done once per source.
 pub(crate) struct CrossAttention<E: Element> {
-    pub(crate) q: Linear<E>,
-    pub(crate) kv: Linear<E>,
-    pub(crate) out: Linear<E>,
+    pub(crate) sublayer: Sublayer<E>,
+    pub(crate) keys_values: Linear<E>,
 }
 
-/// Two linear layers with an activation between.
-pub(crate) struct FeedForward<E: Element> {
-    pub(crate) up: Linear<E>,
-    pub(crate) down: Linear<E>,
-}
-
-pub(crate) struct EncoderLayer<E: Element> {
-    pub(crate) attention: SelfAttention<E>,
-    pub(crate) feed_forward: FeedForward<E>,
-    /// In the order of the sublayers.
-    pub(crate) norms: [Norm; 2],
-}
-
-pub(crate) struct DecoderLayer<E: Element> {
-    pub(crate) attention: SelfAttention<E>,
-    pub(crate) cross: CrossAttention<E>,
-    pub(crate) feed_forward: FeedForward<E>,
-    /// In the order of the sublayers.
-    pub(crate) norms: [Norm; 3],
+/// A layer of the encoder, or of the decoder.
+pub(crate) struct Layer<E: Element> {
+    pub(crate) attention: Sublayer<E>,
+    /// The decoder's.
+    pub(crate) cross: Option<CrossAttention<E>>,
+    pub(crate) feed_forward: Sublayer<E>,
 }
 
 /// A row per id.
@@ -82,27 +71,31 @@ pub(crate) struct Embedding<E: Element> {
 pub(crate) struct Weights<E: Element> {
     pub(crate) source: Embedding<E>,
     pub(crate) target: Embedding<E>,
-    pub(crate) encoder: Vec<EncoderLayer<E>>,
+    pub(crate) encoder: Vec<Layer<E>>,
     pub(crate) encoder_norm: Option<Norm>,
-    pub(crate) decoder: Vec<DecoderLayer<E>>,
+    pub(crate) decoder: Vec<Layer<E>>,
     pub(crate) decoder_norm: Option<Norm>,
     pub(crate) generator: Linear<E>,
+    /// Bytes in memory of all that.
+    pub(crate) bytes: usize,
 }
 
 impl<E: Element> Weights<E> {
     /// Reads and packs everything, one tensor at a time.
     pub(crate) fn read(config: &Config, source: &mut impl TensorSource) -> Result<Self, Error> {
-        let mut reader = Reader { config, source, block: Vec::new() };
+        let mut reader = Reader { config, source, block: Vec::new(), bytes: 0 };
         let Vocabulary { source: source_table, target: target_table, generator } = reader.vocabulary()?;
-        let weights = Self {
+        let mut weights = Self {
             source: Embedding { table: source_table, positions: reader.positions("src_positions.weight")? },
             target: Embedding { table: target_table, positions: reader.positions("tgt_positions.weight")? },
-            encoder: reader.layers("encoder", config.encoder_layers, Reader::encoder_layer)?,
+            encoder: reader.layers("encoder", config.encoder_layers, None)?,
             encoder_norm: reader.final_norm("encoder.norm")?,
-            decoder: reader.layers("decoder", config.decoder_layers, Reader::decoder_layer)?,
+            decoder: reader.layers("decoder", config.decoder_layers, Some("multihead_attn"))?,
             decoder_norm: reader.final_norm("decoder.norm")?,
             generator,
+            bytes: 0,
         };
+        weights.bytes = reader.bytes;
         reader.source.finish()?;
         Ok(weights)
     }
@@ -113,67 +106,6 @@ struct Vocabulary<E: Element> {
     source: Arc<Table<E>>,
     target: Arc<Table<E>>,
     generator: Linear<E>,
-}
-
-/// Bytes in memory.
-trait Bytes {
-    fn bytes(&self) -> usize;
-}
-
-impl<E: Element> Bytes for Linear<E> {
-    fn bytes(&self) -> usize {
-        self.weight.bytes() + self.bias.as_deref().map_or(0, size_of_val)
-    }
-}
-
-impl Bytes for Norm {
-    fn bytes(&self) -> usize {
-        size_of_val(&self.gamma[..]) + self.beta.as_deref().map_or(0, size_of_val)
-    }
-}
-
-impl<E: Element> Bytes for SelfAttention<E> {
-    fn bytes(&self) -> usize {
-        self.qkv.bytes() + self.out.bytes()
-    }
-}
-
-impl<E: Element> Bytes for FeedForward<E> {
-    fn bytes(&self) -> usize {
-        self.up.bytes() + self.down.bytes()
-    }
-}
-
-impl<E: Element> Bytes for EncoderLayer<E> {
-    fn bytes(&self) -> usize {
-        self.attention.bytes() + self.feed_forward.bytes() + self.norms.iter().map(Bytes::bytes).sum::<usize>()
-    }
-}
-
-impl<E: Element> Bytes for DecoderLayer<E> {
-    fn bytes(&self) -> usize {
-        let cross = self.cross.q.bytes() + self.cross.kv.bytes() + self.cross.out.bytes();
-        let norms = self.norms.iter().map(Bytes::bytes).sum::<usize>();
-        self.attention.bytes() + cross + self.feed_forward.bytes() + norms
-    }
-}
-
-impl<E: Element> Weights<E> {
-    /// Bytes in memory; a table that is shared counts once.
-    pub(crate) fn bytes(&self) -> usize {
-        let plain = |embedding: &Embedding<E>| match &*embedding.table {
-            Table::Plain(table) => size_of_val(table.values()),
-            Table::Packed(_) => 0,
-        };
-        let shared = Arc::ptr_eq(&self.source.table, &self.target.table);
-        let tables = plain(&self.target) + if shared { 0 } else { plain(&self.source) };
-        let positions = [&self.source, &self.target].map(|embedding| &embedding.positions);
-        let positions = positions.into_iter().flatten().map(|table| size_of_val(table.values())).sum::<usize>();
-        let norms = [&self.encoder_norm, &self.decoder_norm].into_iter().flatten().map(Bytes::bytes).sum::<usize>();
-        let layers = self.encoder.iter().map(Bytes::bytes).sum::<usize>();
-        let layers = layers + self.decoder.iter().map(Bytes::bytes).sum::<usize>();
-        layers + norms + tables + positions + self.generator.bytes()
-    }
 }
 
 const SRC_EMBED: &str = "src_embed.weight";
@@ -188,6 +120,8 @@ struct Reader<'a, S> {
     source: &'a mut S,
     /// The rows read last.
     block: Vec<f32>,
+    /// Bytes of all that is kept.
+    bytes: usize,
 }
 
 impl<S: TensorSource> Reader<'_, S> {
@@ -197,6 +131,7 @@ impl<S: TensorSource> Reader<'_, S> {
         values.try_reserve_exact(length).map_err(|_| Error::OutOfMemory { elements: length })?;
         values.resize(length, 0.0);
         self.source.read(&mut values)?;
+        self.bytes += size_of_val(&values[..]);
         Ok(values)
     }
 
@@ -212,6 +147,7 @@ impl<S: TensorSource> Reader<'_, S> {
             self.read(values.len())?;
             values.iter_mut().zip(&self.block).for_each(|(value, &read)| *value = E::from_f32(read));
         }
+        self.bytes += size_of_val(matrix.values());
         Ok(matrix)
     }
 
@@ -244,14 +180,16 @@ impl<S: TensorSource> Reader<'_, S> {
             while builder.left() > 0 {
                 builder.push(self.rows(builder.left(), inputs)?)?;
             }
-            packed.push(Arc::new(builder.finish()?));
+            let weight = builder.finish()?;
+            self.bytes += weight.bytes();
+            packed.push(Arc::new(weight));
         }
         Ok(packed.try_into().expect("a weight for each number of outputs"))
     }
 
     fn linear<E: Element>(&mut self, name: &str, inputs: usize, outputs: usize) -> Result<Linear<E>, Error> {
         let [weight] = self.packed(&format!("{name}.weight"), inputs, [outputs])?;
-        Ok(Linear { weight, bias: self.bias(&format!("{name}.bias"), outputs)? })
+        Ok(Linear { weight, bias: self.bias(&format!("{name}.bias"), outputs)?, activation: Activation::Identity })
     }
 
     fn norm(&mut self, name: &str) -> Result<Norm, Error> {
@@ -277,56 +215,44 @@ impl<S: TensorSource> Reader<'_, S> {
         Ok(weights.map(|weight| {
             let outputs = next..next + weight.n();
             next = outputs.end;
-            Linear { bias: bias.as_ref().map(|bias| bias[outputs].to_vec()), weight }
+            let bias = bias.as_ref().map(|bias| bias[outputs].to_vec());
+            Linear { weight, bias, activation: Activation::Identity }
         }))
     }
 
-    fn self_attention<E: Element>(&mut self, name: &str) -> Result<SelfAttention<E>, Error> {
-        let d = self.config.d_model;
-        let [qkv] = self.in_proj(name, [3 * d])?;
-        Ok(SelfAttention { qkv, out: self.linear(&format!("{name}.out_proj"), d, d)? })
-    }
-
-    fn cross_attention<E: Element>(&mut self, name: &str) -> Result<CrossAttention<E>, Error> {
-        let d = self.config.d_model;
-        let [q, kv] = self.in_proj(name, [d, 2 * d])?;
-        Ok(CrossAttention { q, kv, out: self.linear(&format!("{name}.out_proj"), d, d)? })
-    }
-
-    fn feed_forward<E: Element>(&mut self, layer: &str) -> Result<FeedForward<E>, Error> {
-        let (d, ff) = (self.config.d_model, self.config.d_ff);
-        let up = self.linear(&format!("{layer}.linear1"), d, ff)?;
-        Ok(FeedForward { up, down: self.linear(&format!("{layer}.linear2"), ff, d)? })
-    }
-
-    fn encoder_layer<E: Element>(&mut self, layer: &str) -> Result<EncoderLayer<E>, Error> {
-        Ok(EncoderLayer {
-            attention: self.self_attention(&format!("{layer}.self_attn"))?,
-            feed_forward: self.feed_forward(layer)?,
-            norms: [self.norm(&format!("{layer}.norm1"))?, self.norm(&format!("{layer}.norm2"))?],
-        })
-    }
-
-    fn decoder_layer<E: Element>(&mut self, layer: &str) -> Result<DecoderLayer<E>, Error> {
-        Ok(DecoderLayer {
-            attention: self.self_attention(&format!("{layer}.self_attn"))?,
-            cross: self.cross_attention(&format!("{layer}.multihead_attn"))?,
-            feed_forward: self.feed_forward(layer)?,
-            norms: [
-                self.norm(&format!("{layer}.norm1"))?,
-                self.norm(&format!("{layer}.norm2"))?,
-                self.norm(&format!("{layer}.norm3"))?,
-            ],
-        })
-    }
-
-    fn layers<L>(
+    /// A sublayer from its first product on; `inputs` of its last.
+    fn sublayer<E: Element>(
         &mut self,
-        stack: &str,
-        count: usize,
-        layer: impl Fn(&mut Self, &str) -> Result<L, Error>,
-    ) -> Result<Vec<L>, Error> {
-        (0..count).map(|n| layer(self, &format!("{stack}.layers.{n}"))).collect()
+        first: Linear<E>,
+        last: &str,
+        inputs: usize,
+        norm: &str,
+    ) -> Result<Sublayer<E>, Error> {
+        Ok(Sublayer { first, last: self.linear(last, inputs, self.config.d_model)?, norm: self.norm(norm)? })
+    }
+
+    /// The layers of a stack; `cross` names what attends to sources, where there is such a thing.
+    fn layers<E: Element>(&mut self, stack: &str, count: usize, cross: Option<&str>) -> Result<Vec<Layer<E>>, Error> {
+        let (d, ff) = (self.config.d_model, self.config.d_ff);
+        let layer = |n| {
+            let within = |part: &str| format!("{stack}.layers.{n}.{part}");
+            let [qkv] = self.in_proj(&within("self_attn"), [3 * d])?;
+            let attention = self.sublayer(qkv, &within("self_attn.out_proj"), d, &within("norm1"))?;
+            let cross = cross.map(|cross| {
+                let [q, keys_values] = self.in_proj(&within(cross), [d, 2 * d])?;
+                let sublayer = self.sublayer(q, &within(&format!("{cross}.out_proj")), d, &within("norm2"))?;
+                Ok::<_, Error>(CrossAttention { sublayer, keys_values })
+            });
+            let cross = cross.transpose()?;
+            let activation = match self.config.activation {
+                config::Activation::Relu => Activation::Relu,
+                config::Activation::Gelu => Activation::Gelu,
+            };
+            let up = Linear { activation, ..self.linear(&within("linear1"), d, ff)? };
+            let norm = within(if cross.is_some() { "norm3" } else { "norm2" });
+            Ok(Layer { attention, cross, feed_forward: self.sublayer(up, &within("linear2"), ff, &norm)? })
+        };
+        (0..count).map(layer).collect()
     }
 
     fn positions(&mut self, name: &str) -> Result<Option<Matrix>, Error> {
@@ -362,7 +288,7 @@ impl<S: TensorSource> Reader<'_, S> {
         };
         let bias = "generator.bias";
         let bias = if self.source.has(bias) { Some(self.vector(bias, tgt_vocab)?) } else { None };
-        Ok(Vocabulary { source, target, generator: Linear { weight, bias } })
+        Ok(Vocabulary { source, target, generator: Linear { weight, bias, activation: Activation::Identity } })
     }
 
     /// Checks that tensor `name`, if it is there, equals the target table as it is stored.

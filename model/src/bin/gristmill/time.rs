@@ -2,7 +2,7 @@
 
 use crate::limits::Limits;
 use crate::progress::Progress;
-use crate::report::{Part, Report};
+use crate::report::{self, Part, Report, milliseconds};
 use crate::{Failure, Machine};
 use gristmill::Simd;
 use gristmill_model::{Checkpoint, Config, GenerateOptions, Session, Transformer};
@@ -57,32 +57,25 @@ fn measure(session: &mut Session, model: &Transformer, arguments: &Arguments) ->
     // What is read again and again.
     let [encoder, decoder] = config.weight_bytes(model.precision())?.map(|bytes| Limits::measure(simd, bytes));
 
-    let encoder = part("encoder", session, encoder, |session, times, profile| {
-        if profile {
-            session.start_profile();
-        }
-        timed(times, || session.encode(&sources).map(drop))
-    })?;
+    let encoder =
+        part("encoder", session, encoder, |session, times| timed(times, || session.encode(&sources).map(drop)))?;
     progress.advance(1);
-    let step = part("decoder step", session, decoder, |session, times, profile| {
+    let step = part("decoder step", session, decoder, |session, times| {
         let mut decoding = session.start(&sources)?;
-        if profile {
-            decoding.start_profile();
-        }
+        decoding.clear_profile();
         steps.iter().try_for_each(|ids| timed(times, || decoding.step(ids).map(drop)))
     })?;
     progress.advance(1);
-    let generation = part("generation", session, decoder, |session, times, profile| {
-        if profile {
-            session.start_profile();
-        }
+    let generation = part("generation", session, decoder, |session, times| {
         timed(times, || session.generate(&sources, &options).map(drop))
     })?;
     Ok(Report {
         config: config.clone(),
-        precision: model.precision(),
-        bytes: [model.bytes(), session.cache_bytes()],
-        level: simd.level(),
+        parameters: config.parameters()?,
+        precision: model.precision().name(),
+        weight_bytes: model.bytes(),
+        cache_bytes: session.cache_bytes(),
+        level: simd.level().name(),
         threads: gristmill::Threads::Global.count(),
         batch: sources.len(),
         source_tokens: length,
@@ -97,24 +90,25 @@ fn part(
     name: &'static str,
     session: &mut Session,
     limits: Limits,
-    mut run: impl FnMut(&mut Session, &mut Vec<Duration>, bool) -> Result<(), Failure>,
+    mut run: impl FnMut(&mut Session, &mut Vec<Duration>) -> Result<(), Failure>,
 ) -> Result<Part, Failure> {
-    session.stop_profile();
     let mut times = Vec::new();
-    run(session, &mut times, false)?;
+    run(session, &mut times)?;
     times.clear();
-    let start = Instant::now();
-    let mut runs = 0;
-    while runs < 3 || start.elapsed() < Duration::from_secs(1) {
-        run(session, &mut times, false)?;
-        runs += 1;
+    let (start, mut turns) = (Instant::now(), 0);
+    while turns < 3 || start.elapsed() < Duration::from_secs(1) {
+        run(session, &mut times)?;
+        turns += 1;
     }
     times.sort_unstable();
-    let mut profiled = Vec::new();
-    run(session, &mut profiled, true)?;
-    let operations = session.profile().into_iter().flat_map(|profile| profile.iter()).collect();
-    let (median, of) = (times[times.len() / 2], times.len());
-    Ok(Part { name, median, of, limits, profiled, operations })
+    let (median, runs) = (times[times.len() / 2], times.len());
+    session.start_profile();
+    times.clear();
+    run(session, &mut times)?;
+    let operations = session.profile().map_or(Vec::new(), |profile| report::lines(limits, &times, profile));
+    session.stop_profile();
+    let Limits { flops, bytes } = limits;
+    Ok(Part { name, median_ms: milliseconds(median), runs, gflops: flops / 1e9, gbs: bytes / 1e9, operations })
 }
 
 fn timed<E: Into<Failure>>(times: &mut Vec<Duration>, work: impl FnOnce() -> Result<(), E>) -> Result<(), Failure> {

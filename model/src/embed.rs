@@ -9,6 +9,7 @@ use crate::weights::{Embedding, Table};
 use gristmill::MatRef;
 use gristmill::rowwise::{EmbedOptions, PositionRows, Positions, embed, embed_in_place, sinusoidal_positions};
 use gristmill::simd::Element;
+use rayon::prelude::*;
 
 /// Looks ids up and adds positions.
 #[derive(Debug, Default)]
@@ -73,8 +74,8 @@ fn look_up<E: Element>(
     positions: Positions,
     x: &mut Matrix<E>,
 ) -> Result<(), Error> {
-    let start = run.clock.start();
-    x.reshape(ids.len(), run.config.d_model)?;
+    let (start, d) = (run.clock.start(), run.config.d_model);
+    x.reshape(ids.len(), d)?;
     let options = EmbedOptions {
         scale: run.config.embed_scale,
         positions: Some(positions),
@@ -84,7 +85,14 @@ fn look_up<E: Element>(
     match &*embedding.table {
         Table::Plain(table) => embed(table.view(), ids, x.view_mut(), &options)?,
         Table::Packed(table) => {
-            ids.iter().enumerate().try_for_each(|(row, &id)| table.row_into(id as usize, x.row_mut(row)))?;
+            let look_up = |(row, &id): (&mut [E], &u32)| table.row_into(id as usize, row);
+            let rows = x.values_mut();
+            // A row is spread over as many cache lines as it has values: it waits for memory, on each core for itself.
+            if run.threads.count() > 1 {
+                rows.par_chunks_exact_mut(d).zip(ids).with_min_len(32).try_for_each(look_up)?;
+            } else {
+                rows.chunks_exact_mut(d).zip(ids).try_for_each(look_up)?;
+            }
             embed_in_place(x.view_mut(), &options)?;
         }
     }

@@ -8,7 +8,7 @@ use crate::run::Run;
 use crate::weights::{CrossAttention, Layer};
 use crate::{Config, Error};
 use gristmill::simd::Element;
-use gristmill::{HeadsMut, KvCache};
+use gristmill::{AppendOptions, HeadsMut, KvCache};
 
 /// Targets in progress, whatever their storage type.
 pub(crate) trait Progress {
@@ -94,7 +94,8 @@ impl<E: Element> Cache<E> {
                     self.numbers.clear();
                     self.numbers.resize(sources.len(), if stride == 0 { 0 } else { length });
                     self.numbers[sentence] = length;
-                    kept.sources.append_ragged(part(0)?, part(run.config.d_model)?, &self.numbers)?;
+                    let options = AppendOptions { counts: Some(&self.numbers), threads: run.threads };
+                    kept.sources.append_with(part(0)?, part(run.config.d_model)?, &options)?;
                 }
             }
             run.clock.stop(start, Operation::Caching, || [0, 2 * size_of_val(keys_values.values())]);
@@ -165,7 +166,7 @@ impl<E: Element> Attend<E> for Cache<E> {
         let part = |first| heads(run.config, projected, [0, first], [rows, 1], 1);
         let kept = &mut self.layers[layer].targets;
         let start = run.clock.start();
-        kept.append(part(d)?, part(2 * d)?)?;
+        kept.append_with(part(d)?, part(2 * d)?, &AppendOptions { counts: None, threads: run.threads })?;
         run.clock.stop(start, Operation::Caching, || [0, size_of::<E>() * 4 * rows * d]);
         attend(run, Operation::SelfAttention, projected, kept, context)
     }

@@ -2,11 +2,13 @@
 
 use crate::check::equal;
 use aligned_vec::{AVec, ConstAlign};
-use gristmill_core::{Error, HeadsRef, MatRef};
+use gristmill_core::{Error, HeadsRef, MatRef, Threads};
 use gristmill_gemm::TypedPtr;
 use gristmill_gemm::pack::pack_panels;
 use gristmill_gemm::tile::PANEL;
 use gristmill_simd::{Element, Isa, Kernel, Simd, slices};
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// Tokens of a page: whole panels, and a whole number of pages to each chain of values.
 pub(crate) const PAGE: usize = 64;
@@ -56,6 +58,26 @@ struct Page<T> {
     values: AVec<T, ConstAlign<64>>,
     /// Sequences that it belongs to.
     users: usize,
+    /// What an append is about to write into it.
+    coming: Option<Coming>,
+}
+
+/// Tokens of one sequence that go to one page.
+#[derive(Clone)]
+struct Coming {
+    sequence: usize,
+    tokens: Range<usize>,
+    /// Where in the page the first goes.
+    slot: usize,
+}
+
+/// What [`KvCache::append_with`] leaves to choose.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AppendOptions<'a> {
+    /// Of sequence b only the first `counts[b]` tokens are appended, which may be none; by default all.
+    pub counts: Option<&'a [usize]>,
+    /// The threads that write.
+    pub threads: Threads<'a>,
 }
 
 /// The pages of a sequence, exactly as many as its tokens need.
@@ -158,15 +180,74 @@ impl<T: Element> KvCache<T> {
     /// [`Error::ShapeMismatch`], [`Error::OutOfMemory`], [`Error::SizeOverflow`], or [`Error::Level`] when
     /// `GRISTMILL_LEVEL` pins a level that cannot be used. The sequences are then unchanged.
     pub fn append<S: Element>(&mut self, k: HeadsRef<S>, v: HeadsRef<S>) -> Result<(), Error> {
-        self.append_counted(k, v, None)
+        self.append_with(k, v, &AppendOptions::default())
     }
 
-    /// As [`append`](KvCache::append), but of sequence b only the first `counts[b]` tokens, which may be none.
+    /// As [`append`](KvCache::append), with options.
     ///
     /// # Errors
     /// Those of [`append`](KvCache::append), and [`Error::KeyLength`] for a count above n.
-    pub fn append_ragged<S: Element>(&mut self, k: HeadsRef<S>, v: HeadsRef<S>, counts: &[usize]) -> Result<(), Error> {
-        self.append_counted(k, v, Some(counts))
+    pub fn append_with<S: Element>(
+        &mut self,
+        k: HeadsRef<S>,
+        v: HeadsRef<S>,
+        options: &AppendOptions,
+    ) -> Result<(), Error> {
+        equal("batch of k", self.sequences.len(), k.batch())?;
+        equal("batch of v", self.sequences.len(), v.batch())?;
+        equal("positions of v", k.seq(), v.seq())?;
+        equal("heads of k", self.kv_heads, k.heads())?;
+        equal("heads of v", self.kv_heads, v.heads())?;
+        equal("head size of k", self.dim, k.dim())?;
+        equal("head size of v", self.value_dim, v.dim())?;
+        let AppendOptions { counts, threads } = *options;
+        if let Some(counts) = counts {
+            equal("counts of tokens", self.sequences.len(), counts.len())?;
+            if let Some(batch) = counts.iter().position(|&count| count > k.seq()) {
+                return Err(Error::KeyLength { batch, length: counts[batch], keys: k.seq() });
+            }
+        }
+        let simd = Simd::choose(None)?;
+        let count = |b: usize| counts.map_or(k.seq(), |counts| counts[b]);
+        self.reserve_each(count)?;
+        let (mut pages, mut tokens) = (0, 0);
+        for b in 0..self.sequences.len() {
+            let (mut from, count) = (0, count(b));
+            while from < count {
+                let (page, slot) = self.writable(b);
+                let n = (count - from).min(PAGE - slot);
+                self.pages[page].coming = Some(Coming { sequence: b, tokens: from..from + n, slot });
+                self.sequences[b].len += n;
+                (from, pages) = (from + n, pages + 1);
+            }
+            tokens += count;
+        }
+        let (kv_heads, dim, value_dim) = (self.kv_heads, self.dim, self.value_dim);
+        let write = |page: &mut Page<T>| {
+            let Some(Coming { sequence, tokens, slot }) = page.coming.take() else { return };
+            let (keys, values) = page.values.split_at_mut(PAGE * dim * kv_heads);
+            for h in 0..kv_heads {
+                simd.run(Write {
+                    k: k.head(sequence, h).submatrix(tokens.clone(), 0..dim).expect("tokens of k"),
+                    v: v.head(sequence, h).submatrix(tokens.clone(), 0..value_dim).expect("tokens of v"),
+                    slot,
+                    keys: &mut keys[h * PAGE * dim..][..PAGE * dim],
+                    values: &mut values[h * PAGE * value_dim..][..PAGE * value_dim],
+                });
+            }
+        };
+        let coming = self.pages.iter_mut().filter(|page| page.coming.is_some());
+        // A key that is transposed goes to as many cache lines as it has elements.
+        if tokens * dim * kv_heads < SHARED_LINES || !threads.is_entered() {
+            coming.for_each(write);
+        } else {
+            let coming = Mutex::new(coming);
+            threads.for_each(pages, |_| {
+                let page = coming.lock().unwrap_or_else(PoisonError::into_inner).next();
+                page.into_iter().for_each(write);
+            });
+        }
+        Ok(())
     }
 
     /// Makes sequence i what sequence `parents[i]` was. One may be named several times, and is then shared; those not
@@ -222,51 +303,6 @@ impl<T: Element> KvCache<T> {
         &self.pages[self.sequences[sequence].pages[token / PAGE]].values
     }
 
-    fn append_counted<S: Element>(
-        &mut self,
-        k: HeadsRef<S>,
-        v: HeadsRef<S>,
-        counts: Option<&[usize]>,
-    ) -> Result<(), Error> {
-        equal("batch of k", self.sequences.len(), k.batch())?;
-        equal("batch of v", self.sequences.len(), v.batch())?;
-        equal("positions of v", k.seq(), v.seq())?;
-        equal("heads of k", self.kv_heads, k.heads())?;
-        equal("heads of v", self.kv_heads, v.heads())?;
-        equal("head size of k", self.dim, k.dim())?;
-        equal("head size of v", self.value_dim, v.dim())?;
-        if let Some(counts) = counts {
-            equal("counts of tokens", self.sequences.len(), counts.len())?;
-            if let Some(batch) = counts.iter().position(|&count| count > k.seq()) {
-                return Err(Error::KeyLength { batch, length: counts[batch], keys: k.seq() });
-            }
-        }
-        let simd = Simd::choose(None)?;
-        let count = |b: usize| counts.map_or(k.seq(), |counts| counts[b]);
-        self.reserve_each(count)?;
-        for b in 0..self.sequences.len() {
-            let (mut from, count) = (0, count(b));
-            while from < count {
-                let (page, slot) = self.writable(b);
-                let n = (count - from).min(PAGE - slot);
-                let (keys, values) = self.pages[page].values.split_at_mut(PAGE * self.dim * self.kv_heads);
-                for h in 0..self.kv_heads {
-                    let tokens = from..from + n;
-                    simd.run(Write {
-                        k: k.head(b, h).submatrix(tokens.clone(), 0..self.dim)?,
-                        v: v.head(b, h).submatrix(tokens, 0..self.value_dim)?,
-                        slot,
-                        keys: &mut keys[h * PAGE * self.dim..][..PAGE * self.dim],
-                        values: &mut values[h * PAGE * self.value_dim..][..PAGE * self.value_dim],
-                    });
-                }
-                self.sequences[b].len += n;
-                from += n;
-            }
-        }
-        Ok(())
-    }
-
     /// The page, of its own, that the next token of a sequence goes to, and where in it. There must be a free page.
     fn writable(&mut self, b: usize) -> (usize, usize) {
         let sequence = &mut self.sequences[b];
@@ -314,7 +350,7 @@ impl<T: Element> KvCache<T> {
             values.try_reserve_exact(self.page_len).map_err(|_| Error::OutOfMemory { bytes })?;
             values.resize(self.page_len, T::default());
             self.free.push(self.pages.len());
-            self.pages.push(Page { values, users: 0 });
+            self.pages.push(Page { values, users: 0, coming: None });
         }
         Ok(())
     }
@@ -358,6 +394,9 @@ impl<T: Element> Pages for KvCache<T> {
         rows[j % PAGE * self.value_dim + d].to_f32()
     }
 }
+
+/// Cache lines of keys from which on an append is shared by threads: some ten microseconds.
+const SHARED_LINES: usize = 4096;
 
 const TOO_LARGE: Error = Error::SizeOverflow { what: "tokens of a cache" };
 

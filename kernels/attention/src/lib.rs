@@ -46,7 +46,7 @@ mod skip;
 mod softmax;
 mod source;
 
-pub use cache::KvCache;
+pub use cache::{AppendOptions, KvCache};
 
 use gristmill_core::{Error, HeadsMut, HeadsRef, Mask, Threads, Workspace};
 use gristmill_simd::{Element, Level, Simd};

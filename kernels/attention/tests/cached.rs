@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Case, Sizes};
-use gristmill_attention::{AttentionOptions, KvCache, attention_cached};
+use gristmill_attention::{AppendOptions, AttentionOptions, KvCache, attention_cached};
 use gristmill_core::{Error, HeadsMut, HeadsRef, Threads, Workspace};
 use gristmill_simd::Level;
 use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
@@ -11,6 +11,10 @@ use gristmill_testkit::{Fill, Heads, Layout, assert_bits_eq, sweep};
 
 fn causal() -> OwnedMask {
     OwnedMask { causal: Some(OwnedCausal::BottomRight), ..OwnedMask::default() }
+}
+
+fn counted(counts: &[usize]) -> AppendOptions<'_> {
+    AppendOptions { counts: Some(counts), ..AppendOptions::default() }
 }
 
 /// Positions `from .. to` of every sequence.
@@ -77,7 +81,7 @@ fn sequences_of_different_lengths_equal_each_alone() {
         case.v.heads_mut().set(2, 127, 0, 3, f32::INFINITY);
         let mut cache = KvCache::new(1, 24, 24).unwrap();
         cache.reset(4).unwrap();
-        cache.append_ragged(case.k.heads(), case.v.heads(), &lengths).unwrap();
+        cache.append_with(case.k.heads(), case.v.heads(), &counted(&lengths)).unwrap();
         sweep::levels_and_threads(|level, threads| {
             let got = run(&cache, &case.q, sizes.out(), &case.options(level, threads));
             for (b, &length) in lengths.iter().enumerate() {
@@ -107,6 +111,28 @@ fn sequences_of_different_lengths_equal_each_alone() {
     }
 }
 
+#[test]
+fn threads_append_what_one_appends() {
+    let sizes = Sizes { batch: 8, kv_heads: 8, group: 1, ..Sizes::single(1, 67, 64) };
+    let case = Case::normal(sizes, 9);
+    // Whole pages and rests, then a token for each of beams that share pages, which is just enough to be shared.
+    let appended = |threads: Threads| {
+        let mut cache = KvCache::<f32>::new(8, 64, 64).unwrap();
+        cache.reset(8).unwrap();
+        threads.enter(|| {
+            let counts = [67, 0, 64, 1, 3, 66, 15, 17];
+            let options = AppendOptions { counts: Some(&counts), threads };
+            cache.append_with(case.k.heads(), case.v.heads(), &options).unwrap();
+            cache.select(&[0, 0, 2, 3, 3, 5, 1, 7]).unwrap();
+            let [k, v] = [&case.k, &case.v].map(|x| positions(x.heads(), 5, 6));
+            cache.append_with(k.heads(), v.heads(), &AppendOptions { counts: None, threads }).unwrap();
+        });
+        run(&cache, &case.q, sizes.out(), &case.options(Level::Portable, Threads::Serial))
+    };
+    let want = appended(Threads::Serial);
+    sweep::threads(|threads| assert_bits_eq(&appended(threads), &want, format_args!("{threads:?}")));
+}
+
 /// Tokens of one head of 4 values that tell what they are.
 fn token(cache: &mut KvCache, values: &[f32]) {
     let data: Vec<f32> = values.iter().flat_map(|&x| [x; 4]).collect();
@@ -123,7 +149,7 @@ fn fresh(histories: &[Vec<f32>]) -> KvCache {
     let mut cache = KvCache::new(1, 4, 4).unwrap();
     cache.reset(histories.len()).unwrap();
     let counts: Vec<usize> = histories.iter().map(Vec::len).collect();
-    cache.append_ragged(view, view, &counts).unwrap();
+    cache.append_with(view, view, &counted(&counts)).unwrap();
     cache
 }
 
@@ -183,9 +209,9 @@ fn mistakes_are_refused() {
     assert_eq!(cache.append(view([1, 1, 1, 4]), view([1, 1, 1, 4])), mismatch("batch of k", 2, 1));
     assert_eq!(cache.append(view([2, 1, 1, 3]), view([2, 1, 1, 4])), mismatch("head size of k", 4, 3));
     let two = view([2, 2, 1, 4]);
-    assert_eq!(cache.append_ragged(two, two, &[1]), mismatch("counts of tokens", 2, 1));
-    assert_eq!(cache.append_ragged(two, two, &[1, 3]), Err(Error::KeyLength { batch: 1, length: 3, keys: 2 }));
-    cache.append_ragged(two, two, &[1, 2]).unwrap();
+    assert_eq!(cache.append_with(two, two, &counted(&[1])), mismatch("counts of tokens", 2, 1));
+    assert_eq!(cache.append_with(two, two, &counted(&[1, 3])), Err(Error::KeyLength { batch: 1, length: 3, keys: 2 }));
+    cache.append_with(two, two, &counted(&[1, 2])).unwrap();
     assert_eq!(cache.select(&[0, 2]), Err(Error::RangeOutOfBounds { start: 2, end: 3, len: 2 }));
     assert_eq!([cache.len(0), cache.len(1)], [1, 2]);
 

@@ -36,7 +36,9 @@ pub use gristmill_layernorm as layernorm;
 pub use gristmill_rowwise as rowwise;
 pub use gristmill_simd as simd;
 
-pub use gristmill_attention::{AttentionOptions, KvCache, attention, attention_cached, attention_weights};
+pub use gristmill_attention::{
+    AppendOptions, AttentionOptions, KvCache, attention, attention_cached, attention_weights,
+};
 pub use gristmill_core::{
     Activation, BatchMut, BatchRef, Causal, Error, HeadsMut, HeadsRef, Mask, MatMut, MatRef, ScoresRef, Threads,
     Workspace, cache,

@@ -42,6 +42,29 @@ fn threads_and_fused_levels_do_not_matter() {
 }
 
 #[test]
+fn threads_do_not_matter_to_many_tokens() {
+    // Enough to be looked up in a packed table, to be projected and to be kept in caches by several threads.
+    let config = Config { tied_output: true, tied_embeddings: true, src_vocab: 37, ..crate::common::small() };
+    let model = seeded(config);
+    let sources = sentences(&[40; 130], 37, 1);
+    let targets = sentences(&[2; 130], 37, 2);
+    let mut expected = None;
+    sweep::threads(|threads| {
+        let mut session = model.session(SessionOptions { threads, level: None }).unwrap();
+        let found = results(&mut session, &sources, &targets);
+        assert!(*expected.get_or_insert(found.clone()) == found, "forced");
+        let mut decoding = session.start(&sources).unwrap();
+        for position in 0..2 {
+            let ids: Vec<u32> = targets.iter().map(|target| target[position]).collect();
+            let logits = decoding.step(&ids).unwrap();
+            for (row, [_, forced]) in found.iter().enumerate() {
+                assert!(bits(logits.row(row).unwrap()) == forced[position * 37..][..37], "step {position}, {row}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_sentence_does_not_know_its_batch() {
     for_every_variant(|name, model| {
         let (sources, targets) = batch(model.config());

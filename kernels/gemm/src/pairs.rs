@@ -11,6 +11,7 @@
 //! The same panels serve f32 activations by multiply-adds, for which the two halves of a lane are widened by one
 //! operation each, and bf16 activations by the dot product of pairs.
 
+use crate::pack_pairs::PAIR_ROW;
 use crate::registers::{Accumulators, Load, each};
 use crate::tile::{PANEL, PREFETCH_STEPS, Promised, Tile, TileFn};
 use gristmill_simd::{Isa, Kernel, bf16};
@@ -48,16 +49,111 @@ impl Way for Dot {
     const ODD_FIRST: bool = true;
 }
 
-/// The microkernel of `MR` rows and `NP` panels of pairs. `b_step` leads from a pair of steps to the next.
+/// The microkernel of `MR` rows and `NP` panels of pairs.
 ///
 /// # Safety
-/// P1 to P5 of [`Tile`], with P2 for whole panels of pairs: `k` rounded up to even.
+/// P1 to P5 of [`Tile`], with P2 for whole panels of pairs: `k` rounded up to even, pairs of steps [`PAIR_ROW`] apart.
 unsafe fn pair_tile<I: Isa, W: Way, const MR: usize, const NP: usize>(isa: I, tile: &Tile<'_, bf16>) {
     // SAFETY: passed on.
     isa.vectorize(Micro::<W, MR, NP>(unsafe { Promised::new(tile) }, PhantomData));
 }
 
+/// From a pair of steps of a panel to the next.
+const PAIR_STEP: isize = PAIR_ROW as isize;
+
+/// Pairs that are written out where the steps of A are contiguous.
+const UNROLL: usize = 2;
+
 struct Micro<'t, W, const MR: usize, const NP: usize>(Promised<'t, bf16>, PhantomData<W>);
+
+impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
+    /// `times` times `UNROLL` pairs of steps, from pair `from` on. With `UNIT` the steps of A are next to each other, so
+    /// that all addresses of the unrolled pairs are constants from a few pointers.
+    ///
+    /// # Safety
+    /// P1, P2; `2 * (from + times * UNROLL) <= k`; `UNIT` only if steps of A are contiguous.
+    #[inline(always)]
+    unsafe fn pairs<I: Isa, const UNROLL: usize, const UNIT: bool>(
+        &self,
+        isa: I,
+        acc: &mut Accumulators<I, MR, NP>,
+        from: usize,
+        times: usize,
+    ) {
+        let t = self.0.tile();
+        let a_step = if UNIT { 1 } else { t.a_step };
+        // Three rows share a pointer, as in the other tile.
+        let first = self.left(0, 2 * from as isize * a_step);
+        let mut a: [_; 4] = std::array::from_fn(|g| first.wrapping_offset(Self::bytes(3 * g as isize * t.a_row)));
+        let mut b = t.b.wrapping_offset(from as isize * PAIR_STEP);
+        for _ in 0..times {
+            for u in 0..UNROLL as isize {
+                let pairs = load_pairs::<I, NP>(isa, t, b.wrapping_offset(u * PAIR_STEP));
+                let at = |r: usize, step: isize| {
+                    a[r / 3].wrapping_offset(Self::bytes((r % 3) as isize * t.a_row + (2 * u + step) * a_step))
+                };
+                // SAFETY: P1: both steps of the pair.
+                unsafe {
+                    if W::DOT {
+                        for (r, acc) in acc.iter_mut().enumerate() {
+                            dot(isa, acc, isa.splat_i32(at(r, 0).cast::<i32>().read_unaligned()), &pairs);
+                        }
+                    } else {
+                        // Not a loop over both: it would stay one, and the accumulators would leave the registers.
+                        let b = half(isa, &pairs, W::ODD_FIRST);
+                        for (r, acc) in acc.iter_mut().enumerate() {
+                            multiply_add(isa, acc, isa.splat(*at(r, 0).cast::<f32>()), &b);
+                        }
+                        let b = half(isa, &pairs, !W::ODD_FIRST);
+                        for (r, acc) in acc.iter_mut().enumerate() {
+                            multiply_add(isa, acc, isa.splat(*at(r, 1).cast::<f32>()), &b);
+                        }
+                    }
+                }
+            }
+            for a in &mut a {
+                *a = isa.opaque(a.wrapping_offset(Self::bytes(2 * UNROLL as isize * a_step)));
+            }
+            b = b.wrapping_offset(UNROLL as isize * PAIR_STEP);
+        }
+    }
+
+    /// The last step of an odd depth, whose odd element is +0 in A as in B.
+    ///
+    /// # Safety
+    /// P1, P2; k is odd.
+    #[inline(always)]
+    unsafe fn last<I: Isa>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
+        let t = self.0.tile();
+        let step = t.k as isize - 1;
+        let pairs = load_pairs::<I, NP>(isa, t, t.b.wrapping_offset(step / 2 * PAIR_STEP));
+        let even = half(isa, &pairs, false);
+        for (r, acc) in acc.iter_mut().enumerate() {
+            let p = self.left(r as isize, step * t.a_step);
+            // SAFETY: P1.
+            unsafe {
+                if W::DOT {
+                    dot(isa, acc, isa.splat_i32(i32::from(*p.cast::<u16>())), &pairs);
+                } else {
+                    multiply_add(isa, acc, isa.splat(*p.cast::<f32>()), &even);
+                }
+            }
+        }
+    }
+
+    /// Where the value `offset` values behind the first of row `r` of A lies.
+    #[inline(always)]
+    fn left(&self, r: isize, offset: isize) -> *const u8 {
+        let t = self.0.tile();
+        t.a.cast::<u8>().wrapping_offset(Self::bytes(r * t.a_row + offset))
+    }
+
+    /// A holds f32, or bf16 where pairs are multiplied whole.
+    #[inline(always)]
+    const fn bytes(values: isize) -> isize {
+        values * if W::DOT { 2 } else { 4 }
+    }
+}
 
 impl<W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, W, MR, NP> {
     type Output = ();
@@ -68,50 +164,23 @@ impl<W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, W, MR, NP> {
     fn run<I: Isa>(self, isa: I) {
         let t = self.0.tile();
         debug_assert!((NP - 1) * PANEL < t.cols && t.cols <= NP * PANEL, "P3: {} columns, {NP} panels", t.cols);
+        debug_assert!(t.b_step == PAIR_STEP && (t.a_step == 1 || !W::DOT), "steps of {} and {}", t.a_step, t.b_step);
         let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
         if !t.start.is_null() {
             // SAFETY: P3, P4.
             unsafe { each(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Load) };
         }
-        // Three rows share a pointer, as in the other tile. A counts f32, or bf16 where pairs are multiplied whole.
-        let row = |n: isize| if W::DOT { n * t.a_row * 2 } else { n * t.a_row * 4 };
-        let step = if W::DOT { 4 } else { 4 * t.a_step };
-        let mut a: [*const u8; 4] = std::array::from_fn(|g| t.a.cast::<u8>().wrapping_offset(row(3 * g as isize)));
-        let mut b = t.b;
-        for _ in 0..t.k / 2 {
-            let pairs = load_pairs::<I, NP>(isa, t, b);
-            if W::DOT {
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    // SAFETY: P1: two steps of bf16, side by side.
-                    let pair = unsafe { a[r / 3].offset(row((r % 3) as isize)).cast::<i32>().read_unaligned() };
-                    dot(isa, acc, isa.splat_i32(pair), &pairs);
-                }
-                a.iter_mut().for_each(|a| *a = isa.opaque(a.wrapping_offset(step)));
+        // SAFETY: P1, P2.
+        unsafe {
+            if W::DOT || t.a_step == 1 {
+                let whole = t.k / (2 * UNROLL);
+                self.pairs::<I, UNROLL, true>(isa, &mut acc, 0, whole);
+                self.pairs::<I, 1, true>(isa, &mut acc, whole * UNROLL, t.k / 2 % UNROLL);
             } else {
-                for odd in [W::ODD_FIRST, !W::ODD_FIRST] {
-                    let b = half(isa, &pairs, odd);
-                    for (r, acc) in acc.iter_mut().enumerate() {
-                        // SAFETY: P1.
-                        let value = unsafe { *a[r / 3].offset(row((r % 3) as isize)).cast::<f32>() };
-                        multiply_add(isa, acc, isa.splat(value), &b);
-                    }
-                    a.iter_mut().for_each(|a| *a = isa.opaque(a.wrapping_offset(step)));
-                }
+                self.pairs::<I, 1, false>(isa, &mut acc, 0, t.k / 2);
             }
-            b = b.wrapping_offset(t.b_step);
-        }
-        if t.k % 2 == 1 {
-            let pairs = load_pairs::<I, NP>(isa, t, b);
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let p = a[r / 3].wrapping_offset(row((r % 3) as isize));
-                // SAFETY: P1: the last step. Its odd element is +0, in A as in B.
-                unsafe {
-                    if W::DOT {
-                        dot(isa, acc, isa.splat_i32(i32::from(*p.cast::<u16>())), &pairs);
-                    } else {
-                        multiply_add(isa, acc, isa.splat(*p.cast::<f32>()), &half(isa, &pairs, false));
-                    }
-                }
+            if t.k % 2 == 1 {
+                self.last(isa, &mut acc);
             }
         }
         // SAFETY: P3, P5.
@@ -125,7 +194,7 @@ fn load_pairs<I: Isa, const NP: usize>(isa: I, t: &Tile<'_, bf16>, b: *const bf1
     let mut pairs = [isa.splat_row(0.0); NP];
     for (q, panel) in pairs.iter_mut().enumerate() {
         let p = b.wrapping_offset(q as isize * t.b_panel);
-        isa.prefetch(p.wrapping_offset(PREFETCH_STEPS / 2 * t.b_step));
+        isa.prefetch(p.wrapping_offset(PREFETCH_STEPS / 2 * PAIR_STEP));
         for (v, register) in panel.as_mut().iter_mut().enumerate() {
             // SAFETY: P2: 16 pairs, that is 32-bit lanes.
             *register = unsafe { isa.load(p.wrapping_add(2 * v * I::LANES).cast()) };
@@ -139,9 +208,11 @@ fn load_pairs<I: Isa, const NP: usize>(isa: I, t: &Tile<'_, bf16>, b: *const bf1
 fn half<I: Isa, const NP: usize>(isa: I, pairs: &[I::Row; NP], odd: bool) -> [I::Row; NP] {
     let mut out = *pairs;
     let upper = isa.splat_i32(0xffff_0000_u32 as i32);
-    for register in out.iter_mut().flat_map(|row| row.as_mut()) {
-        let bits = isa.to_bits(*register);
-        *register = isa.from_bits(if odd { isa.and_i32(bits, upper) } else { isa.shl_i32::<16>(bits) });
+    for row in &mut out {
+        for register in row.as_mut() {
+            let bits = isa.to_bits(*register);
+            *register = isa.from_bits(if odd { isa.and_i32(bits, upper) } else { isa.shl_i32::<16>(bits) });
+        }
     }
     out
 }

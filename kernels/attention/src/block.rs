@@ -8,7 +8,7 @@ use crate::product::{Left, Product, Right, block_rows};
 use crate::softmax::{self, RowLanes};
 use crate::source::Source;
 use gristmill_gemm::TypedPtr;
-use gristmill_gemm::tile::PANEL;
+use gristmill_gemm::tile::{PANEL, Tiles};
 use gristmill_simd::{Dtype, Isa};
 use std::ptr;
 
@@ -19,6 +19,7 @@ const MAX_ROWS: usize = 12;
 pub(crate) struct Worker<'w, 'a> {
     pub(crate) call: &'w Call<'a>,
     pub(crate) plan: &'w Plan,
+    tiles: Tiles,
     /// Packed keys: of the whole unit, or of one chunk.
     pub(crate) keys: &'w mut [f32],
     /// Packed values, if they are packed: blocks of 512 keys, each in panels of 16 columns.
@@ -63,7 +64,7 @@ pub(crate) struct RowState {
 
 impl<'w, 'a> Worker<'w, 'a> {
     /// `scratch` holds at least the plan's total.
-    pub(crate) fn new(call: &'w Call<'a>, plan: &'w Plan, scratch: &'w mut [f32]) -> Self {
+    pub(crate) fn new(call: &'w Call<'a>, plan: &'w Plan, tiles: Tiles, scratch: &'w mut [f32]) -> Self {
         let (keys, rest) = scratch.split_at_mut(plan.scratch.keys);
         let (values, rest) = rest.split_at_mut(plan.scratch.values);
         let (scores, rest) = rest.split_at_mut(plan.scratch.scores);
@@ -71,7 +72,7 @@ impl<'w, 'a> Worker<'w, 'a> {
         let (chains, rest) = rest.split_at_mut(plan.scratch.chains);
         let queries = &mut rest[..plan.scratch.queries];
         let (holds, packed_keys, packed_values) = (None, 0, 0);
-        Self { call, plan, keys, values, scores, sums, chains, queries, holds, packed_keys, packed_values }
+        Self { call, plan, tiles, keys, values, scores, sums, chains, queries, holds, packed_keys, packed_values }
     }
 
     /// Computes a unit.
@@ -109,7 +110,7 @@ impl<'w, 'a> Worker<'w, 'a> {
         for first in (0..end).step_by(CHUNK) {
             let panels = self.keys_from(isa, unit, first, (first + CHUNK).min(end));
             for block in wave.iter().filter(|block| first < block.limit) {
-                self.score(isa, unit, block, panels, first);
+                self.score(unit, block, panels, first);
             }
         }
         for block in wave.iter_mut() {
@@ -125,7 +126,7 @@ impl<'w, 'a> Worker<'w, 'a> {
         for first in (0..end).step_by(self.plan.value_piece) {
             let values = self.values_from(isa, unit, first, (first + self.plan.value_piece).min(end));
             for block in wave.iter().filter(|block| first < block.limit) {
-                self.sum(isa, block, values, first);
+                self.sum(block, values, first);
             }
         }
         for block in wave.iter() {
@@ -135,7 +136,7 @@ impl<'w, 'a> Worker<'w, 'a> {
 
     /// The scores of a block for the chunk of keys from `first` on.
     #[inline(always)]
-    fn score<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block, panels: TypedPtr, first: usize) {
+    fn score(&mut self, unit: Unit, block: &Block, panels: TypedPtr, first: usize) {
         let ([.., dim], [.., step]) = (self.call.q.sizes(), self.call.q.strides());
         let left = if self.call.q.dtype() == Dtype::F32 {
             let (start, row) = block.rows.locate(&self.call.q, unit.batch);
@@ -157,7 +158,7 @@ impl<'w, 'a> Worker<'w, 'a> {
         };
         // SAFETY: the rows exist; the chunk's panels are packed and full; a strip has a block's rows, each as long as
         // the keys in whole panels.
-        unsafe { product.run(isa, block.rows.count, (block.limit - first).min(CHUNK), dim) };
+        unsafe { product.run(self.tiles, block.rows.count, (block.limit - first).min(CHUNK), dim) };
     }
 
     /// The scores of a block of the wave.
@@ -197,7 +198,7 @@ impl<'w, 'a> Worker<'w, 'a> {
 
     /// Adds the values of the piece of keys from `first` on, under the weights of a block of rows.
     #[inline(always)]
-    fn sum<I: Isa>(&mut self, isa: I, block: &Block, right: Right, first: usize) {
+    fn sum(&mut self, block: &Block, right: Right, first: usize) {
         let (row, stride) = (self.plan.score_stride as isize, self.plan.out_stride);
         let depth = (block.limit - first).min(self.plan.value_piece);
         let begins = first.is_multiple_of(VALUE_BLOCK);
@@ -215,6 +216,6 @@ impl<'w, 'a> Worker<'w, 'a> {
         };
         // SAFETY: the strip holds a weight for each key below the limit; as many values exist, and those in place
         // are read exactly; the sums, and the chains of a cache, have whole panels.
-        unsafe { product.run(isa, block.rows.count, self.call.source.value_dim(), depth) };
+        unsafe { product.run(self.tiles, block.rows.count, self.call.source.value_dim(), depth) };
     }
 }

@@ -7,6 +7,7 @@ use crate::plan::Plan;
 use crate::product::block_rows;
 use crate::source::Source;
 use gristmill_core::{Error, SendPtr, Workspace};
+use gristmill_gemm::tile::Tiles;
 use gristmill_simd::{Isa, Kernel, Simd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -37,11 +38,12 @@ pub(crate) fn run(simd: Simd, call: &Call, workspace: &mut Workspace) -> Result<
     if [batch, positions, heads, columns].contains(&0) {
         return Ok(());
     }
-    simd.run(Run { call, workspace })
+    simd.run(Run { call, tiles: Tiles::of(simd), workspace })
 }
 
 struct Run<'r, 'a> {
     call: &'r Call<'a>,
+    tiles: Tiles,
     workspace: &'r mut Workspace,
 }
 
@@ -63,7 +65,7 @@ impl Kernel for Run<'_, '_> {
             let start = scratch.get().wrapping_add(slot * per_worker);
             // SAFETY: the scratch memory holds `workers` parts of this size, and each slot is run once.
             let scratch = unsafe { std::slice::from_raw_parts_mut(start, per_worker) };
-            isa.vectorize(Work { worker: Worker::new(self.call, &plan, scratch), queue: &queue, slot });
+            isa.vectorize(Work { worker: Worker::new(self.call, &plan, self.tiles, scratch), queue: &queue, slot });
         });
         Ok(())
     }

@@ -2,8 +2,8 @@
 
 use gristmill_gemm::TypedPtr;
 use gristmill_gemm::epilogue::Epilogue;
-use gristmill_gemm::tile::{PANEL, Tile, max_rows, tile_fn};
-use gristmill_simd::{Dtype, Element, Isa, bf16, f16};
+use gristmill_gemm::tile::{PANEL, Tile, Tiles, max_rows};
+use gristmill_simd::Isa;
 
 /// A left operand: the value of row `r` at step `p` lies at `start + r * row + p * step`.
 #[derive(Clone, Copy)]
@@ -58,28 +58,14 @@ impl Product {
     /// # Safety
     /// P1 to P5.
     #[inline(always)]
-    pub(crate) unsafe fn run<I: Isa>(&self, isa: I, rows: usize, cols: usize, depth: usize) {
-        debug_assert!((1..=block_rows::<I>()).contains(&rows), "P4: {rows} rows");
-        // SAFETY: passed on.
-        unsafe {
-            match self.right.start.dtype() {
-                Dtype::F32 => self.tiles::<I, f32>(isa, rows, cols, depth),
-                Dtype::F16 => self.tiles::<I, f16>(isa, rows, cols, depth),
-                Dtype::Bf16 => self.tiles::<I, bf16>(isa, rows, cols, depth),
-            }
-        }
-    }
-
-    /// [`run`](Self::run) for a right operand of type B.
-    ///
-    /// # Safety
-    /// P1 to P5.
-    #[inline(always)]
-    unsafe fn tiles<I: Isa, B: Element>(&self, isa: I, rows: usize, cols: usize, depth: usize) {
-        let widest = [8, 4, 2].into_iter().find(|&panels| rows <= max_rows::<I>(panels)).unwrap_or(1);
+    pub(crate) unsafe fn run(&self, tiles: Tiles, rows: usize, cols: usize, depth: usize) {
+        debug_assert!((1..=tiles.max_rows(1)).contains(&rows), "P4: {rows} rows");
+        let dtype = self.right.start.dtype();
+        let widest = [8, 4, 2].into_iter().find(|&panels| rows <= tiles.max_rows(panels)).unwrap_or(1);
         // Whole panels, as the tiles count them: a partial last one is masked, or as good as whole.
         let whole = if self.right.exact { cols / PANEL } else { cols.div_ceil(PANEL) };
         let mut panel = 0;
+        let wide = tiles.get(dtype, rows, widest, false);
         while panel < cols.div_ceil(PANEL) {
             let mut panels = widest;
             while panels > 1 && panel + panels > whole {
@@ -94,7 +80,7 @@ impl Product {
                 a: self.left.start,
                 a_row: self.left.row,
                 a_step: self.left.step,
-                b: self.right.start.offset(panel as isize * self.right.panel).cast::<B>(),
+                b: self.right.start.offset(panel as isize * self.right.panel),
                 b_step: self.right.step,
                 b_panel: self.right.panel,
                 k: depth,
@@ -103,9 +89,10 @@ impl Product {
                 start_row: self.c_row as isize,
                 epilogue,
             };
+            let function = if panels == widest && !masked { wide } else { tiles.get(dtype, rows, panels, masked) };
             // SAFETY: the tile's operands and destination are those of the columns from `panel * 16` on: P1 to P3, P5.
             // A masked tile is one panel wide and reads the columns that exist; P4 bounds the rows.
-            unsafe { tile_fn::<I, B>(rows, panels, masked)(isa, &tile) };
+            unsafe { function(&tile) };
             panel += panels;
         }
     }

@@ -11,7 +11,7 @@
 
 use crate::registers::Accumulators;
 use crate::tile::{PANEL, Tile, TileFn};
-use gristmill_simd::{Dtype, Element, Isa, Kernel};
+use gristmill_simd::{Isa, Kernel};
 
 /// The most rows for which columns are read in place.
 pub(crate) const MAX_ROWS: usize = 4;
@@ -29,46 +29,42 @@ const PREFETCH_LINES: usize = 4;
 ///
 /// The function's safety rests on P1 and P3 to P5 of [`Tile`], without `start`, and on
 ///
-/// - **P2'** `b + j * b_step + p` is readable for `j < 16`, `p < k`, and `cols` is 16.
-///
-/// # Panics
-/// If B is not f32.
-pub(crate) fn columns_fn<I: Isa, B: Element>(rows: usize) -> TileFn<I, B> {
-    assert!(B::DTYPE == Dtype::F32, "columns of {}", B::NAME);
+/// - **P2'** `b + j * b_step + p` is f32 and readable for `j < 16`, `p < k`, and `cols` is 16.
+pub(crate) fn columns_fn<I: Isa>(_proof: I, rows: usize) -> TileFn {
     match rows {
-        1 => tile::<I, B, 1>,
-        2 => tile::<I, B, 2>,
-        3 => tile::<I, B, 3>,
-        4 => tile::<I, B, 4>,
+        1 => tile::<I, 1>,
+        2 => tile::<I, 2>,
+        3 => tile::<I, 3>,
+        4 => tile::<I, 4>,
         _ => unreachable!("no tile of {rows} rows over columns"),
     }
 }
 
 /// # Safety
-/// As [`columns_fn`] says.
-unsafe fn tile<I: Isa, B: Element, const MR: usize>(isa: I, tile: &Tile<'_, B>) {
+/// As [`columns_fn`] says; the CPU has the level: a token of I exists.
+unsafe fn tile<I: Isa, const MR: usize>(tile: &Tile<'_>) {
     // SAFETY: passed on.
-    isa.vectorize(unsafe { Micro::<B, MR>::new(tile) });
+    unsafe { I::assume().vectorize(Micro::<MR>::new(tile)) };
 }
 
 /// A tile whose preconditions somebody promised.
-struct Micro<'t, B, const MR: usize>(&'t Tile<'t, B>);
+struct Micro<'t, const MR: usize>(&'t Tile<'t>);
 
-impl<'t, B, const MR: usize> Micro<'t, B, MR> {
+impl<'t, const MR: usize> Micro<'t, MR> {
     /// # Safety
     /// As [`columns_fn`] says.
-    unsafe fn new(tile: &'t Tile<'_, B>) -> Self {
+    unsafe fn new(tile: &'t Tile<'_>) -> Self {
         Self(tile)
     }
 }
 
-impl<B: Element, const MR: usize> Kernel for Micro<'_, B, MR> {
+impl<const MR: usize> Kernel for Micro<'_, MR> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let t = self.0;
-        let b: *const f32 = t.b.cast();
+        let b = t.b.cast::<f32>();
         debug_assert!(t.cols == PANEL && t.start.is_null());
         let mut acc: Accumulators<I, MR, 1> = [[isa.splat_row(0.0); 1]; MR];
         let whole = t.k / STEPS * STEPS;

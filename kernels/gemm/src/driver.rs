@@ -183,19 +183,15 @@ fn in_scratch(
 
 /// The tiles of a job: what they read B as.
 trait Tiles {
-    type B: Element;
-
-    fn tile_fn<I: Isa>(rows: usize, panels: usize, masked: bool) -> TileFn<I, Self::B>;
+    fn tile_fn<I: Isa>(isa: I, rows: usize, panels: usize, masked: bool) -> TileFn;
 }
 
 /// Rows of 16 columns.
 struct Rows<B>(PhantomData<B>);
 
 impl<B: Element> Tiles for Rows<B> {
-    type B = B;
-
-    fn tile_fn<I: Isa>(rows: usize, panels: usize, masked: bool) -> TileFn<I, B> {
-        tile_fn::<I, B>(rows, panels, masked)
+    fn tile_fn<I: Isa>(isa: I, rows: usize, panels: usize, masked: bool) -> TileFn {
+        tile_fn::<I, B>(isa, rows, panels, masked)
     }
 }
 
@@ -203,10 +199,8 @@ impl<B: Element> Tiles for Rows<B> {
 struct Pairs<W>(PhantomData<W>);
 
 impl<W: Way> Tiles for Pairs<W> {
-    type B = bf16;
-
-    fn tile_fn<I: Isa>(rows: usize, panels: usize, _: bool) -> TileFn<I, bf16> {
-        pair_tile_fn::<I, W>(rows, panels)
+    fn tile_fn<I: Isa>(isa: I, rows: usize, panels: usize, _: bool) -> TileFn {
+        pair_tile_fn::<I, W>(isa, rows, panels)
     }
 }
 
@@ -365,7 +359,7 @@ impl Job<'_> {
                         a: a.at(block.start, from),
                         a_row: a.row,
                         a_step: a.step,
-                        b: b.b.cast::<T::B>(),
+                        b: b.b,
                         b_step: b.b_step,
                         b_panel: b.b_panel,
                         k: self.steps_of_tile(&steps),
@@ -384,8 +378,8 @@ impl Job<'_> {
                     // has this block of C.
                     unsafe {
                         match b.form {
-                            Form::Columns => columns_fn::<I, T::B>(block.len())(isa, &tile),
-                            form => T::tile_fn::<I>(block.len(), count, form == Form::Masked)(isa, &tile),
+                            Form::Columns => columns_fn(isa, block.len())(&tile),
+                            form => T::tile_fn(isa, block.len(), count, form == Form::Masked)(&tile),
                         }
                     }
                 }

@@ -52,10 +52,11 @@ impl Way for Dot {
 /// The microkernel of `MR` rows and `NP` panels of pairs.
 ///
 /// # Safety
-/// P1 to P5 of [`Tile`], with P2 for whole panels of pairs: `k` rounded up to even, pairs of steps [`PAIR_ROW`] apart.
-unsafe fn pair_tile<I: Isa, W: Way, const MR: usize, const NP: usize>(isa: I, tile: &Tile<'_, bf16>) {
+/// The CPU has the level: a token of I exists. P1 to P5 of [`Tile`], with P2 for whole panels of pairs: `k` rounded up to
+/// even, pairs of steps [`PAIR_ROW`] apart.
+unsafe fn pair_tile<I: Isa, W: Way, const MR: usize, const NP: usize>(tile: &Tile<'_>) {
     // SAFETY: passed on.
-    isa.vectorize(Micro::<W, MR, NP>(unsafe { Promised::new(tile) }, PhantomData));
+    unsafe { I::assume().vectorize(Micro::<W, MR, NP>(Promised::new(tile), PhantomData)) };
 }
 
 /// From a pair of steps of a panel to the next.
@@ -64,7 +65,7 @@ const PAIR_STEP: isize = PAIR_ROW as isize;
 /// Pairs that are written out where the steps of A are contiguous.
 const UNROLL: usize = 2;
 
-struct Micro<'t, W, const MR: usize, const NP: usize>(Promised<'t, bf16>, PhantomData<W>);
+struct Micro<'t, W, const MR: usize, const NP: usize>(Promised<'t>, PhantomData<W>);
 
 impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
     /// `times` times `UNROLL` pairs of steps, from pair `from` on. With `UNIT` the steps of A are next to each other, so
@@ -85,7 +86,7 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
         // Three rows share a pointer, as in the other tile.
         let first = self.left(0, 2 * from as isize * a_step);
         let mut a: [_; 4] = std::array::from_fn(|g| first.wrapping_offset(Self::bytes(3 * g as isize * t.a_row)));
-        let mut b = t.b.wrapping_offset(from as isize * PAIR_STEP);
+        let mut b = t.b.cast::<bf16>().wrapping_offset(from as isize * PAIR_STEP);
         for _ in 0..times {
             for u in 0..UNROLL as isize {
                 let pairs = load_pairs::<I, NP>(isa, t, b.wrapping_offset(u * PAIR_STEP));
@@ -126,7 +127,7 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
     unsafe fn last<I: Isa>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
         let t = self.0.tile();
         let step = t.k as isize - 1;
-        let pairs = load_pairs::<I, NP>(isa, t, t.b.wrapping_offset(step / 2 * PAIR_STEP));
+        let pairs = load_pairs::<I, NP>(isa, t, t.b.cast::<bf16>().wrapping_offset(step / 2 * PAIR_STEP));
         let even = half(isa, &pairs, false);
         for (r, acc) in acc.iter_mut().enumerate() {
             let p = self.left(r as isize, step * t.a_step);
@@ -190,7 +191,7 @@ impl<W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, W, MR, NP> {
 
 /// A row of pairs of every panel, as it lies in memory.
 #[inline(always)]
-fn load_pairs<I: Isa, const NP: usize>(isa: I, t: &Tile<'_, bf16>, b: *const bf16) -> [I::Row; NP] {
+fn load_pairs<I: Isa, const NP: usize>(isa: I, t: &Tile<'_>, b: *const bf16) -> [I::Row; NP] {
     let mut pairs = [isa.splat_row(0.0); NP];
     for (q, panel) in pairs.iter_mut().enumerate() {
         let p = b.wrapping_offset(q as isize * t.b_panel);
@@ -247,7 +248,7 @@ macro_rules! rows {
 
 /// The tile of `rows` rows and `panels` panels of pairs; the shapes are those of [`tile_fn`](crate::tile::tile_fn), but
 /// of one panel only where dot products have no instruction.
-pub(crate) fn pair_tile_fn<I: Isa, W: Way>(rows: usize, panels: usize) -> TileFn<I, bf16> {
+pub(crate) fn pair_tile_fn<I: Isa, W: Way>(_proof: I, rows: usize, panels: usize) -> TileFn {
     if const { W::DOT && !I::DOT } {
         return match I::LANES {
             16 => rows!(I, W, rows, 1: 1 2 3 4 5 6 7 8 9 10 11 12),

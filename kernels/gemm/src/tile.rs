@@ -19,7 +19,9 @@
 
 use crate::epilogue::Epilogue;
 use crate::registers::{Accumulators, Load, each};
-use gristmill_simd::{Dtype, Element, Isa, Kernel};
+use crate::typed::TypedPtr;
+use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, bf16, f16};
+use std::marker::PhantomData;
 
 /// Columns of a panel.
 pub const PANEL: usize = 16;
@@ -39,12 +41,12 @@ const UNROLL: usize = 4;
 ///
 /// - **P1** `a + r * a_row + p * a_step` is readable for `r < MR`, `p < k`;
 /// - **P2** `b + q * b_panel + p * b_step + j` is readable for `q < NP`, `p < k`, `j < 16`, or, for a masked tile,
-///   for `16 q + j < cols`;
+///   for `16 q + j < cols`; it is of the function's type;
 /// - **P3** `(NP - 1) * 16 < cols <= NP * 16`;
 /// - **P4** `start` is null, or `start + r * start_row + j` is readable for `r < MR`, `j < cols`;
 /// - **P5** the destination of `epilogue` is valid for `MR` rows and `cols` columns, and nobody else uses it.
 #[derive(Clone, Copy, Debug)]
-pub struct Tile<'e, B = f32> {
+pub struct Tile<'e> {
     /// Row 0 of A at step 0.
     pub a: *const f32,
     /// From a row of A to the next.
@@ -52,7 +54,7 @@ pub struct Tile<'e, B = f32> {
     /// From a step of A to the next.
     pub a_step: isize,
     /// Panel 0 of B at step 0.
-    pub b: *const B,
+    pub b: TypedPtr,
     /// From a step of B to the next.
     pub b_step: isize,
     /// From a panel of B to the next.
@@ -69,38 +71,38 @@ pub struct Tile<'e, B = f32> {
     pub epilogue: Epilogue<'e>,
 }
 
-/// A tile function of fixed rows and panels.
+/// A tile function of fixed rows, panels and type of B, at a level that the CPU has: whoever looked it up had the proof.
 ///
 /// # Safety
-/// P1 to P5 of [`Tile`] must hold for the function's rows and panels.
-pub type TileFn<I, B = f32> = unsafe fn(I, &Tile<'_, B>);
+/// P1 to P5 of [`Tile`] must hold for the function's rows, panels and type.
+pub type TileFn = unsafe fn(&Tile<'_>);
 
 /// The microkernel of `MR` rows and `NP` panels; `MASKED` reads only the columns of B that exist.
 ///
 /// # Safety
-/// P1 to P5 of [`Tile`].
-unsafe fn tile<I: Isa, B: Element, const MR: usize, const NP: usize, const MASKED: bool>(isa: I, tile: &Tile<'_, B>) {
+/// The CPU has the level: a token of I exists. P1 to P5 of [`Tile`].
+unsafe fn tile<I: Isa, B: Element, const MR: usize, const NP: usize, const MASKED: bool>(tile: &Tile<'_>) {
     // SAFETY: passed on.
-    isa.vectorize(Micro::<B, MR, NP, MASKED>(unsafe { Promised::new(tile) }));
+    unsafe { I::assume().vectorize(Micro::<B, MR, NP, MASKED>(Promised::new(tile), PhantomData)) };
 }
 
 /// A tile whose preconditions P1 to P5 somebody promised.
-pub(crate) struct Promised<'t, B>(&'t Tile<'t, B>);
+pub(crate) struct Promised<'t>(&'t Tile<'t>);
 
-impl<'t, B> Promised<'t, B> {
+impl<'t> Promised<'t> {
     /// # Safety
     /// P1 to P5 of [`Tile`].
-    pub(crate) unsafe fn new(tile: &'t Tile<'_, B>) -> Self {
+    pub(crate) unsafe fn new(tile: &'t Tile<'_>) -> Self {
         Self(tile)
     }
 
     #[inline(always)]
-    pub(crate) fn tile(&self) -> &'t Tile<'t, B> {
+    pub(crate) fn tile(&self) -> &'t Tile<'t> {
         self.0
     }
 }
 
-struct Micro<'t, B, const MR: usize, const NP: usize, const MASKED: bool>(Promised<'t, B>);
+struct Micro<'t, B, const MR: usize, const NP: usize, const MASKED: bool>(Promised<'t>, PhantomData<B>);
 
 impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_, B, MR, NP, MASKED> {
     /// `times` times `UNROLL` steps, from step `from` on. With `UNIT` the steps of A and of panels are next to each
@@ -125,7 +127,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
         // Three rows share a pointer: x86 adds one or two strides to a base register at no cost.
         let first = t.a.wrapping_offset(from as isize * a_step);
         let mut a: [_; 4] = std::array::from_fn(|g| first.wrapping_offset(3 * g as isize * t.a_row));
-        let mut b = t.b.wrapping_offset(from as isize * b_step);
+        let mut b = t.b.cast::<B>().wrapping_offset(from as isize * b_step);
         for _ in 0..times {
             for u in 0..UNROLL as isize {
                 let mut b_row = [isa.splat_row(0.0); NP];
@@ -198,7 +200,7 @@ macro_rules! rows {
     ($isa:ident, $b:ident, $rows:expr, $np:literal, $masked:literal: $($mr:literal)+) => {
         match $rows {
             $($mr => tile::<$isa, $b, $mr, $np, $masked>,)+
-            _ => unreachable!("no tile of {} rows and {} panels", $rows, $np),
+            _ => panic!("no tile of so many rows and panels"),
         }
     };
 }
@@ -219,12 +221,15 @@ pub const fn max_rows<I: Isa>(panels: usize) -> usize {
     }
 }
 
-/// The tile of `rows` rows and `panels` panels; `masked` (one panel only) when B is read in place and the panel is
-/// partial.
-///
-/// `rows` must be from 1 to [`max_rows`].
-pub fn tile_fn<I: Isa, B: Element>(rows: usize, panels: usize, masked: bool) -> TileFn<I, B> {
+/// The tile of `rows` rows, from 1 to [`max_rows`], and `panels` panels; `masked` (one panel only) when B is read in place
+/// and the panel is partial.
+pub(crate) fn tile_fn<I: Isa, B: Element>(_proof: I, rows: usize, panels: usize, masked: bool) -> TileFn {
     debug_assert!(rows >= 1 && rows <= max_rows::<I>(panels) && (!masked || panels == 1));
+    tile_of::<I, B>(rows, panels, masked)
+}
+
+/// [`tile_fn`], to be called only where a token of I exists.
+const fn tile_of<I: Isa, B: Element>(rows: usize, panels: usize, masked: bool) -> TileFn {
     // Matched on the constant, so that a level is compiled for its own shapes only.
     match I::LANES {
         16 => match (panels, masked) {
@@ -247,4 +252,95 @@ pub fn tile_fn<I: Isa, B: Element>(rows: usize, panels: usize, masked: bool) -> 
             _ => rows!(I, B, rows, 2, false: 1),
         },
     }
+}
+
+/// The most rows of any tile.
+const MAX_ROWS: usize = 12;
+
+/// The most panels of any tile.
+const MAX_PANELS: usize = 8;
+
+/// The tiles of one level, for other crates: looked up by value, so that they are compiled in this crate alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Tiles(&'static Tables);
+
+/// The tiles of a type, by panels and rows; in place of no panels, the masked ones.
+type Table = [[TileFn; MAX_ROWS]; MAX_PANELS + 1];
+
+#[derive(Debug)]
+struct Tables {
+    f32: Table,
+    f16: Table,
+    bf16: Table,
+    /// The tallest tile by panels.
+    max_rows: [usize; MAX_PANELS + 1],
+}
+
+impl Tiles {
+    /// The tiles of a level that was found.
+    pub fn of(simd: Simd) -> Self {
+        simd.run(Tabulate)
+    }
+
+    /// [`max_rows`] of the level; `panels` is at most 8.
+    #[inline]
+    pub fn max_rows(self, panels: usize) -> usize {
+        self.0.max_rows[panels]
+    }
+
+    /// The tile of `rows` rows, from 1 to [`max_rows`](Self::max_rows), and `panels` panels over a B of type `dtype`;
+    /// `masked` (one panel only) when B is read in place and the panel is partial.
+    #[inline]
+    pub fn get(self, dtype: Dtype, rows: usize, panels: usize, masked: bool) -> TileFn {
+        debug_assert!(!masked || panels == 1);
+        let table = match dtype {
+            Dtype::F32 => &self.0.f32,
+            Dtype::F16 => &self.0.f16,
+            Dtype::Bf16 => &self.0.bf16,
+        };
+        table[if masked { 0 } else { panels }][rows - 1]
+    }
+}
+
+struct Tabulate;
+
+impl Kernel for Tabulate {
+    type Output = Tiles;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _proof: I) -> Tiles {
+        Tiles(const { &tables::<I>() })
+    }
+}
+
+/// To be used only where a token of I exists.
+const fn tables<I: Isa>() -> Tables {
+    let mut tallest = [0; MAX_PANELS + 1];
+    let mut panels = 0;
+    while panels <= MAX_PANELS {
+        tallest[panels] = max_rows::<I>(panels);
+        panels += 1;
+    }
+    Tables { f32: table::<I, f32>(), f16: table::<I, f16>(), bf16: table::<I, bf16>(), max_rows: tallest }
+}
+
+/// To be used only where a token of I exists.
+const fn table<I: Isa, B: Element>() -> Table {
+    let mut table: Table = [[missing; MAX_ROWS]; MAX_PANELS + 1];
+    let mut at = 0;
+    while at <= MAX_PANELS {
+        let (panels, masked) = if at == 0 { (1, true) } else { (at, false) };
+        let mut rows = 1;
+        while rows <= max_rows::<I>(panels) {
+            table[at][rows - 1] = tile_of::<I, B>(rows, panels, masked);
+            rows += 1;
+        }
+        at += 1;
+    }
+    table
+}
+
+/// Stands where a level has no tile.
+fn missing(_: &Tile<'_>) {
+    unreachable!("the level has no tile of so many rows and panels");
 }

@@ -57,6 +57,12 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// As many registers as hold the 64 lanes of a row sum.
     type Lanes64: Copy + AsRef<[Self::F32]> + AsMut<[Self::F32]>;
 
+    /// The token, for code that is reached only where somebody else has one.
+    ///
+    /// # Safety
+    /// A token of this type has been had from where the trait says.
+    unsafe fn assume() -> Self;
+
     /// Runs `kernel` in a function compiled with this token's instructions.
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
 

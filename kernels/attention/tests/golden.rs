@@ -2,9 +2,10 @@
 
 use gristmill_attention::{AttentionOptions, attention};
 use gristmill_core::{Causal, HeadsMut, HeadsRef, Mask, ScoresRef, Workspace};
+use gristmill_simd::{Element, bf16, f16};
 use gristmill_testkit::{
     assert_bits_eq,
-    compare::assert_within,
+    compare::{assert_within, rounding},
     golden::{self, Tensor, Tensors, Value},
     sweep,
 };
@@ -96,36 +97,59 @@ fn scores<T>(tensor: &Tensor<T>) -> ScoresRef<'_, T> {
 fn every_case_is_within_its_bound_at_every_level() {
     let cases = golden::json(&golden::folder().join("kernels.json"));
     let tensors = Tensors::open(&golden::folder().join("kernels.safetensors"));
-    let mut workspace = Workspace::new();
-    for case in cases["sdpa"].as_array().unwrap() {
-        let case = Case::read(case, &tensors);
-        let [batch, heads, queries, keys, dim] = case.sizes;
-        let bounds = case.bounds();
-        let lengths = case.key_lengths();
-        let mut masks = case.masks();
-        masks.extend(lengths.as_ref().map(|lengths| Mask { key_lengths: Some(lengths), ..Mask::default() }));
-        let mut first: Option<Vec<f32>> = None;
-        sweep::levels_and_threads(|level, threads| {
-            for (m, &mask) in masks.iter().enumerate() {
-                let context = format!("{} mask {m} {level} {threads:?}", case.id);
-                let scale = Some(case.scale as f32);
-                let options = AttentionOptions { scale, mask, threads, level: Some(level), softcap: None };
-                let mut out = vec![f32::NAN; batch * heads * queries * dim];
-                attention(
-                    HeadsRef::bhsd(&case.q, [batch, queries, heads, dim]).unwrap(),
-                    HeadsRef::bhsd(&case.k, [batch, keys, heads, dim]).unwrap(),
-                    HeadsRef::bhsd(&case.v, [batch, keys, heads, dim]).unwrap(),
-                    HeadsMut::bhsd(&mut out, [batch, queries, heads, dim]).unwrap(),
-                    &options,
-                    &mut workspace,
-                )
-                .unwrap();
-                assert_within(&out, &case.out, |i| bounds[i], &context);
-                // Masks that mean the same, levels of the same arithmetic and any threads give the same bits.
-                if level.fused() {
-                    assert_bits_eq(&out, first.get_or_insert_with(|| out.clone()), &context);
-                }
+    let mut ran = [0; 3];
+    for json in cases["sdpa"].as_array().unwrap() {
+        let case = Case::read(json, &tensors);
+        // Values that were read from 16 bits are tested in f32 as well.
+        check::<f32>(&case);
+        ran[0] += 1;
+        match json["dtype"].as_str().unwrap() {
+            "f32" => {}
+            "f16" => {
+                check::<f16>(&case);
+                ran[1] += 1;
             }
-        });
+            "bf16" => {
+                check::<bf16>(&case);
+                ran[2] += 1;
+            }
+            other => panic!("type {other}"),
+        }
     }
+    assert_eq!(ran, [15, 2, 2]);
+}
+
+/// One case with operands and results of type `T`.
+fn check<T: Element>(case: &Case) {
+    let [batch, heads, queries, keys, dim] = case.sizes;
+    let (bounds, lengths) = (case.bounds(), case.key_lengths());
+    let mut masks = case.masks();
+    masks.extend(lengths.as_ref().map(|lengths| Mask { key_lengths: Some(lengths), ..Mask::default() }));
+    let [q, k, v] =
+        [&case.q, &case.k, &case.v].map(|values| values.iter().map(|&x| T::from_f32(x)).collect::<Vec<_>>());
+    let mut workspace = Workspace::new();
+    let mut first: Option<Vec<T>> = None;
+    sweep::levels_and_threads(|level, threads| {
+        for (m, &mask) in masks.iter().enumerate() {
+            let context = format!("{} {} mask {m} {level} {threads:?}", case.id, T::NAME);
+            let scale = Some(case.scale as f32);
+            let options = AttentionOptions { scale, mask, threads, level: Some(level), softcap: None };
+            let mut out = vec![T::from_f32(f32::NAN); batch * heads * queries * dim];
+            attention(
+                HeadsRef::bhsd(&q, [batch, queries, heads, dim]).unwrap(),
+                HeadsRef::bhsd(&k, [batch, keys, heads, dim]).unwrap(),
+                HeadsRef::bhsd(&v, [batch, keys, heads, dim]).unwrap(),
+                HeadsMut::bhsd(&mut out, [batch, queries, heads, dim]).unwrap(),
+                &options,
+                &mut workspace,
+            )
+            .unwrap();
+            let wide: Vec<f32> = out.iter().map(|x| x.to_f32()).collect();
+            assert_within(&wide, &case.out, |i| bounds[i] + rounding::<T>(case.out[i]), &context);
+            // Masks that mean the same, levels of the same arithmetic and any threads give the same bits.
+            if level.fused() {
+                assert_bits_eq(&out, first.get_or_insert_with(|| out.clone()), &context);
+            }
+        }
+    });
 }

@@ -1,7 +1,7 @@
 //! Comparing results: in bits, or within a bound of a reference in f64.
 
 use gristmill_core::MatRef;
-use gristmill_simd::Element;
+use gristmill_simd::{Dtype, Element, bf16, f16};
 use std::fmt::{Display, Write};
 
 /// Differences that a message lists.
@@ -79,12 +79,33 @@ pub fn assert_within(got: &[f32], reference: &[f64], bound: impl Fn(usize) -> f6
     worst
 }
 
+/// How far a value moves at most when it is rounded to a storage type of 16 bits: half the distance between its
+/// neighbours. Nothing for f32, whose bounds have the last rounding in them.
+pub fn rounding<T: Element>(value: f64) -> f64 {
+    let (digits, least) = match T::DTYPE {
+        Dtype::F32 => return 0.0,
+        Dtype::F16 => (f16::MANTISSA_DIGITS, f64::from(f16::MIN_POSITIVE)),
+        Dtype::Bf16 => (bf16::MANTISSA_DIGITS, f64::from(bf16::MIN_POSITIVE)),
+    };
+    (value.abs().max(least).log2().floor() - f64::from(digits)).exp2()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn message(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
         *std::panic::catch_unwind(f).unwrap_err().downcast().unwrap()
+    }
+
+    #[test]
+    fn values_are_rounded_by_half_a_unit() {
+        for value in [1.0, 1.3, 1.999, 3e-5, 1e-7, 40_000.0] {
+            let nearest = (f64::from(f16::from_f64(value)) - value).abs();
+            assert!(nearest <= rounding::<f16>(value), "{value}");
+        }
+        assert_eq!((rounding::<f16>(1.0), rounding::<bf16>(1.5)), (0.5 / 1024.0, 0.5 / 128.0));
+        assert_eq!(rounding::<f32>(1.0), 0.0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use gristmill_gemm::TypedPtr;
 use gristmill_gemm::epilogue::Epilogue;
-use gristmill_gemm::tile::{PANEL, Tile, Tiles, max_rows};
+use gristmill_gemm::tile::{PANEL, PREFETCH_STEPS, Tile, Tiles, max_rows};
 use gristmill_simd::Isa;
 
 /// A left operand: the value of row `r` at step `p` lies at `start + r * row + p * step`.
@@ -83,6 +83,8 @@ impl Product {
                 b: self.right.start.offset(panel as isize * self.right.panel),
                 b_step: self.right.step,
                 b_panel: self.right.panel,
+                ahead: PREFETCH_STEPS * self.right.step,
+                ahead_step: self.right.step,
                 k: depth,
                 cols: if masked { cols - panel * PANEL } else { panels * PANEL },
                 start: if self.chains.is_null() { self.chains } else { self.chains.wrapping_add(panel * PANEL) },

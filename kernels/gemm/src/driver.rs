@@ -10,7 +10,7 @@ use crate::pack_pairs::{PAIR_ROW, pack_pairs, widen_pairs};
 use crate::pairs::{Dot, InOrder, OddFirst, Way, pair_tile_fn};
 use crate::plan::{Plan, Sizes, Source, part, products_per_job, usable_threads};
 use crate::product::{Chain, Product, Right, Steps, pairs};
-use crate::tile::{PANEL, Tile, TileFn, max_rows, tile_fn};
+use crate::tile::{PANEL, PREFETCH_STEPS, Tile, TileFn, max_rows, tile_fn};
 use crate::typed::{Operand, TypedPtr};
 use gristmill_core::cache::Caches;
 use gristmill_core::{Error, SendPtr, Threads, Workspace};
@@ -227,12 +227,17 @@ fn source<I: Isa>(sizes: Sizes, b: &Right<'_>, chain: Chain) -> Source {
     }
 }
 
+/// Tiles that share in asking for the next panels.
+const MAX_SHARES: usize = 4;
+
 /// Panels as the microkernel reads them.
 #[derive(Clone, Copy)]
 struct Panels {
     b: TypedPtr,
     b_step: isize,
     b_panel: isize,
+    /// From a step of a panel to the next, of which pairs have two.
+    step: isize,
     form: Form,
 }
 
@@ -251,7 +256,23 @@ impl Panels {
     /// Panels of `k` steps, one after the other.
     fn packed(b: TypedPtr, pairs: bool, k: usize) -> Self {
         let (b_step, depth) = if pairs { (PAIR_ROW, k.next_multiple_of(2)) } else { (PANEL, k) };
-        Self { b, b_step: b_step as isize, b_panel: (depth * PANEL) as isize, form: Form::Whole }
+        Self { b, b_step: b_step as isize, b_panel: (depth * PANEL) as isize, step: PANEL as isize, form: Form::Whole }
+    }
+
+    /// What a tile asks for, and how much further at each step: what it will itself need soon.
+    fn soon(&self) -> (isize, isize) {
+        (PREFETCH_STEPS * self.step, self.step)
+    }
+
+    /// The same for tile `index` of `tiles` that use these panels one after the other: its share of the `count`
+    /// panels of `k` steps behind them. Four tiles are enough; a tile that asks late asks for little.
+    fn share_of_next(&self, index: usize, tiles: usize, count: usize, k: usize) -> (isize, isize) {
+        let shares = tiles.min(MAX_SHARES);
+        if index >= shares {
+            return self.soon();
+        }
+        let ahead = count as isize * self.b_panel + (index * k / shares * PANEL) as isize;
+        (ahead, (PANEL / shares) as isize)
     }
 
     /// The panels from panel `q` and step `p` on; `p` is even.
@@ -352,8 +373,15 @@ impl Job<'_> {
                 // Divisions would be a good part of the time of short tiles.
                 let tallest = max_rows::<I>(count);
                 let blocks = if rows.len() <= tallest { 1 } else { rows.len().div_ceil(tallest) };
-                for block in 0..blocks {
-                    let block = part(rows.len(), blocks, block);
+                // Panels that lie in memory behind these, and are the next to be used.
+                let next = steps.len() == k && panel + count < panels.end && self.plan.source == Source::Panels;
+                for index in 0..blocks {
+                    let block = part(rows.len(), blocks, index);
+                    // The first tile that meets a group waits for memory, unless the tiles before asked for it.
+                    let (ahead, ahead_step) = match next && blocks > 1 && (index > 0 || panel > panels.start) {
+                        true => b.share_of_next(index, blocks, count, k),
+                        false => b.soon(),
+                    };
                     let held = accumulators.as_mut_ptr().wrapping_add(block.start * count * PANEL);
                     let tile = Tile {
                         a: a.at(block.start, from),
@@ -362,6 +390,8 @@ impl Job<'_> {
                         b: b.b,
                         b_step: b.b_step,
                         b_panel: b.b_panel,
+                        ahead,
+                        ahead_step,
                         k: self.steps_of_tile(&steps),
                         cols,
                         start: if from == 0 { std::ptr::null() } else { held },
@@ -441,11 +471,12 @@ impl Job<'_> {
                 b: b.ptr_at(steps.start, first),
                 b_step: b.strides[0],
                 b_panel: PANEL as isize,
+                step: b.strides[0],
                 form: if cols.is_multiple_of(PANEL) { Form::Whole } else { Form::Masked },
             },
             Right::Plain(b) if cut == Source::Columns && cols == PANEL => {
                 let b_step = b.strides[1];
-                Panels { b: b.ptr_at(steps.start, first), b_step, b_panel: 0, form: Form::Columns }
+                Panels { b: b.ptr_at(steps.start, first), b_step, b_panel: 0, step: 1, form: Form::Columns }
             }
             Right::Packed { panels, .. } if cut == Source::Panels => {
                 Panels::packed(panels, panels.dtype() == Dtype::Bf16, k).advanced(first / PANEL, steps.start)

@@ -13,7 +13,7 @@
 
 use crate::pack_pairs::PAIR_ROW;
 use crate::registers::{Accumulators, Load, each};
-use crate::tile::{PANEL, PREFETCH_STEPS, Promised, Tile, TileFn};
+use crate::tile::{PANEL, Promised, Tile, TileFn};
 use gristmill_simd::{Isa, Kernel, bf16};
 use std::marker::PhantomData;
 
@@ -87,8 +87,12 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
         let first = self.left(0, 2 * from as isize * a_step);
         let mut a: [_; 4] = std::array::from_fn(|g| first.wrapping_offset(Self::bytes(3 * g as isize * t.a_row)));
         let mut b = t.b.cast::<bf16>().wrapping_offset(from as isize * PAIR_STEP);
+        let mut ahead = t.b.cast::<bf16>().wrapping_offset(t.ahead + 2 * from as isize * t.ahead_step);
         for _ in 0..times {
             for u in 0..UNROLL as isize {
+                for q in 0..NP as isize {
+                    isa.prefetch(ahead.wrapping_offset(q * t.b_panel + u * PAIR_STEP));
+                }
                 let pairs = load_pairs::<I, NP>(isa, t, b.wrapping_offset(u * PAIR_STEP));
                 let at = |r: usize, step: isize| {
                     a[r / 3].wrapping_offset(Self::bytes((r % 3) as isize * t.a_row + (2 * u + step) * a_step))
@@ -116,6 +120,7 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
                 *a = isa.opaque(a.wrapping_offset(Self::bytes(2 * UNROLL as isize * a_step)));
             }
             b = b.wrapping_offset(UNROLL as isize * PAIR_STEP);
+            ahead = ahead.wrapping_offset(2 * UNROLL as isize * t.ahead_step);
         }
     }
 
@@ -195,7 +200,6 @@ fn load_pairs<I: Isa, const NP: usize>(isa: I, t: &Tile<'_>, b: *const bf16) -> 
     let mut pairs = [isa.splat_row(0.0); NP];
     for (q, panel) in pairs.iter_mut().enumerate() {
         let p = b.wrapping_offset(q as isize * t.b_panel);
-        isa.prefetch(p.wrapping_offset(PREFETCH_STEPS / 2 * PAIR_STEP));
         for (v, register) in panel.as_mut().iter_mut().enumerate() {
             // SAFETY: P2: 16 pairs, that is 32-bit lanes.
             *register = unsafe { isa.load(p.wrapping_add(2 * v * I::LANES).cast()) };

@@ -29,8 +29,8 @@ pub const PANEL: usize = 16;
 /// The most values that any tile has: 9 x 48 and its kind.
 pub(crate) const MAX_TILE: usize = 27 * PANEL;
 
-/// How far ahead of its use a step of B is prefetched.
-pub(crate) const PREFETCH_STEPS: isize = 16;
+/// How far ahead of its use a step of B is prefetched, unless something else is worth more.
+pub const PREFETCH_STEPS: isize = 16;
 
 /// Steps that are written out where A and B have the usual strides.
 const UNROLL: usize = 4;
@@ -59,6 +59,10 @@ pub struct Tile<'e> {
     pub b_step: isize,
     /// From a panel of B to the next.
     pub b_panel: isize,
+    /// From panel 0 of B at step 0 to what is asked for from memory then, of every panel; it need not exist.
+    pub ahead: isize,
+    /// How much further that is at each step.
+    pub ahead_step: isize,
     /// Steps.
     pub k: usize,
     /// Columns of C; only the last panel may be partial.
@@ -128,12 +132,13 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
         let first = t.a.wrapping_offset(from as isize * a_step);
         let mut a: [_; 4] = std::array::from_fn(|g| first.wrapping_offset(3 * g as isize * t.a_row));
         let mut b = t.b.cast::<B>().wrapping_offset(from as isize * b_step);
+        let mut ahead = t.b.cast::<B>().wrapping_offset(t.ahead + from as isize * t.ahead_step);
         for _ in 0..times {
             for u in 0..UNROLL as isize {
                 let mut b_row = [isa.splat_row(0.0); NP];
                 for (q, panel) in b_row.iter_mut().enumerate() {
                     let p = b.wrapping_offset(q as isize * t.b_panel + u * b_step);
-                    isa.prefetch(p.wrapping_offset(PREFETCH_STEPS * b_step));
+                    isa.prefetch(ahead.wrapping_offset(q as isize * t.b_panel + u * b_step));
                     for (v, register) in panel.as_mut().iter_mut().enumerate() {
                         let p = p.wrapping_add(v * I::LANES);
                         // SAFETY: P2.
@@ -156,6 +161,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
                 *a = isa.opaque(a.wrapping_offset(UNROLL as isize * a_step));
             }
             b = b.wrapping_offset(UNROLL as isize * b_step);
+            ahead = ahead.wrapping_offset(UNROLL as isize * t.ahead_step);
         }
     }
 }

@@ -259,13 +259,13 @@ impl Panels {
         Self { b, b_step: b_step as isize, b_panel: (depth * PANEL) as isize, step: PANEL as isize, form: Form::Whole }
     }
 
-    /// What a tile asks for, and how much further at each step: what it will itself need soon.
+    /// `ahead` and `ahead_step` of a tile that prefetches what it will itself need soon.
     fn soon(&self) -> (isize, isize) {
         (PREFETCH_STEPS * self.step, self.step)
     }
 
-    /// The same for tile `index` of `tiles` that use these panels one after the other: its share of the `count`
-    /// panels of `k` steps behind them. Four tiles are enough; a tile that asks late asks for little.
+    /// `ahead` and `ahead_step` of tile `index` of `tiles` that use these panels one after the other: each of the first
+    /// [`MAX_SHARES`] prefetches its share of the steps of the `count` panels behind these; the others what they need.
     fn share_of_next(&self, index: usize, tiles: usize, count: usize, k: usize) -> (isize, isize) {
         let shares = tiles.min(MAX_SHARES);
         if index >= shares {

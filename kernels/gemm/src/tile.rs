@@ -59,9 +59,10 @@ pub struct Tile<'e> {
     pub b_step: isize,
     /// From a panel of B to the next.
     pub b_panel: isize,
-    /// From panel 0 of B at step 0 to what is asked for from memory then, of every panel; it need not exist.
+    /// Where the tile prefetches: in elements of B from `b`, at step 0 and for panel 0, other panels `b_panel` apart.
+    /// Nothing is read there, and it may lie outside of B; results do not depend on it.
     pub ahead: isize,
-    /// How much further that is at each step.
+    /// From one step's prefetch to the next, in elements of B.
     pub ahead_step: isize,
     /// Steps.
     pub k: usize,

@@ -23,8 +23,8 @@
 //!    run fails.
 //! 3. The fastest way through the case's footprint is searched: reading, or for operations on rows copying
 //!    ([`bandwidth`]).
-//! 4. Turns go round: ours, first rival, second rival, ..., the machine's peak and bandwidth, ours, ... A turn is one
-//!    untimed call and then calls for at least two milliseconds; its result is their mean. The figure shown is the
+//! 4. Turns go round: ours, first rival, second rival, ..., the machine's peak and bandwidth, ours, ... A turn is a
+//!    few untimed calls and then calls for at least two milliseconds; its result is their mean. The figure shown is the
 //!    median over the turns.
 //! 5. `limit_pct` is the time at the machine's limit over our time. The limit is
 //!    `max(flops / peak, bytes / bandwidth)` with the costs of [`cost`]; the rates behind it, taken in the same rounds,

@@ -10,11 +10,9 @@
 //! ```
 
 use crate::registers::Accumulators;
+use crate::rows::RowPointers;
 use crate::tile::{PANEL, Tile, TileFn};
 use gristmill_simd::{Isa, Kernel};
-
-/// The most rows for which columns are read in place.
-pub(crate) const MAX_ROWS: usize = 4;
 
 /// Steps that are transposed at a time.
 const STEPS: usize = 4;
@@ -22,20 +20,33 @@ const STEPS: usize = 4;
 /// Values of a cache line.
 const LINE: usize = 16;
 
-/// How many lines ahead of its use a column is prefetched.
+/// How many lines ahead of its use a column is prefetched. The next panel's columns lie [`Tile::ahead`].
 const PREFETCH_LINES: usize = 4;
 
-/// The tile of `rows` rows, at most [`MAX_ROWS`], and one panel, whose columns are contiguous.
+/// The most rows for which columns are read in place: as many accumulators as leave registers to the transposition.
+pub(crate) const fn max_rows<I: Isa>() -> usize {
+    if I::LANES == 16 { 12 } else { 4 }
+}
+
+/// The tile of `rows` rows, at most [`max_rows`], and one panel, whose columns are contiguous.
 ///
 /// The function's safety rests on P1 and P3 to P5 of [`Tile`], without `start`, and on
 ///
 /// - **P2'** `b + j * b_step + p` is f32 and readable for `j < 16`, `p < k`, and `cols` is 16.
 pub(crate) fn columns_fn<I: Isa>(_proof: I, rows: usize) -> TileFn {
-    match rows {
-        1 => tile::<I, 1>,
-        2 => tile::<I, 2>,
-        3 => tile::<I, 3>,
-        4 => tile::<I, 4>,
+    match (I::LANES, rows) {
+        (_, 1) => tile::<I, 1>,
+        (_, 2) => tile::<I, 2>,
+        (_, 3) => tile::<I, 3>,
+        (_, 4) => tile::<I, 4>,
+        (16, 5) => tile::<I, 5>,
+        (16, 6) => tile::<I, 6>,
+        (16, 7) => tile::<I, 7>,
+        (16, 8) => tile::<I, 8>,
+        (16, 9) => tile::<I, 9>,
+        (16, 10) => tile::<I, 10>,
+        (16, 11) => tile::<I, 11>,
+        (16, 12) => tile::<I, 12>,
         _ => unreachable!("no tile of {rows} rows over columns"),
     }
 }
@@ -58,6 +69,46 @@ impl<'t, const MR: usize> Micro<'t, MR> {
     }
 }
 
+impl<const MR: usize> Micro<'_, MR> {
+    /// `times` times [`STEPS`] steps, from the first one on. With `UNIT` the steps of A are next to each other.
+    ///
+    /// # Safety
+    /// P1, P2'; `times * STEPS <= k`; `UNIT` only if `a_step` is 1.
+    #[inline(always)]
+    unsafe fn steps<I: Isa, const UNIT: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, 1>, times: usize) {
+        let t = self.0;
+        let mut a = RowPointers::new(t.a, t.a_row, if UNIT { 1 } else { t.a_step });
+        let mut b = t.b.cast::<f32>();
+        for p in (0..times * STEPS).step_by(STEPS) {
+            if p % LINE == 0 {
+                // Behind the end of these columns, the beginning of the next ones.
+                let near = (PREFETCH_LINES * LINE) as isize;
+                let ahead = if p as isize + near < t.k as isize { near } else { t.ahead + near - t.k as isize };
+                let mut line = b.wrapping_offset(ahead);
+                for _ in 0..PANEL {
+                    isa.prefetch(line);
+                    line = isa.opaque(line.wrapping_offset(t.b_step));
+                }
+            }
+            for v in 0..PANEL / I::LANES {
+                let first = b.wrapping_offset((v * I::LANES) as isize * t.b_step);
+                // SAFETY: P2': LANES columns from this one on, and four steps of each.
+                let columns = unsafe { isa.load_columns(first, t.b_step) };
+                for (u, column) in columns.into_iter().enumerate() {
+                    for (r, row) in acc.iter_mut().enumerate() {
+                        // SAFETY: P1.
+                        let value = isa.splat(unsafe { *a.at::<f32>(r, u as isize) });
+                        let register = &mut row[0].as_mut()[v];
+                        *register = isa.fma(value, column, *register);
+                    }
+                }
+            }
+            a.advance(isa, STEPS as isize);
+            b = b.wrapping_add(STEPS);
+        }
+    }
+}
+
 impl<const MR: usize> Kernel for Micro<'_, MR> {
     type Output = ();
 
@@ -67,28 +118,16 @@ impl<const MR: usize> Kernel for Micro<'_, MR> {
         let b = t.b.cast::<f32>();
         debug_assert!(t.cols == PANEL && t.start.is_null());
         let mut acc: Accumulators<I, MR, 1> = [[isa.splat_row(0.0); 1]; MR];
-        let whole = t.k / STEPS * STEPS;
-        for p in (0..whole).step_by(STEPS) {
-            if p % LINE == 0 {
-                for j in 0..PANEL as isize {
-                    isa.prefetch(b.wrapping_offset(j * t.b_step).wrapping_add(p + PREFETCH_LINES * LINE));
-                }
-            }
-            for v in 0..PANEL / I::LANES {
-                let first = b.wrapping_offset((v * I::LANES) as isize * t.b_step).wrapping_add(p);
-                // SAFETY: P2': LANES columns from this one on, and four steps of each.
-                let columns = unsafe { isa.load_columns(first, t.b_step) };
-                for (u, column) in columns.into_iter().enumerate() {
-                    for (r, row) in acc.iter_mut().enumerate() {
-                        // SAFETY: P1.
-                        let value = unsafe { *t.a.offset(r as isize * t.a_row + (p + u) as isize * t.a_step) };
-                        let register = &mut row[0].as_mut()[v];
-                        *register = isa.fma(isa.splat(value), column, *register);
-                    }
-                }
+        let times = t.k / STEPS;
+        // SAFETY: P1, P2'.
+        unsafe {
+            if t.a_step == 1 {
+                self.steps::<I, true>(isa, &mut acc, times);
+            } else {
+                self.steps::<I, false>(isa, &mut acc, times);
             }
         }
-        for p in whole..t.k {
+        for p in times * STEPS..t.k {
             let mut step = [0.0; PANEL];
             for (j, value) in step.iter_mut().enumerate() {
                 // SAFETY: P2'.

@@ -216,7 +216,10 @@ fn source<I: Isa>(sizes: Sizes, b: &Right<'_>, chain: Chain) -> Source {
         }
         Right::Plain(_) if chain != Chain::InOrder => Source::Repack,
         Right::Plain(b)
-            if b.strides[1] != 1 && b.strides[0] == 1 && sizes.m <= columns::MAX_ROWS && b.dtype() == Dtype::F32 =>
+            if b.strides[1] != 1
+                && b.strides[0] == 1
+                && sizes.m <= columns::max_rows::<I>()
+                && b.dtype() == Dtype::F32 =>
         {
             Source::Columns
         }
@@ -238,6 +241,9 @@ struct Panels {
     b_panel: isize,
     /// From a step of a panel to the next, of which pairs have two.
     step: isize,
+    /// How far away what the next group needs lies, in the order of its panels and steps; none if nowhere or if it is
+    /// small.
+    next: Option<isize>,
     form: Form,
 }
 
@@ -256,7 +262,8 @@ impl Panels {
     /// Panels of `k` steps, one after the other.
     fn packed(b: TypedPtr, pairs: bool, k: usize) -> Self {
         let (b_step, depth) = if pairs { (PAIR_ROW, k.next_multiple_of(2)) } else { (PANEL, k) };
-        Self { b, b_step: b_step as isize, b_panel: (depth * PANEL) as isize, step: PANEL as isize, form: Form::Whole }
+        let (b_step, b_panel, step) = (b_step as isize, (depth * PANEL) as isize, PANEL as isize);
+        Self { b, b_step, b_panel, step, next: None, form: Form::Whole }
     }
 
     /// `ahead` and `ahead_step` of a tile that prefetches what it will itself need soon.
@@ -265,14 +272,13 @@ impl Panels {
     }
 
     /// `ahead` and `ahead_step` of tile `index` of `tiles` that use these panels one after the other: each of the first
-    /// [`MAX_SHARES`] prefetches its share of the steps of the `count` panels behind these; the others what they need.
-    fn share_of_next(&self, index: usize, tiles: usize, count: usize, k: usize) -> (isize, isize) {
+    /// [`MAX_SHARES`] prefetches its share of the steps of the next panels; the others what they need.
+    fn share_of_next(&self, index: usize, tiles: usize, k: usize) -> (isize, isize) {
         let shares = tiles.min(MAX_SHARES);
-        if index >= shares {
-            return self.soon();
+        match self.next {
+            Some(next) if index < shares => (next + (index * k / shares * PANEL) as isize, (PANEL / shares) as isize),
+            _ => self.soon(),
         }
-        let ahead = count as isize * self.b_panel + (index * k / shares * PANEL) as isize;
-        (ahead, (PANEL / shares) as isize)
     }
 
     /// The panels from panel `q` and step `p` on; `p` is even.
@@ -373,14 +379,17 @@ impl Job<'_> {
                 // Divisions would be a good part of the time of short tiles.
                 let tallest = max_rows::<I>(count);
                 let blocks = if rows.len() <= tallest { 1 } else { rows.len().div_ceil(tallest) };
-                // Panels that lie in memory behind these, and are the next to be used.
-                let next = steps.len() == k && panel + count < panels.end && self.plan.source == Source::Panels;
+                let is_last = panel + count == panels.end;
                 for index in 0..blocks {
                     let block = part(rows.len(), blocks, index);
-                    // The first tile that meets a group waits for memory, unless the tiles before asked for it.
-                    let (ahead, ahead_step) = match next && blocks > 1 && (index > 0 || panel > panels.start) {
-                        true => b.share_of_next(index, blocks, count, k),
-                        false => b.soon(),
+                    let (ahead, ahead_step) = match b.form {
+                        Form::Columns if is_last => (0, 0),
+                        Form::Columns => (count as isize * b.b_panel, 0),
+                        // The first tile that meets a group waits for memory, unless the tiles before asked for it.
+                        _ if !is_last && blocks > 1 && (index > 0 || panel > panels.start) => {
+                            b.share_of_next(index, blocks, k)
+                        }
+                        _ => b.soon(),
                     };
                     let held = accumulators.as_mut_ptr().wrapping_add(block.start * count * PANEL);
                     let tile = Tile {
@@ -437,9 +446,10 @@ impl Job<'_> {
     }
 
     /// How many panels the next tiles span: a group, or what tiles there are for the rest, which is cut evenly. A
-    /// partial panel that is read in place stands alone.
+    /// partial panel of a B that is read in place stands alone.
     fn group_at<I: Isa>(&self, first: usize, left: usize) -> usize {
-        let whole = if self.plan.source == Source::InPlace { self.plan.sizes.n / PANEL } else { usize::MAX };
+        let in_place = matches!(self.plan.source, Source::InPlace | Source::Columns);
+        let whole = if in_place { self.plan.sizes.n / PANEL } else { usize::MAX };
         let left = left.min(whole.saturating_sub(first)).max(1);
         let group = self.plan.group;
         let mut count = match left {
@@ -472,14 +482,17 @@ impl Job<'_> {
                 b_step: b.strides[0],
                 b_panel: PANEL as isize,
                 step: b.strides[0],
+                next: None,
                 form: if cols.is_multiple_of(PANEL) { Form::Whole } else { Form::Masked },
             },
-            Right::Plain(b) if cut == Source::Columns && cols == PANEL => {
-                let b_step = b.strides[1];
-                Panels { b: b.ptr_at(steps.start, first), b_step, b_panel: 0, step: 1, form: Form::Columns }
+            Right::Plain(b) if cut == Source::Columns && cols.is_multiple_of(PANEL) => {
+                let (b_step, b_panel) = (b.strides[1], b.strides[1] * PANEL as isize);
+                Panels { b: b.ptr_at(steps.start, first), b_step, b_panel, step: 1, next: None, form: Form::Columns }
             }
             Right::Packed { panels, .. } if cut == Source::Panels => {
-                Panels::packed(panels, panels.dtype() == Dtype::Bf16, k).advanced(first / PANEL, steps.start)
+                let panels = Panels::packed(panels, panels.dtype() == Dtype::Bf16, k);
+                let next = (steps.len() == k).then_some(count as isize * panels.b_panel);
+                Panels { next, ..panels.advanced(first / PANEL, steps.start) }
             }
             Right::Plain(b) if self.chain == Chain::Dot => {
                 let len = count * steps.len().div_ceil(2) * PAIR_ROW;
@@ -494,6 +507,14 @@ impl Job<'_> {
             b => {
                 let depth = self.steps_of_tile(&steps);
                 let packed = &mut packed[..count * depth * PANEL];
+                let next = match b {
+                    // Columns one after the other lie as their panels do.
+                    Right::Plain(b) if fresh && b.strides == [1, k as isize] && b.dtype() == Dtype::F32 => {
+                        let from = b.ptr_at(0, first + cols).address() as isize;
+                        (steps.len() == k).then_some((from - packed.as_ptr() as isize) / size_of::<f32>() as isize)
+                    }
+                    _ => None,
+                };
                 match b {
                     _ if !fresh => {}
                     Right::Plain(b) => self.pack_plain(isa, b.block(steps, first..first + cols), depth, packed),
@@ -511,7 +532,7 @@ impl Job<'_> {
                         }
                     }
                 }
-                Panels::packed(TypedPtr::new(packed.as_ptr()), false, depth)
+                Panels { next, ..Panels::packed(TypedPtr::new(packed.as_ptr()), false, depth) }
             }
         }
     }

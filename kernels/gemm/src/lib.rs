@@ -34,6 +34,7 @@ mod pairs;
 mod plan;
 mod product;
 mod registers;
+mod rows;
 pub mod tile;
 mod typed;
 

@@ -13,6 +13,7 @@
 
 use crate::pack_pairs::PAIR_ROW;
 use crate::registers::{Accumulators, Load, each};
+use crate::rows::RowPointers;
 use crate::tile::{PANEL, Promised, Tile, TileFn};
 use gristmill_simd::{Isa, Kernel, bf16};
 use std::marker::PhantomData;
@@ -83,9 +84,12 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
     ) {
         let t = self.0.tile();
         let a_step = if UNIT { 1 } else { t.a_step };
-        // Three rows share a pointer, as in the other tile.
         let first = self.left(0, 2 * from as isize * a_step);
-        let mut a: [_; 4] = std::array::from_fn(|g| first.wrapping_offset(Self::bytes(3 * g as isize * t.a_row)));
+        // A holds f32, or bf16 where pairs are multiplied whole.
+        let mut a = match W::DOT {
+            true => RowPointers::new(first.cast::<bf16>(), t.a_row, a_step),
+            false => RowPointers::new(first.cast::<f32>(), t.a_row, a_step),
+        };
         let mut b = t.b.cast::<bf16>().wrapping_offset(from as isize * PAIR_STEP);
         let mut ahead = t.b.cast::<bf16>().wrapping_offset(t.ahead + 2 * from as isize * t.ahead_step);
         for _ in 0..times {
@@ -94,31 +98,26 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
                     isa.prefetch(ahead.wrapping_offset(q * t.b_panel + u * PAIR_STEP));
                 }
                 let pairs = load_pairs::<I, NP>(isa, t, b.wrapping_offset(u * PAIR_STEP));
-                let at = |r: usize, step: isize| {
-                    a[r / 3].wrapping_offset(Self::bytes((r % 3) as isize * t.a_row + (2 * u + step) * a_step))
-                };
                 // SAFETY: P1: both steps of the pair.
                 unsafe {
                     if W::DOT {
                         for (r, acc) in acc.iter_mut().enumerate() {
-                            dot(isa, acc, isa.splat_i32(at(r, 0).cast::<i32>().read_unaligned()), &pairs);
+                            dot(isa, acc, isa.splat_i32(a.at::<i32>(r, 2 * u).read_unaligned()), &pairs);
                         }
                     } else {
                         // Not a loop over both: it would stay one, and the accumulators would leave the registers.
                         let b = half(isa, &pairs, W::ODD_FIRST);
                         for (r, acc) in acc.iter_mut().enumerate() {
-                            multiply_add(isa, acc, isa.splat(*at(r, 0).cast::<f32>()), &b);
+                            multiply_add(isa, acc, isa.splat(*a.at::<f32>(r, 2 * u)), &b);
                         }
                         let b = half(isa, &pairs, !W::ODD_FIRST);
                         for (r, acc) in acc.iter_mut().enumerate() {
-                            multiply_add(isa, acc, isa.splat(*at(r, 1).cast::<f32>()), &b);
+                            multiply_add(isa, acc, isa.splat(*a.at::<f32>(r, 2 * u + 1)), &b);
                         }
                     }
                 }
             }
-            for a in &mut a {
-                *a = isa.opaque(a.wrapping_offset(Self::bytes(2 * UNROLL as isize * a_step)));
-            }
+            a.advance(isa, 2 * UNROLL as isize);
             b = b.wrapping_offset(UNROLL as isize * PAIR_STEP);
             ahead = ahead.wrapping_offset(2 * UNROLL as isize * t.ahead_step);
         }
@@ -154,7 +153,6 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
         t.a.cast::<u8>().wrapping_offset(Self::bytes(r * t.a_row + offset))
     }
 
-    /// A holds f32, or bf16 where pairs are multiplied whole.
     #[inline(always)]
     const fn bytes(values: isize) -> isize {
         values * if W::DOT { 2 } else { 4 }

@@ -107,7 +107,9 @@ impl Plan {
     pub(crate) fn new<I: Isa>(sizes: Sizes, source: Source, caches: Caches, threads: usize) -> Plan {
         let (row_jobs, col_jobs) = job_grid::<I>(sizes, source, threads);
         let rows = sizes.m.div_ceil(row_jobs);
-        let few = rows <= 2 * max_rows::<I>(1);
+        // Few rows. A B beyond the second cache is better packed to its whole depth, which lets the tiles ask for more of it.
+        let tiles = rows.div_ceil(max_rows::<I>(1));
+        let few = tiles == 1 || (tiles == 2 && sizes.n * sizes.k <= caches.l2 / size_of::<f32>());
         let group = match source {
             Source::Columns => 1,
             // Packing walks 16 columns of B per panel; more than 64 at a time are more than prefetchers follow.

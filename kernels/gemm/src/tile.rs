@@ -19,6 +19,7 @@
 
 use crate::epilogue::Epilogue;
 use crate::registers::{Accumulators, Load, each};
+use crate::rows::RowPointers;
 use crate::typed::TypedPtr;
 use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, bf16, f16};
 use std::marker::PhantomData;
@@ -129,9 +130,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
         let last_cols = t.cols - (NP - 1) * PANEL;
         let tail = |v: usize| isa.tail(last_cols.saturating_sub(v * I::LANES));
 
-        // Three rows share a pointer: x86 adds one or two strides to a base register at no cost.
-        let first = t.a.wrapping_offset(from as isize * a_step);
-        let mut a: [_; 4] = std::array::from_fn(|g| first.wrapping_offset(3 * g as isize * t.a_row));
+        let mut a = RowPointers::new(t.a.wrapping_offset(from as isize * a_step), t.a_row, a_step);
         let mut b = t.b.cast::<B>().wrapping_offset(from as isize * b_step);
         let mut ahead = t.b.cast::<B>().wrapping_offset(t.ahead + from as isize * t.ahead_step);
         for _ in 0..times {
@@ -150,7 +149,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
                 }
                 for (r, row) in acc.iter_mut().enumerate() {
                     // SAFETY: P1.
-                    let value = isa.splat(unsafe { *a[r / 3].offset((r % 3) as isize * t.a_row + u * a_step) });
+                    let value = isa.splat(unsafe { *a.at::<f32>(r, u) });
                     for (panel, b_panel) in row.iter_mut().zip(b_row) {
                         for (register, &b) in panel.as_mut().iter_mut().zip(b_panel.as_ref()) {
                             *register = isa.fma(value, b, *register);
@@ -158,9 +157,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
                     }
                 }
             }
-            for a in &mut a {
-                *a = isa.opaque(a.wrapping_offset(UNROLL as isize * a_step));
-            }
+            a.advance(isa, UNROLL as isize);
             b = b.wrapping_offset(UNROLL as isize * b_step);
             ahead = ahead.wrapping_offset(UNROLL as isize * t.ahead_step);
         }

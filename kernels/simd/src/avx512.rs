@@ -116,12 +116,15 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
     unsafe fn load_columns(self, src: *const f32, src_stride: isize) -> [__m512; 4] {
         // SAFETY: the token proves AVX-512 F; the caller that four values of each of 16 rows are readable.
         unsafe {
+            // Four rows share a pointer: with 16 of them every address would be computed anew.
+            let group = |g: isize| self.opaque(src.wrapping_offset(4 * g * src_stride));
+            let groups = [group(0), group(1), group(2), group(3)];
             // Rows r, r + 4, r + 8 and r + 12 side by side: the loads place them, which leaves 8 shuffles.
-            let row = |r: isize| _mm512_broadcast_f32x4(_mm_loadu_ps(src.offset(r * src_stride)));
+            let row = |g: usize, r: isize| _mm512_broadcast_f32x4(_mm_loadu_ps(groups[g].offset(r * src_stride)));
             let four = |r| {
-                let v = _mm512_mask_mov_ps(row(r), 0x00f0, row(r + 4));
-                let v = _mm512_mask_mov_ps(v, 0x0f00, row(r + 8));
-                _mm512_mask_mov_ps(v, 0xf000, row(r + 12))
+                let v = _mm512_mask_mov_ps(row(0, r), 0x00f0, row(1, r));
+                let v = _mm512_mask_mov_ps(v, 0x0f00, row(2, r));
+                _mm512_mask_mov_ps(v, 0xf000, row(3, r))
             };
             let (a, b, c, d) = (four(0), four(1), four(2), four(3));
             let (ab_lo, ab_hi) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));

@@ -5,7 +5,8 @@ use crate::driver::Call;
 use crate::mask::Edit;
 use crate::plan::{CHUNK, Plan, Rows, Unit, VALUE_BLOCK, WAVE};
 use crate::product::{Left, Product, Right, block_rows};
-use crate::softmax::{self, RowLanes};
+use crate::short;
+use crate::softmax;
 use crate::source::Source;
 use gristmill_gemm::TypedPtr;
 use gristmill_gemm::tile::{PANEL, Tiles};
@@ -54,8 +55,6 @@ pub(crate) struct Block {
 /// The softmax of a row.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct RowState {
-    /// The keys that it may see.
-    pub(crate) keys: usize,
     /// The denominator; zero for a row of zeros.
     pub(crate) sum: f32,
     /// Whether the block's keys include some that this row does not see.
@@ -174,26 +173,36 @@ impl<'w, 'a> Worker<'w, 'a> {
         let dense = call.options.mask.is_dense();
         let edited = !dense || call.options.softcap.is_some();
         let rows = block.rows.count;
+        let (mut keys, mut sums) = ([block.limit; MAX_ROWS], [0.0; MAX_ROWS]);
+        if call.options.mask.causal.is_some() {
+            for (r, keys) in keys.iter_mut().enumerate().take(rows) {
+                *keys = call.key_end(unit.batch, block.rows.at(r).1);
+            }
+        }
         let strip = &mut self.strip(block.slot)[..rows * stride];
-        let mut lanes = RowLanes::new();
-        for (r, (row, state)) in strip.chunks_exact_mut(stride).zip(&mut block.states).enumerate() {
-            let (h, i) = block.rows.at(r);
-            state.keys = call.key_end(unit.batch, i);
-            state.hides = state.keys < block.limit || !dense;
-            let row = &mut row[..state.keys];
+        let mut done = 0;
+        if !edited {
+            // SAFETY: the strip has these rows, each as long as the keys in whole panels; the last one sees the most.
+            done =
+                unsafe { short::weigh(isa, strip.as_mut_ptr(), stride, block.limit, &keys[..rows], &mut sums[..rows]) };
+        }
+        let mut maxima = [0.0; MAX_ROWS];
+        for (r, row) in strip.chunks_exact_mut(stride).enumerate().skip(done) {
+            let row = &mut row[..keys[r]];
             let max = if edited {
+                let (h, i) = block.rows.at(r);
                 softmax::edit_and_max(isa, row, &Edit::new(call.options, [unit.batch, h, i]))
             } else {
                 softmax::max(isa, row)
             };
-            lanes.set(isa, r, max);
+            maxima[r] = isa.reduce_max(max);
         }
-        let maxima = lanes.maxima(isa, rows);
-        for (r, (row, state)) in strip.chunks_exact_mut(stride).zip(&block.states).enumerate() {
-            lanes.set(isa, r, softmax::exp_and_sum(isa, &mut row[..block.limit], state.keys, maxima[r]));
+        for (r, row) in strip.chunks_exact_mut(stride).enumerate().skip(done) {
+            sums[r] = isa.reduce_add(softmax::exp_and_sum(isa, &mut row[..block.limit], keys[r], maxima[r]));
         }
-        let sums = lanes.sums(isa, rows);
-        block.states.iter_mut().zip(sums).for_each(|(state, sum)| state.sum = sum);
+        for (state, (&keys, &sum)) in block.states.iter_mut().zip(keys.iter().zip(&sums)) {
+            *state = RowState { sum, hides: keys < block.limit || !dense };
+        }
     }
 
     /// Adds the values of the piece of keys from `first` on, under the weights of a block of rows.

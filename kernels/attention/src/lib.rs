@@ -42,6 +42,7 @@ mod operands;
 mod output;
 mod plan;
 mod product;
+mod short;
 mod skip;
 mod softmax;
 mod source;

@@ -6,7 +6,7 @@ use crate::plan::Unit;
 use crate::skip::Skip;
 use gristmill_core::{MatMut, SharedHeads};
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::{Divisor, Element, Isa, slices};
+use gristmill_simd::{Divisor, Element, Isa, Magnitudes, slices};
 
 impl Worker<'_, '_> {
     /// Divides the sums of a block and writes its rows.
@@ -33,6 +33,12 @@ impl Worker<'_, '_> {
             }
             let row = block.slot * self.plan.block_rows + r;
             let sums = &mut self.sums[row * self.plan.out_stride..][..self.plan.out_stride];
+            if out.col_stride() == 1 {
+                // SAFETY: the sums are whole panels; the output's row has `dim` values.
+                if unsafe { divide_row(isa, sums, state.sum, out.as_mut_ptr(), dim) } {
+                    continue;
+                }
+            }
             // A hidden key with a weight of zero has left a NaN if its value was not finite.
             if state.hides && any_nan(isa, &sums[..dim]) {
                 isa.vectorize(Skip {
@@ -81,6 +87,32 @@ impl Worker<'_, '_> {
             (seen..keys).for_each(|j| out.set(0, j, O::default()));
         }
     }
+}
+
+/// Writes the first `dim` of `sums / divisor` to `out`, the short way, and returns whether they all allow it.
+///
+/// # Safety
+/// `sums` has whole registers; `dim` values at `out` are writable.
+#[inline(always)]
+unsafe fn divide_row<I: Isa, O: Element>(isa: I, sums: &[f32], divisor: f32, out: *mut O, dim: usize) -> bool {
+    let divisor = Divisor::new(isa, divisor);
+    let mut sizes = Magnitudes::new(isa);
+    let whole = dim / I::LANES * I::LANES;
+    // SAFETY: the caller's promise.
+    unsafe {
+        for d in (0..whole).step_by(I::LANES) {
+            let x = isa.load(sums.as_ptr().add(d));
+            sizes.see(isa, x);
+            O::store(isa, out.add(d), divisor.divide_safe(isa, x));
+        }
+        if whole < dim {
+            let tail = isa.tail(dim - whole);
+            let x = isa.load_tail(sums.as_ptr().add(whole), tail);
+            sizes.see(isa, isa.select(isa.tail_mask(tail), x, isa.splat(1.0)));
+            O::store_tail(isa, out.add(whole), divisor.divide_safe(isa, x), tail);
+        }
+    }
+    sizes.safe(isa)
 }
 
 /// Writes the first `dim` of `sums / divisor` to the one row of `out`; `sums` has whole panels.

@@ -54,6 +54,38 @@ impl<I: Isa> Divisor<I> {
     }
 }
 
+/// Whether all of some values may be divided by [`Divisor::divide_safe`]: known when they have been.
+#[derive(Clone, Copy, Debug)]
+pub struct Magnitudes<I: Isa> {
+    smallest: I::F32,
+    total: I::F32,
+}
+
+impl<I: Isa> Magnitudes<I> {
+    /// No values yet.
+    #[inline(always)]
+    pub fn new(isa: I) -> Self {
+        Self { smallest: isa.splat(1.0), total: isa.splat(0.0) }
+    }
+
+    /// Takes note of a register of values.
+    #[inline(always)]
+    pub fn see(&mut self, isa: I, x: I::F32) {
+        let size = isa.abs(x);
+        self.smallest = isa.min(size, self.smallest);
+        // A sum, which stays above the largest, and remembers a NaN.
+        self.total = isa.add(self.total, size);
+    }
+
+    /// Whether no value was NaN or of a magnitude that is not safe. (Not whether some were: zeros pass for unsafe.)
+    #[inline(always)]
+    pub fn safe(&self, isa: I) -> bool {
+        let large = isa.le(isa.splat(SAFE[0]), self.smallest);
+        let safe = isa.mask_and(large, isa.le(self.total, isa.splat(SAFE[1])));
+        isa.mask_bits(safe) == u32::MAX >> (32 - I::LANES)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +117,39 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Puts one value into each place among ones.
+    struct Judge<'c>(&'c [(f32, bool)]);
+
+    impl Kernel for Judge<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) {
+            for (place, &(value, safe)) in (0..2 * I::LANES).flat_map(|place| self.0.iter().map(move |v| (place, v))) {
+                let mut values = [1.0f32; 32];
+                values[place] = value;
+                let mut sizes = Magnitudes::new(isa);
+                for block in values[..2 * I::LANES].chunks_exact(I::LANES) {
+                    // SAFETY: a block has as many values as a register.
+                    sizes.see(isa, unsafe { isa.load(block.as_ptr()) });
+                }
+                assert_eq!(sizes.safe(isa), safe, "{}: {value:e} in place {place}", I::LEVEL);
+            }
+        }
+    }
+
+    #[test]
+    fn unsafe_magnitudes_are_seen_in_every_place() {
+        let below = |x: f32| f32::from_bits(x.to_bits() - 1);
+        let judged = [(SAFE[0], true), (below(SAFE[0]), false), (below(SAFE[1]), true), (2.0 * SAFE[1], false)];
+        let signed = judged.into_iter().flat_map(|(x, safe)| [(x, safe), (-x, safe)]);
+        let special = [0.0, -0.0, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+        let all: Vec<_> = signed.chain(special.map(|x| (x, false))).collect();
+        for level in Level::available() {
+            Simd::choose(Some(level)).unwrap().run(Judge(&all));
         }
     }
 

@@ -24,7 +24,7 @@ pub mod sums;
 mod token;
 
 pub use dispatch::{LEVEL_VARIABLE, Level, LevelError, Simd};
-pub use divide::Divisor;
+pub use divide::{Divisor, Magnitudes};
 pub use element::{Dtype, Element};
 pub use half::{bf16, f16};
 pub use isa::{Isa, Kernel};

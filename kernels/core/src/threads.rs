@@ -1,7 +1,9 @@
 //! Where parallel work runs.
 
+use crate::Queue;
 use rayon::ThreadPool;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// The threads that a call may use. Results do not depend on it, to the bit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,8 +43,9 @@ impl Threads<'_> {
         if jobs <= 1 { 1 } else { self.count().clamp(1, jobs) }
     }
 
-    /// Calls `f` once for each of `0..jobs`. Idle threads pull the next job, so jobs may differ in length; the
-    /// calling thread works too, and does everything itself while the others are busy elsewhere.
+    /// Calls `f` once for each of `0..jobs`. Each thread has a share of its own, of neighbours, and then helps with the
+    /// others', so jobs may differ in length, and equal calls find warm caches; the calling thread works too, and does
+    /// everything itself while the others are busy elsewhere.
     pub fn for_each(&self, jobs: usize, f: impl Fn(usize) + Sync) {
         self.for_each_worker(jobs, |_, job| f(job));
     }
@@ -55,16 +58,17 @@ impl Threads<'_> {
         if workers == 1 {
             return (0..jobs).for_each(|job| f(0, job));
         }
-        let next = AtomicUsize::new(0);
+        let queue = Queue::new(jobs, workers);
+        let done = AtomicUsize::new(0);
         let work = |worker| {
-            loop {
-                // Only the numbers are shared; the join orders everything else.
-                let job = next.fetch_add(1, Ordering::Relaxed);
-                if job >= jobs {
-                    return;
-                }
+            // By thread and not by worker: which thread runs which worker may differ from call to call.
+            let home = rayon::current_thread_index().unwrap_or(worker);
+            // Only numbers are shared here; the join orders everything else.
+            while let Some(job) = queue.next(home) {
                 f(worker, job);
+                done.fetch_add(1, Ordering::Relaxed);
             }
+            stay_awake(|| done.load(Ordering::Relaxed) == jobs);
         };
         self.enter(|| fork(0, workers, &work));
     }
@@ -77,6 +81,18 @@ impl Threads<'_> {
             Threads::Pool(pool) => pool.install(f),
             _ => rayon::scope(|_| f()),
         }
+    }
+}
+
+/// How long a thread without work waits for the others of its region. Rayon lets it sleep after some ten microseconds,
+/// and to wake it takes longer than many a region: it would miss the next one, and the one after that.
+const PATIENCE: Duration = Duration::from_micros(100);
+
+/// Waits until a region is `over`, or until it has been a long time.
+fn stay_awake(over: impl Fn() -> bool) {
+    let mut start = None;
+    while !over() && start.get_or_insert_with(Instant::now).elapsed() < PATIENCE {
+        std::thread::yield_now();
     }
 }
 

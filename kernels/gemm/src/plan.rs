@@ -39,6 +39,9 @@ impl Sizes {
 }
 
 /// Multiply-adds below which another thread does not pay: some ten microseconds of one core.
+const MIN_SPLIT: usize = 1 << 20;
+
+/// The same of a job, where there are more jobs than threads.
 const MIN_JOB: usize = 1 << 20;
 
 /// The same for a product that finds itself outside the pool and would have to enter it first.
@@ -64,7 +67,7 @@ const MIN_BLOCKS: usize = 4;
 
 /// How many threads `work` multiply-adds in one region may use.
 pub(crate) fn usable_threads(threads: Threads<'_>, work: usize) -> usize {
-    if work < 2 * MIN_JOB || (work < MIN_ENTRY && !threads.is_entered()) { 1 } else { threads.count() }
+    if work < MIN_SPLIT || (work < MIN_ENTRY && !threads.is_entered()) { 1 } else { threads.count() }
 }
 
 /// How many of `count` products of `work` multiply-adds make one job.
@@ -258,8 +261,8 @@ const fn panel_cost<I: Isa>(rows: usize, panels: usize) -> usize {
 
 /// Cuts of rows and of columns that let the slowest thread finish first.
 fn job_grid<I: Isa>(sizes: Sizes, source: Source, threads: usize) -> (usize, usize) {
-    let jobs = (sizes.work() / MIN_JOB).min(threads * JOBS_PER_THREAD);
-    if threads <= 1 || jobs <= 1 {
+    let jobs = (sizes.work() / MIN_JOB).clamp(threads, threads * JOBS_PER_THREAD);
+    if threads <= 1 {
         return (1, 1);
     }
     let groups = sizes.n.div_ceil(PANEL * group_panels::<I>(sizes.m));

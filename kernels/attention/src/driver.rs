@@ -112,7 +112,8 @@ impl Queue {
 
     /// Where segment `s` starts, and the one before it ends.
     fn start(units: usize, segments: usize, s: usize) -> usize {
-        (units as u128 * s as u128 / segments as u128) as usize
+        // units * s / segments, without the overflow.
+        units / segments * s + units % segments * s / segments
     }
 
     fn next(&self, slot: usize) -> Option<usize> {

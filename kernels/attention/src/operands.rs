@@ -2,18 +2,14 @@
 
 use crate::any::{AnyHeads, any};
 use crate::block::{Block, Worker};
-use crate::cache::{PAGE, Pages};
 use crate::plan::{CHUNK, Unit, VALUE_BLOCK};
 use crate::product::Right;
 use crate::source::Source;
 use gristmill_gemm::TypedPtr;
 use gristmill_gemm::pack::pack_panels;
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::{Dtype, Element, Isa, bf16, f16, slices};
+use gristmill_simd::{Element, Isa, slices};
 use std::ops::Range;
-
-/// Steps of a panel, or rows of values, that are asked for while the page before is used.
-const AHEAD: usize = 16;
 
 impl Worker<'_, '_> {
     /// The panels of the chunk of keys `first .. end`, packed now if they are not yet.
@@ -21,10 +17,7 @@ impl Worker<'_, '_> {
     pub(crate) fn keys_from<I: Isa>(&mut self, isa: I, unit: Unit, first: usize, end: usize) -> TypedPtr {
         let k = match self.call.source {
             Source::Views { k, .. } | Source::Keys(k) => k,
-            Source::Cache(cache) => {
-                self.ahead(isa, unit, cache, first + PAGE);
-                return cache.keys_from(unit.batch, unit.kv_head, first);
-            }
+            Source::Cache(cache) => return cache.keys_from(unit.batch, unit.kv_head, first),
         };
         let dim = k.sizes()[3];
         if !self.plan.keep_keys {
@@ -47,7 +40,6 @@ impl Worker<'_, '_> {
             Source::Views { v, .. } => v,
             Source::Keys(_) => unreachable!("weights alone are not multiplied"),
             Source::Cache(cache) => {
-                self.ahead_values(isa, unit, cache, first + PAGE);
                 let start = cache.values_from(unit.batch, unit.kv_head, first);
                 return Right { start, step: cache.sizes()[2] as isize, panel: PANEL as isize, exact: true };
             }
@@ -65,32 +57,6 @@ impl Worker<'_, '_> {
         }
         let panel = ((block_end - first) * PANEL) as isize;
         Right { start: TypedPtr::new(values.as_ptr()), step: PANEL as isize, panel, exact: false }
-    }
-
-    /// Asks for the beginnings of the panels of the page that token `first` begins, or, after the last keys, of the
-    /// values: the tiles ask for what follows in a page, but not for the next page.
-    #[inline(always)]
-    fn ahead<I: Isa>(&self, isa: I, unit: Unit, cache: &dyn Pages, first: usize) {
-        let [_, dim, value_dim] = cache.sizes();
-        if first < self.seen(unit) {
-            let keys = cache.keys_from(unit.batch, unit.kv_head, first);
-            for panel in 0..PAGE / PANEL {
-                prefetch(isa, keys.offset((panel * PANEL * dim) as isize), AHEAD.min(dim) * PANEL);
-            }
-        } else {
-            prefetch(isa, cache.values_from(unit.batch, unit.kv_head, 0), AHEAD * value_dim);
-        }
-    }
-
-    /// As [`ahead`](Self::ahead) for values; after the last ones, for the keys of the next head.
-    #[inline(always)]
-    fn ahead_values<I: Isa>(&self, isa: I, unit: Unit, cache: &dyn Pages, first: usize) {
-        let [heads, _, value_dim] = cache.sizes();
-        if first < self.seen(unit) {
-            prefetch(isa, cache.values_from(unit.batch, unit.kv_head, first), AHEAD * value_dim);
-        } else if unit.kv_head + 1 < heads {
-            self.ahead(isa, Unit { kv_head: unit.kv_head + 1, ..unit }, cache, 0);
-        }
     }
 
     /// The keys that some query of the sequence sees.
@@ -126,18 +92,4 @@ fn pack<I: Isa>(isa: I, heads: &AnyHeads, unit: Unit, transposed: bool, rows: Ra
         let b = if transposed { rows.transposed() } else { rows };
         pack_panels(isa, b, &mut panels[..b.cols().next_multiple_of(PANEL) * b.rows()]);
     });
-}
-
-/// Asks for the cache lines of the first `len` values.
-#[inline(always)]
-fn prefetch<I: Isa>(isa: I, values: TypedPtr, len: usize) {
-    let per_line = 64 / values.dtype().size();
-    for at in (0..len).step_by(per_line) {
-        let line = values.offset(at as isize);
-        match line.dtype() {
-            Dtype::F32 => isa.prefetch(line.cast::<f32>()),
-            Dtype::F16 => isa.prefetch(line.cast::<f16>()),
-            Dtype::Bf16 => isa.prefetch(line.cast::<bf16>()),
-        }
-    }
 }

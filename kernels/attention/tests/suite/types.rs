@@ -1,8 +1,6 @@
 //! Operands of 16 bits: the bits of `naive`, which widens and rounds value by value.
 
-mod common;
-
-use common::{Case, Sizes};
+use crate::common::{Case, Sizes, with_types};
 use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
 use gristmill_testkit::{Fill, Heads, Layout};
 

@@ -1,8 +1,6 @@
 //! The tuned kernel equals `naive` in bits, whatever the sizes, layouts, values, masks and options.
 
-mod common;
-
-use common::{Case, Sizes};
+use crate::common::{Case, Sizes, with_types};
 use gristmill_testkit::shapes::{HEAD_DIMS, KEY_EDGES};
 use gristmill_testkit::strategy::{heads, mask, output_heads, size};
 use proptest::{option, prelude::*, sample::select};
@@ -51,5 +49,15 @@ proptest! {
     #[test]
     fn equals_naive(case in case()) {
         case.assert_exact();
+    }
+}
+
+proptest! {
+    // Each case costs as much as ten of f32: five mixes of types, from views and from a cache.
+    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn equals_naive_in_16_bits(case in case()) {
+        with_types!(case.assert_exact_as::<Q, K, O>());
     }
 }

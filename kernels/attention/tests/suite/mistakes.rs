@@ -1,11 +1,9 @@
 //! Mistakes are typed errors that leave the output untouched, and nothing outside the views is read or written.
 
-mod common;
-
-use common::{Case, Sizes};
-use gristmill_attention::{AttentionOptions, attention, naive};
+use crate::common::{Case, Sizes, with_types};
+use gristmill_attention::{AppendOptions, AttentionOptions, KvCache, attention, attention_cached, naive};
 use gristmill_core::{Causal, Error, HeadsMut, HeadsRef, Mask, ScoresRef, Threads, Workspace};
-use gristmill_simd::Level;
+use gristmill_simd::{Element, Level};
 use gristmill_testkit::guard::Guarded;
 use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
 use gristmill_testkit::{assert_bits_eq, sweep};
@@ -86,6 +84,82 @@ fn soft_caps_that_mean_nothing() {
         let error = refused(GOOD, &AttentionOptions { softcap: Some(cap), ..AttentionOptions::default() });
         let Error::InvalidOption { what, value } = error else { panic!("{error}") };
         assert_eq!((what, value.to_bits()), ("softcap must be finite and positive", cap.to_bits()));
+    }
+}
+
+#[test]
+fn caches_of_any_type_that_do_not_fit() {
+    with_types!({
+        refuse_appended::<Q, K>();
+        refuse_cached::<Q, K, O>();
+    });
+}
+
+/// Appends values of type Q that do not fit to a cache of type K, which must stay as it is.
+fn refuse_appended<Q: Element, K: Element>() {
+    let mismatch = |what, expected, found| Error::ShapeMismatch { what, expected, found };
+    let data = vec![Q::from_f32(1.0); 1000];
+    let view = |sizes| HeadsRef::bshd(&data, sizes).unwrap();
+    let mut cache = KvCache::<K>::new(2, 5, 7).unwrap();
+    cache.reset(2).unwrap();
+    let cases = [
+        (Views { k: [1, 6, 2, 5], ..GOOD }, mismatch("batch of k", 2, 1)),
+        (Views { v: [3, 6, 2, 7], ..GOOD }, mismatch("batch of v", 2, 3)),
+        (Views { v: [2, 5, 2, 7], ..GOOD }, mismatch("positions of v", 6, 5)),
+        (Views { k: [2, 6, 4, 5], ..GOOD }, mismatch("heads of k", 2, 4)),
+        (Views { v: [2, 6, 1, 7], ..GOOD }, mismatch("heads of v", 2, 1)),
+        (Views { k: [2, 6, 2, 7], ..GOOD }, mismatch("head size of k", 5, 7)),
+        (Views { v: [2, 6, 2, 5], ..GOOD }, mismatch("head size of v", 7, 5)),
+    ];
+    for (views, error) in cases {
+        assert_eq!(cache.append(view(views.k), view(views.v)), Err(error));
+    }
+    for (counts, error) in
+        [(&[6][..], mismatch("counts of tokens", 2, 1)), (&[6, 7], Error::KeyLength { batch: 1, length: 7, keys: 6 })]
+    {
+        let options = AppendOptions { counts: Some(counts), ..AppendOptions::default() };
+        assert_eq!(cache.append_with(view(GOOD.k), view(GOOD.v), &options), Err(error));
+    }
+    assert_eq!((cache.sequences(), cache.longest(), cache.bytes_used()), (2, 0, 0));
+}
+
+/// Attends to a cache with queries, outputs and options that do not fit it; the output must stay as it is.
+fn refuse_cached<Q: Element, K: Element, O: Element>() {
+    let mismatch = |what, expected, found| Error::ShapeMismatch { what, expected, found };
+    let data = vec![Q::from_f32(1.0); 1000];
+    let view = |sizes| HeadsRef::bshd(&data, sizes).unwrap();
+    let mut cache = KvCache::<K>::new(2, 5, 7).unwrap();
+    cache.reset(2).unwrap();
+    cache
+        .append_with(view(GOOD.k), view(GOOD.v), &AppendOptions { counts: Some(&[6, 4]), ..AppendOptions::default() })
+        .unwrap();
+    let keep = [true; 64];
+    let none = AttentionOptions::default();
+    let masked = |mask| AttentionOptions { mask, ..AttentionOptions::default() };
+    let lengths = Mask { key_lengths: Some(&[6, 5]), ..Mask::default() };
+    let keep = Mask { keep: Some(ScoresRef::new(&keep, [1, 1, 3, 4]).unwrap()), ..Mask::default() };
+    let heads = Views { q: [2, 3, 3, 5], out: [2, 3, 3, 7], ..GOOD };
+    let cases = [
+        (Views { q: [3, 3, 4, 5], ..GOOD }, none, mismatch("sequences of the cache", 3, 2)),
+        (Views { out: [1, 3, 4, 7], ..GOOD }, none, mismatch("batch of out", 2, 1)),
+        (Views { out: [2, 6, 4, 7], ..GOOD }, none, mismatch("positions of out", 3, 6)),
+        (Views { out: [2, 3, 2, 7], ..GOOD }, none, mismatch("heads of out", 4, 2)),
+        (Views { q: [2, 3, 4, 4], ..GOOD }, none, mismatch("head size of the cache", 4, 5)),
+        (Views { out: [2, 3, 4, 5], ..GOOD }, none, mismatch("head size of out", 7, 5)),
+        (heads, none, Error::HeadGroups { query: 3, key_value: 2 }),
+        (GOOD, masked(lengths), Error::KeyLength { batch: 1, length: 5, keys: 4 }),
+        (GOOD, masked(keep), mismatch("keys of keep", 6, 4)),
+        (
+            GOOD,
+            AttentionOptions { softcap: Some(-1.0), ..none },
+            Error::InvalidOption { what: "softcap must be finite and positive", value: -1.0 },
+        ),
+    ];
+    for (views, options, error) in cases {
+        let mut out = vec![O::from_f32(7.0); 1000];
+        let output = HeadsMut::bshd(&mut out, views.out).unwrap();
+        assert_eq!(attention_cached(view(views.q), &cache, output, &options, &mut Workspace::new()), Err(error));
+        assert!(out.iter().all(|x| x.to_f32() == 7.0), "the output was touched");
     }
 }
 

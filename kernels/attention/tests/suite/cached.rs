@@ -1,8 +1,6 @@
 //! Attention to a cache equals `attention` to the same keys and values, in bits.
 
-mod common;
-
-use common::{Case, Sizes};
+use crate::common::{Case, Sizes};
 use gristmill_attention::{AppendOptions, AttentionOptions, KvCache, attention_cached};
 use gristmill_core::{Error, HeadsMut, HeadsRef, Threads, Workspace};
 use gristmill_simd::Level;

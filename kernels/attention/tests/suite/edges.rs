@@ -1,8 +1,6 @@
 //! Sizes around every edge of tiles, chunks and blocks, one after the other.
 
-mod common;
-
-use common::{Case, Sizes};
+use crate::common::{Case, Sizes};
 use gristmill_core::Threads;
 use gristmill_core::cache::Caches;
 use gristmill_simd::Level;

@@ -1,5 +1,4 @@
 //! One attention call with everything that it needs, and its comparison with `naive`.
-#![allow(dead_code, reason = "no test file uses all of it")]
 
 use gristmill_attention::{AttentionOptions, KvCache, attention, attention_cached, naive};
 use gristmill_core::{Error, Threads, Workspace};
@@ -149,6 +148,10 @@ impl Case {
             attention(q.heads(), k.heads(), v.heads(), out.heads_mut(), &options, &mut workspace).unwrap();
             out.assert_gaps("out");
             assert_bits_eq(&out.values(), want, &context);
+            if batch == 0 {
+                // Without sequences a cache has no number of keys, which a mask would have to have too.
+                return;
+            }
             let mut out = before.clone();
             attention_cached(q.heads(), &cache, out.heads_mut(), &options, &mut workspace).unwrap();
             out.assert_gaps("out");
@@ -158,7 +161,6 @@ impl Case {
 }
 
 /// Runs a statement with Q, K and O as the storage types of queries, keys and values, and output.
-#[macro_export]
 macro_rules! with_types {
     ($body:expr) => {{
         macro_rules! run {
@@ -177,3 +179,4 @@ macro_rules! with_types {
         run!(f16, f32, bf16);
     }};
 }
+pub(crate) use with_types;

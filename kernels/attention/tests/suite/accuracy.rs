@@ -1,8 +1,6 @@
 //! The error of the arithmetic itself, against a reference in f64.
 
-mod common;
-
-use common::{Case, Sizes};
+use crate::common::{Case, Sizes};
 use gristmill_core::Threads;
 use gristmill_testkit::compare::assert_within;
 use gristmill_testkit::mask::{OwnedCausal, OwnedMask};

@@ -1,8 +1,6 @@
 //! What is promised about hidden keys, special values, batches and decoding.
 
-mod common;
-
-use common::{Case, Sizes};
+use crate::common::{Case, Sizes};
 use gristmill_core::{Threads, Workspace};
 use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
 use gristmill_testkit::{Fill, Heads, Layout, Rng, Strided, assert_bits_eq, sweep};

@@ -1,8 +1,6 @@
 //! The attention weights themselves.
 
-mod common;
-
-use common::{Case, Sizes};
+use crate::common::{Case, Sizes, with_types};
 use gristmill_attention::{attention_weights, naive};
 use gristmill_core::{Error, HeadsMut, HeadsRef, Threads, Workspace};
 use gristmill_simd::Element;

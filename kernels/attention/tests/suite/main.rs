@@ -1,0 +1,12 @@
+//! The contract of the attention crate, tested from outside.
+
+mod accuracy;
+mod cached;
+mod common;
+mod contract;
+mod edges;
+mod golden;
+mod mistakes;
+mod properties;
+mod types;
+mod weights;

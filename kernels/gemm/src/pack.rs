@@ -168,34 +168,6 @@ impl<S: Element> Columns<S> {
 /// # Safety
 /// `to.len()` values at `from` must be readable.
 pub(crate) unsafe fn widen<I: Isa>(isa: I, from: TypedPtr, to: &mut [f32]) {
-    isa.vectorize(Widen { from, to });
-}
-
-struct Widen<'p> {
-    from: TypedPtr,
-    to: &'p mut [f32],
-}
-
-impl Kernel for Widen<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        typed!(self.from.dtype(), S => {
-            let from = self.from.cast::<S>();
-            let mut chunks = self.to.chunks_exact_mut(I::LANES);
-            let mut i = 0;
-            for chunk in &mut chunks {
-                // SAFETY: `widen` promises as many values as there are in `to`; the chunk holds a register.
-                unsafe { isa.store(chunk.as_mut_ptr(), S::load(isa, from.wrapping_add(i))) };
-                i += I::LANES;
-            }
-            let rest = chunks.into_remainder();
-            if !rest.is_empty() {
-                let tail = isa.tail(rest.len());
-                // SAFETY: as above, for the values that are left.
-                unsafe { isa.store_tail(rest.as_mut_ptr(), S::load_tail(isa, from.wrapping_add(i), tail), tail) };
-            }
-        })
-    }
+    // SAFETY: the caller's promise; a slice that is borrowed exclusively overlaps nothing.
+    unsafe { from.read(isa, 1, to.len(), to.as_mut_ptr()) };
 }

@@ -2,76 +2,10 @@
 //! mix of types.
 
 use gristmill_core::{MatMut, MatRef};
+pub use gristmill_simd::TypedPtr;
+pub(crate) use gristmill_simd::typed;
 use gristmill_simd::{Dtype, Element, bf16};
 use std::{marker::PhantomData, ops::Range};
-
-/// Evaluates an expression in which `$T` is the storage type that `$dtype` names.
-macro_rules! typed {
-    ($dtype:expr, $T:ident => $body:expr) => {
-        match $dtype {
-            gristmill_simd::Dtype::F32 => {
-                type $T = f32;
-                $body
-            }
-            gristmill_simd::Dtype::F16 => {
-                type $T = gristmill_simd::f16;
-                $body
-            }
-            gristmill_simd::Dtype::Bf16 => {
-                type $T = gristmill_simd::bf16;
-                $body
-            }
-        }
-    };
-}
-pub(crate) use typed;
-
-/// A pointer to values of some storage type.
-#[derive(Clone, Copy, Debug)]
-pub struct TypedPtr {
-    address: *const u8,
-    dtype: Dtype,
-}
-
-impl TypedPtr {
-    /// The pointer `p`.
-    #[inline(always)]
-    pub fn new<T: Element>(p: *const T) -> Self {
-        Self { address: p.cast(), dtype: T::DTYPE }
-    }
-
-    /// The address alone.
-    #[inline(always)]
-    pub(crate) fn address(self) -> *const u8 {
-        self.address
-    }
-
-    /// What it points to.
-    #[inline(always)]
-    pub fn dtype(self) -> Dtype {
-        self.dtype
-    }
-
-    /// The pointer as that of its type.
-    #[inline(always)]
-    pub fn cast<T: Element>(self) -> *const T {
-        debug_assert_eq!(self.dtype, T::DTYPE);
-        self.address.cast()
-    }
-
-    /// The pointer to the bits of a 16-bit type.
-    #[inline(always)]
-    pub(crate) fn cast_bits(self) -> *const u16 {
-        debug_assert_eq!(self.dtype.size(), 2);
-        self.address.cast()
-    }
-
-    /// The pointer `n` values further on.
-    #[inline(always)]
-    pub fn offset(self, n: isize) -> Self {
-        Self { address: self.address.wrapping_offset(n.wrapping_mul(self.dtype.size() as isize)), ..self }
-    }
-}
 
 /// The values as bf16, if they are.
 pub(crate) fn as_bf16<B: Element>(values: &mut [B]) -> Option<&mut [bf16]> {

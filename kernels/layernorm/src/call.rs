@@ -1,10 +1,9 @@
-//! One call: its checks, its operands without their borrows, its rows divided among the threads.
+//! One call: its checks, its operands without their borrows and types, its rows divided among the threads.
 
-use crate::fused::{Added, Alone, Arithmetic, Call, Form, Raw, Statistics};
-use crate::row::{Affine, Length};
-use crate::{LayerNormOptions, NormOutput, check};
-use gristmill_core::{Error, MatMut, MatRef, SendPtr};
-use gristmill_simd::{Element, Simd};
+use crate::row::Length;
+use crate::{LayerNormOptions, NormOutput, check, fused};
+use gristmill_core::{Error, MatMut, MatRef, SendPtr, Threads};
+use gristmill_simd::{Dtype, Element, Level, Simd, TypedPtr};
 
 /// Which norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +21,7 @@ pub(crate) fn plain<X: Element, Y: Element, P: Element>(
     options: &LayerNormOptions<'_, P>,
 ) -> Result<(), Error> {
     check::norm(x, &out, options)?;
-    let operands = Operands { x: input(x), added: Alone, y: output(&mut out.y) };
+    let operands = Operands { x: input(x), residual: None, sum: None, y: output(&mut out.y) };
     // SAFETY: shapes agree; out is borrowed exclusively.
     unsafe { run(norm, &mut out, operands, options) }
 }
@@ -34,7 +33,7 @@ pub(crate) fn in_place<X: Element, P: Element>(
 ) -> Result<(), Error> {
     check::in_place(&x, options)?;
     let y = output(&mut x.y);
-    let operands = Operands { x: y.as_input(), added: Alone, y };
+    let operands = Operands { x: y, residual: None, sum: None, y };
     // SAFETY: one matrix, borrowed exclusively, is input and output.
     unsafe { run(norm, &mut x, operands, options) }
 }
@@ -49,8 +48,8 @@ pub(crate) fn added<X: Element, R: Element, Y: Element, P: Element>(
 ) -> Result<(), Error> {
     check::add(x, residual, sum.as_ref())?;
     check::norm(x, &out, options)?;
-    let added = Added { residual: input(residual), sum: sum.as_mut().map(output) };
-    let operands = Operands { x: input(x), added, y: output(&mut out.y) };
+    let (sum, residual) = (sum.as_mut().map(output), Some(input(residual)));
+    let operands = Operands { x: input(x), residual, sum, y: output(&mut out.y) };
     // SAFETY: shapes agree; out and sum are borrowed exclusively.
     unsafe { run(norm, &mut out, operands, options) }
 }
@@ -72,57 +71,171 @@ pub(crate) fn added_in_place<X: Element, R: Element, P: Element>(
         Some(y) => (y, Some(stream)),
         None => (stream, None),
     };
-    let operands = Operands { x: stream.as_input(), added: Added { residual: input(residual), sum }, y };
+    let operands = Operands { x: stream, residual: Some(input(residual)), sum, y };
     // SAFETY: shapes agree; x is borrowed exclusively and is input and one of the outputs, and so is y the other.
     unsafe { run(norm, &mut x, operands, options) }
 }
 
+/// A matrix without its borrow: where it starts and its strides.
+#[derive(Clone, Copy)]
+pub(crate) struct Raw {
+    start: TypedPtr,
+    pub(crate) row_stride: isize,
+    pub(crate) col_stride: isize,
+}
+
+impl Raw {
+    /// Where an element lies.
+    #[inline(always)]
+    pub(crate) fn at(self, r: usize, i: usize) -> TypedPtr {
+        let (row, column) = (r as isize, i as isize);
+        self.start.offset(row.wrapping_mul(self.row_stride).wrapping_add(column.wrapping_mul(self.col_stride)))
+    }
+
+    #[inline(always)]
+    pub(crate) fn dtype(self) -> Dtype {
+        self.start.dtype()
+    }
+
+    /// Whether the elements of a row lie side by side.
+    #[inline(always)]
+    pub(crate) fn is_dense(self) -> bool {
+        self.col_stride == 1
+    }
+}
+
 /// The matrices of a call.
-struct Operands<X, A, Y> {
-    x: Raw<*const X>,
-    added: A,
-    y: Raw<*mut Y>,
+struct Operands {
+    x: Raw,
+    residual: Option<Raw>,
+    sum: Option<Raw>,
+    y: Raw,
 }
 
-fn input<T>(a: MatRef<'_, T>) -> Raw<*const T> {
-    Raw { start: a.as_ptr(), row_stride: a.row_stride(), col_stride: a.col_stride() }
+fn input<T: Element>(a: MatRef<'_, T>) -> Raw {
+    Raw { start: TypedPtr::new(a.as_ptr()), row_stride: a.row_stride(), col_stride: a.col_stride() }
 }
 
-fn output<T>(a: &mut MatMut<'_, T>) -> Raw<*mut T> {
-    Raw { start: a.as_mut_ptr(), row_stride: a.row_stride(), col_stride: a.col_stride() }
+fn output<T: Element>(a: &mut MatMut<'_, T>) -> Raw {
+    Raw { start: TypedPtr::new(a.as_mut_ptr()), row_stride: a.row_stride(), col_stride: a.col_stride() }
+}
+
+/// The arguments of a call.
+///
+/// Whoever runs it promises **(Call)**: every matrix has `n >= 1` columns and the rows that are run, and so have the
+/// statistics that are wanted; any two are the same memory, element for element, or do not overlap, and the outputs
+/// are exclusively the caller's; gamma and beta, where present, have `n` elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    pub(crate) norm: Norm,
+    pub(crate) n: Length,
+    pub(crate) eps: f32,
+    pub(crate) x: Raw,
+    /// What is added to `x`.
+    pub(crate) residual: Option<Raw>,
+    /// Where the sum goes, if it is wanted.
+    pub(crate) sum: Option<Raw>,
+    pub(crate) y: Raw,
+    pub(crate) gamma: Option<TypedPtr>,
+    pub(crate) beta: Option<TypedPtr>,
+    pub(crate) statistics: Statistics,
+}
+
+// SAFETY: (Call) is about exclusive outputs and shared inputs of plain numbers, whichever thread runs it.
+unsafe impl Send for Call {}
+// SAFETY: as above; running only reads the call itself.
+unsafe impl Sync for Call {}
+
+impl Call {
+    /// Whether all operands are f32, their elements side by side.
+    pub(crate) fn is_of_f32s(&self) -> bool {
+        let Self { x, residual, sum, y, gamma, beta, .. } = self;
+        let f32s = |matrix: &Raw| matrix.dtype() == Dtype::F32 && (matrix.is_dense() || self.n.n == 1);
+        let mut vectors = [gamma, beta].into_iter().flatten();
+        [Some(x), residual.as_ref(), sum.as_ref(), Some(y)].into_iter().flatten().all(f32s)
+            && vectors.all(|values| values.dtype() == Dtype::F32)
+    }
+
+    /// The same call, where that is so, with the types in a place where the compiler sees them.
+    #[inline(always)]
+    pub(crate) fn of_f32s(&self) -> Self {
+        let values = |p: TypedPtr| TypedPtr::new(p.cast::<f32>());
+        let matrix = |raw: Raw| Raw { start: values(raw.start), row_stride: raw.row_stride, col_stride: 1 };
+        let Self { x, residual, sum, y, gamma, beta, .. } = *self;
+        Self {
+            x: matrix(x),
+            residual: residual.map(matrix),
+            sum: sum.map(matrix),
+            y: matrix(y),
+            gamma: gamma.map(values),
+            beta: beta.map(values),
+            ..*self
+        }
+    }
+}
+
+/// Where the statistics of the rows go, when they are wanted.
+#[derive(Clone, Copy)]
+pub(crate) struct Statistics {
+    mean: Option<SendPtr<f32>>,
+    rstd: Option<SendPtr<f32>>,
+}
+
+impl Statistics {
+    /// # Safety
+    /// (Call): there is a row `r`.
+    #[inline(always)]
+    pub(crate) unsafe fn set(self, r: usize, mean: f32, rstd: f32) {
+        for (values, value) in [(self.mean, mean), (self.rstd, rstd)] {
+            if let Some(values) = values {
+                // SAFETY: the caller's promise.
+                unsafe { values.get().add(r).write(value) };
+            }
+        }
+    }
+}
+
+/// Runs a call whose arguments have been checked. `out` has the sizes and the statistics; its matrix is among the
+/// operands.
+///
+/// # Safety
+/// Every operand has the rows and columns of `out`; two are the same memory, element for element, or do not overlap;
+/// the outputs are the caller's alone; the lengths of the statistics, gamma and beta have been checked.
+unsafe fn run<O, P: Element>(
+    norm: Norm,
+    out: &mut NormOutput<'_, O>,
+    Operands { x, residual, sum, y }: Operands,
+    options: &LayerNormOptions<'_, P>,
+) -> Result<(), Error> {
+    let (rows, n) = (out.y.rows(), out.y.cols());
+    let pointer = |values: &mut Option<&mut [f32]>| values.as_mut().map(|values| SendPtr::new(values.as_mut_ptr()));
+    let statistics = Statistics { mean: pointer(&mut out.mean), rstd: pointer(&mut out.rstd) };
+    let vector = |values: Option<&[P]>| values.map(|values| TypedPtr::new(values.as_ptr()));
+    let (gamma, beta) = (vector(options.gamma), vector(options.beta));
+    let call = Call { norm, n: Length::new(n), eps: options.eps, x, residual, sum, y, gamma, beta, statistics };
+    if n == 0 {
+        Simd::choose(options.level)?;
+        out.no_columns();
+        return Ok(());
+    }
+    // SAFETY: the caller's promise is (Call).
+    unsafe { divide(&call, rows, options.threads, options.level) }
 }
 
 /// Elements that are worth a job of their own.
 const JOB: usize = 1 << 15;
 
-/// Divides the rows among the threads. `out` has the sizes and the statistics; its matrix is among the operands.
+/// Divides the rows among the threads.
 ///
 /// # Safety
-/// Every operand has the rows and columns of `out`; two are the same memory, element for element, or do not overlap;
-/// the outputs are the caller's alone; the lengths of the statistics, gamma and beta have been checked.
-unsafe fn run<X: Element, A: Form<X>, Y: Element, O, P: Element>(
-    norm: Norm,
-    out: &mut NormOutput<'_, O>,
-    operands: Operands<X, A, Y>,
-    options: &LayerNormOptions<'_, P>,
-) -> Result<(), Error> {
-    let simd = Simd::choose(options.level)?;
-    let (rows, n) = (out.y.rows(), out.y.cols());
-    if n == 0 {
-        out.no_columns();
-        return Ok(());
-    }
-    let pointer = |values: &mut Option<&mut [f32]>| values.as_mut().map(|values| SendPtr::new(values.as_mut_ptr()));
-    let statistics = Statistics { mean: pointer(&mut out.mean), rstd: pointer(&mut out.rstd) };
-    let Operands { x, added, y } = operands;
-    let affine = Affine::new(options.gamma, options.beta);
-    let arithmetic = Arithmetic { norm, n: Length::new(n), affine, eps: options.eps };
-    let call = Call { x, added, y, statistics, arithmetic };
-    let share = (JOB / n).max(1);
-    options.threads.for_each(rows.div_ceil(share), |job| {
+/// (Call).
+unsafe fn divide(call: &Call, rows: usize, threads: Threads<'_>, level: Option<Level>) -> Result<(), Error> {
+    let simd = Simd::choose(level)?;
+    let share = (JOB / call.n.n).max(1);
+    threads.for_each(rows.div_ceil(share), |job| {
         let first = job * share;
         // SAFETY: the caller's promise is (Call); the jobs divide the rows.
-        unsafe { A::run(&call, simd, first..rows.min(first + share)) };
+        unsafe { fused::run(call, simd, first..rows.min(first + share)) };
     });
     Ok(())
 }

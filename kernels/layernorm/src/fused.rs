@@ -1,276 +1,349 @@
 //! A block of rows, one after the other, each while it is in the nearest cache.
+//!
+//! The first pass reads a row in its storage type and leaves it as f32 where the other passes find it; the last one
+//! rounds results to theirs. Types are told apart once for a row and pass, so that every loop is compiled for each
+//! type, and not for each mix of types.
 
-use crate::call::Norm;
+use crate::call::{Call, Norm, Raw};
+use crate::keep::{Home, Places, Scratch};
 use crate::narrow;
-use crate::operand::{Contiguous, Maybe, Nowhere, Sink, Source, Strided, Sum};
-use crate::row::{self, Affine, Length, Moments};
-use gristmill_core::SendPtr;
-use gristmill_simd::{Element, Isa, Kernel, Simd};
-use std::{mem::MaybeUninit, ops::Range};
+use crate::operand::{Nowhere, Sink, Source, Sum};
+use crate::row::{self, Affine, Moments};
+use gristmill_simd::{Dtype, Isa, Kernel, Simd, TypedPtr, typed};
+use std::ops::Range;
 
-/// A matrix without its borrow: where it starts and its strides.
-#[derive(Clone, Copy)]
-pub(crate) struct Raw<P> {
-    pub(crate) start: P,
-    pub(crate) row_stride: isize,
-    pub(crate) col_stride: isize,
-}
-
-impl<P: Copy> Raw<P> {
-    fn contiguous(self) -> Contiguous<P> {
-        Contiguous { start: self.start, row_stride: self.row_stride }
-    }
-
-    fn strided(self) -> Strided<P> {
-        Strided { start: self.start, row_stride: self.row_stride, col_stride: self.col_stride }
-    }
-}
-
-impl<T> Raw<*mut T> {
-    /// The same memory, to be read.
-    pub(crate) fn as_input(self) -> Raw<*const T> {
-        Raw { start: self.start.cast_const(), row_stride: self.row_stride, col_stride: self.col_stride }
-    }
-}
-
-/// The arguments of a call.
+/// Runs some of the rows of a call.
 ///
-/// Whoever runs it promises **(Call)**: every matrix has `n >= 1` columns and the rows that are run, and so have the
-/// statistics that are wanted; any two are the same memory, element for element, or do not overlap, and the outputs
-/// are exclusively the caller's; gamma and beta, where present, have `n` elements.
-#[derive(Clone, Copy)]
-pub(crate) struct Call<X, A, Y, P> {
-    pub(crate) x: Raw<*const X>,
-    /// [`Alone`] or [`Added`].
-    pub(crate) added: A,
-    pub(crate) y: Raw<*mut Y>,
-    pub(crate) statistics: Statistics,
-    pub(crate) arithmetic: Arithmetic<P>,
-}
-
-/// Nothing is added to `x`.
-#[derive(Clone, Copy)]
-pub(crate) struct Alone;
-
-/// What is added to `x`, and where the sum goes if it is wanted.
-#[derive(Clone, Copy)]
-pub(crate) struct Added<X, R> {
-    pub(crate) residual: Raw<*const R>,
-    pub(crate) sum: Option<Raw<*mut X>>,
-}
-
-/// Where the statistics of the rows go, when they are wanted.
-#[derive(Clone, Copy)]
-pub(crate) struct Statistics {
-    pub(crate) mean: Option<SendPtr<f32>>,
-    pub(crate) rstd: Option<SendPtr<f32>>,
-}
-
-/// What is the same for all rows.
-#[derive(Clone, Copy)]
-pub(crate) struct Arithmetic<P> {
-    pub(crate) norm: Norm,
-    pub(crate) n: Length,
-    pub(crate) affine: Affine<P>,
-    pub(crate) eps: f32,
-}
-
-// SAFETY: (Call) is about exclusive outputs and shared inputs of plain numbers, whichever thread runs it.
-unsafe impl<X, A, Y, P> Send for Call<X, A, Y, P> {}
-// SAFETY: as above; running only reads the call itself.
-unsafe impl<X, A, Y, P> Sync for Call<X, A, Y, P> {}
-
-/// The forms of a call. Each has kernels of its own: the plain ones stay small.
-pub(crate) trait Form<X: Element>: Copy {
-    /// Runs some of the rows.
-    ///
-    /// # Safety
-    /// (Call), and nobody else works on these rows.
-    unsafe fn run<Y: Element, P: Element>(call: &Call<X, Self, Y, P>, simd: Simd, rows: Range<usize>);
-}
-
-impl<X: Element> Form<X> for Alone {
-    unsafe fn run<Y: Element, P: Element>(call: &Call<X, Self, Y, P>, simd: Simd, rows: Range<usize>) {
-        let &Call { x, y, .. } = call;
-        if call.are_contiguous([x.col_stride, y.col_stride]) {
-            simd.run(call.block(rows, x.contiguous(), y.contiguous(), Nowhere));
-        } else {
-            simd.run(call.block(rows, x.strided(), y.strided(), Nowhere));
+/// # Safety
+/// (Call), and nobody else works on these rows.
+pub(crate) unsafe fn run(call: &Call, simd: Simd, rows: Range<usize>) {
+    let short = call.n.n <= SHORT;
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (call.is_of_f32s(), call.residual) {
+            (true, None) => in_scratch::<true, 0>(call, simd, rows, 0),
+            (true, Some(_)) => in_scratch::<true, { 2 * SHORT }>(call, simd, rows, SHORT),
+            (false, _) if short => in_scratch::<false, { 5 * SHORT }>(call, simd, rows, SHORT),
+            (false, _) => in_scratch::<false, { 5 * LONG }>(call, simd, rows, LONG),
         }
     }
 }
 
-impl<X: Element, R: Element> Form<X> for Added<X, R> {
-    unsafe fn run<Y: Element, P: Element>(call: &Call<X, Self, Y, P>, simd: Simd, rows: Range<usize>) {
-        let &Call { x, added: Added { residual, sum }, y, .. } = call;
-        let sum_stride = sum.map_or(1, |sum| sum.col_stride);
-        let contiguous = call.are_contiguous([x.col_stride, residual.col_stride, y.col_stride, sum_stride]);
-        match sum {
-            _ if !contiguous => {
-                let x = Sum(x.strided(), residual.strided());
-                simd.run(call.block(rows, x, y.strided(), Maybe(sum.map(Raw::strided))));
-            }
-            None => {
-                let x = Sum(x.contiguous(), residual.contiguous());
-                simd.run(call.block(rows, x, y.contiguous(), Nowhere));
-            }
-            Some(sum) => {
-                let x = Sum(x.contiguous(), residual.contiguous());
-                simd.run(call.block(rows, x, y.contiguous(), sum.contiguous()));
-            }
-        }
-    }
+/// Elements of a place in scratch memory.
+const SHORT: usize = 2048;
+
+/// Elements of a place for longer rows. Only for those: to enter a function with so large a frame takes as long as a
+/// short row.
+const LONG: usize = 8192;
+
+/// # Safety
+/// As [`run`]. `N` values are the places of `room` elements that the call needs: for f32 rows two with a residual and
+/// none without, for others five.
+#[inline(never)]
+unsafe fn in_scratch<const F32: bool, const N: usize>(call: &Call, simd: Simd, rows: Range<usize>, room: usize) {
+    let mut scratch = Scratch::<N>::new();
+    simd.run(Fused::<F32> { call, rows, places: Places { start: scratch.start(), room } });
 }
 
-impl<X, A, Y, P: Copy> Call<X, A, Y, P> {
-    /// Whether the elements of every row lie side by side, given the strides of the columns.
-    fn are_contiguous<const N: usize>(&self, strides: [isize; N]) -> bool {
-        self.arithmetic.n.n == 1 || strides.into_iter().all(|stride| stride == 1)
-    }
-
-    fn block<B, C, Z>(&self, rows: Range<usize>, x: B, y: C, sum: Z) -> Block<B, C, Z, P> {
-        Block { x, y, sum, statistics: self.statistics, arithmetic: self.arithmetic, rows }
-    }
+/// Some of the rows of a call, for which (Call) holds, and nobody else works on them; with scratch memory for them.
+///
+/// With `F32` all operands are f32, their elements side by side. Then types need not be told apart.
+struct Fused<'c, const F32: bool> {
+    call: &'c Call,
+    rows: Range<usize>,
+    places: Places,
 }
 
-/// Some rows of a [`Call`], for which (Call) holds.
-pub(crate) struct Block<X, Y, Z, P> {
-    pub(crate) x: X,
-    pub(crate) y: Y,
-    pub(crate) sum: Z,
-    pub(crate) statistics: Statistics,
-    pub(crate) arithmetic: Arithmetic<P>,
-    pub(crate) rows: Range<usize>,
-}
-
-impl<X: Source, Y: Sink, Z: Sink, P: Element> Kernel for Block<X, Y, Z, P> {
+impl<const F32: bool> Kernel for Fused<'_, F32> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(mut self, isa: I) {
-        if self.arithmetic.n.n <= narrow::WIDEST {
-            narrow::blocks(isa, &mut self);
+    fn run<I: Isa>(self, isa: I) {
+        let Self { mut rows, places, .. } = self;
+        let call = if F32 { self.call.of_f32s() } else { *self.call };
+        if call.n.n <= narrow::WIDEST {
+            // SAFETY: (Call).
+            rows.start = unsafe { narrow::blocks(isa, &call, rows.clone()) };
         }
-        if X::COSTLY && self.arithmetic.n.n <= KEPT {
-            let mut scratch = Scratch::new();
-            pipeline(isa, self, scratch.rows());
-        } else {
-            pipeline(isa, self, Reread);
-        }
-    }
-}
-
-/// Elements of a row that is kept in scratch memory between the passes; longer rows are loaded again each time.
-const KEPT: usize = 2048;
-
-/// Two rows of scratch: the one being finished and the next one.
-#[repr(align(64))]
-struct Scratch([MaybeUninit<f32>; 2 * KEPT]);
-
-impl Scratch {
-    #[inline(always)]
-    fn new() -> Self {
-        Self([const { MaybeUninit::uninit() }; 2 * KEPT])
-    }
-
-    #[inline(always)]
-    fn rows(&mut self) -> Kept {
-        Kept(self.0.as_mut_ptr().cast())
-    }
-}
-
-/// Where the second and third pass find the row that the first one has loaded.
-trait Work<X: Source>: Copy {
-    type Again: Source;
-    /// Where the first pass puts row `r`.
-    fn keep(self, r: usize) -> impl Sink;
-    /// Where the later passes find row `r`, given where it came from.
-    fn again(self, x: X, r: usize) -> Self::Again;
-}
-
-/// Rows that are cheap to load: from where they came.
-#[derive(Clone, Copy)]
-struct Reread;
-
-impl<X: Source> Work<X> for Reread {
-    type Again = X;
-    #[inline(always)]
-    fn keep(self, _: usize) -> impl Sink {
-        Nowhere
-    }
-    #[inline(always)]
-    fn again(self, x: X, _: usize) -> X {
-        x
-    }
-}
-
-/// Rows that are not: from a [`Scratch`], where even rows and odd rows have a place each.
-#[derive(Clone, Copy)]
-struct Kept(*mut f32);
-
-impl Kept {
-    #[inline(always)]
-    fn place(self, r: usize) -> *mut f32 {
-        self.0.wrapping_add(r % 2 * KEPT)
-    }
-}
-
-impl<X: Source> Work<X> for Kept {
-    type Again = Contiguous<*const f32>;
-    #[inline(always)]
-    fn keep(self, r: usize) -> impl Sink {
-        Contiguous { start: self.place(r), row_stride: 0 }
-    }
-    #[inline(always)]
-    fn again(self, _: X, r: usize) -> Contiguous<*const f32> {
-        Contiguous { start: self.place(r).cast_const(), row_stride: 0 }
-    }
-}
-
-/// The first pass of a row runs between the second and the third of the row before it: each fills the time in which
-/// the other's sum is being reduced to a number.
-#[inline(always)]
-fn pipeline<I: Isa, X: Source, Y: Sink, Z: Sink, P: Element>(isa: I, block: Block<X, Y, Z, P>, work: impl Work<X>) {
-    let Block { x, y, sum, statistics, arithmetic: Arithmetic { norm, n, affine, eps }, rows } = block;
-    // Some rows ahead of the first pass, which is one ahead of the last.
-    let distance = 1 + AHEAD.div_ceil(n.n);
-    let mut m = 0.0;
-    for next in rows.start..rows.end + 1 {
-        // The row to finish, and the row to begin; at the ends there is only one of them.
-        let (this, first, last) = (next.wrapping_sub(1), next == rows.start, next == rows.end);
-        // SAFETY: (Call) gives every row n elements of each operand, and a place in the statistics. The first pass
-        // fills the kept row before the others read it, and its place is not reused before the row is done. Loading
-        // the next row before this one is stored is harmless: they do not overlap.
-        unsafe {
-            let again = work.again(x.row(this), this);
-            let mut moments = Moments::default();
-            if !first {
-                moments = match norm {
-                    Norm::Layer => row::moments(isa, n, again, m, eps),
-                    Norm::Rms => row::mean_square(isa, n, x.row(this), work.keep(this), eps),
-                };
-                statistics.set(this, moments.mean(), moments.rstd());
-            }
-            if norm == Norm::Layer && !last {
-                m = row::mean(isa, n, x.row(next), work.keep(next));
-            }
-            if !first {
-                let ahead = (n.n <= FETCHED && this + distance < rows.end).then(|| x.row(this + distance));
-                row::normalise(isa, n.n, (again, y.row(this), sum.row(this)), moments, affine, ahead);
-            }
+        match call.home(places) {
+            Some(home) => Work { call, rows, places }.pipeline(isa, home),
+            None => Work { call, rows, places }.pieces(isa),
         }
     }
 }
 
-impl Statistics {
+impl Call {
+    /// Element 0 of row `r`, the residual added.
+    ///
     /// # Safety
-    /// (Call): there is a row `r`.
+    /// (Call), for this row.
     #[inline(always)]
-    pub(crate) unsafe fn set(self, r: usize, mean: f32, rstd: f32) {
-        for (values, value) in [(self.mean, mean), (self.rstd, rstd)] {
-            if let Some(values) = values {
-                // SAFETY: the caller's promise.
-                unsafe { values.get().add(r).write(value) };
+    unsafe fn first(&self, r: usize) -> f32 {
+        // SAFETY: the caller's promise, and n is at least 1.
+        let value = |matrix: Raw| unsafe { matrix.at(r, 0).value() };
+        let x = value(self.x);
+        self.residual.map_or(x, |residual| x + value(residual))
+    }
+
+    /// What the sum of the first pass says.
+    #[inline(always)]
+    fn reduce<I: Isa>(&self, isa: I, c: f32, lanes: I::Lanes64) -> Moments {
+        match self.norm {
+            Norm::Layer => Moments::first(isa, self.n, c, lanes),
+            Norm::Rms => Moments::of_squares(isa, self.n, lanes, self.eps),
+        }
+    }
+}
+
+/// The first pass of either norm over `n` elements.
+#[derive(Clone, Copy)]
+struct First {
+    norm: Norm,
+    n: usize,
+    c: f32,
+}
+
+impl First {
+    /// # Safety
+    /// (Row).
+    #[inline(always)]
+    unsafe fn pass<I: Isa, S: Source>(self, isa: I, lanes: I::Lanes64, x: S, keep: impl Sink) -> I::Lanes64 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.norm {
+                Norm::Layer => row::differences(isa, lanes, self.n, (x, keep), self.c),
+                Norm::Rms => row::squares(isa, lanes, self.n, (x, keep)),
+            }
+        }
+    }
+}
+
+/// Rows of a call, and the scratch memory for them.
+struct Work {
+    call: Call,
+    rows: Range<usize>,
+    places: Places,
+}
+
+impl Work {
+    /// Rows that have a home. The first pass of a row runs between the second and the third of the row before it: each
+    /// fills the time in which the other's sum is being reduced to a number.
+    #[inline(always)]
+    fn pipeline<I: Isa>(&self, isa: I, home: Home) {
+        let (Call { norm, n, eps, statistics, .. }, Range { start, end }) = (self.call, self.rows.clone());
+        let all = 0..n.n;
+        // Some rows ahead of the first pass, which is one ahead of the last.
+        let distance = 1 + AHEAD.div_ceil(n.n);
+        let zero = isa.splat_lanes64(0.0);
+        let whole = self.is_finished_whole();
+        let mut affine = Affine::new(None, None);
+        let mut begun = Moments::default();
+        for next in start..end + 1 {
+            // The row to finish, and the row to begin; at the ends there is only one of them.
+            let (this, first, last) = (next.wrapping_sub(1), next == start, next == end);
+            let mut moments = begun;
+            // SAFETY: (Call) gives every row n elements of each operand, and a place in the statistics. The first pass
+            // fills the row's home before the others read it, and a place in scratch memory is not reused before the
+            // row is done. Reading the next row before this one is stored is harmless: they do not overlap.
+            unsafe {
+                if !first {
+                    if norm == Norm::Layer {
+                        let lanes = row::powers(isa, [zero; 2], n.n, home.row(this), begun.m);
+                        moments = begun.about(isa, n, lanes, eps);
+                    }
+                    statistics.set(this, moments.mean(), moments.rstd());
+                }
+                if !last {
+                    let c = self.call.first(next);
+                    let row = home.row(next);
+                    let lanes = self.begin(isa, next, all.clone(), (c, zero), row);
+                    begun = self.call.reduce(isa, c, lanes);
+                    if first && whole {
+                        affine = self.call.affine(isa, all.clone(), self.places);
+                    }
+                }
+                if !first {
+                    let ahead = (n.n <= FETCHED && this + distance < end).then_some(this + distance);
+                    let row = home.row(this).cast_const();
+                    if whole {
+                        self.finish(isa, this, row, (moments, affine), ahead);
+                    } else {
+                        self.finish_part(isa, this, all.clone(), row, moments);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the last pass can go over whole rows: results need not pass through scratch memory, and it has room for
+    /// what must be widened of gamma and beta.
+    #[inline(always)]
+    fn is_finished_whole(&self) -> bool {
+        let Call { n, y, gamma, beta, .. } = self.call;
+        let f32s = |values: Option<TypedPtr>| values.is_none_or(|values| values.dtype() == Dtype::F32);
+        y.is_dense() && (n.n <= self.places.room || f32s(gamma) && f32s(beta))
+    }
+
+    /// Rows that do not, a piece at a time, which is brought for each pass.
+    #[inline(always)]
+    fn pieces<I: Isa>(&self, isa: I) {
+        let Call { norm, n, eps, statistics, .. } = self.call;
+        let places = self.places;
+        let zero = isa.splat_lanes64(0.0);
+        let (piece, room) = (places.start, places.room);
+        for r in self.rows.clone() {
+            // SAFETY: (Call) gives the row a place in the statistics, and n elements of each operand. A piece has up to
+            // `room` elements, and all but the last are whole blocks of 64. A piece of an output is written when the
+            // last pass has read that piece of the inputs.
+            unsafe {
+                let c = self.call.first(r);
+                let mut moments = Moments::default();
+                for pass in 0..3 {
+                    if norm == Norm::Rms && pass == 1 {
+                        continue;
+                    }
+                    let (mut lanes, mut powers) = (zero, [zero; 2]);
+                    for start in (0..n.n).step_by(room) {
+                        let columns = start..n.n.min(start + room);
+                        lanes = self.begin(isa, r, columns.clone(), (c, lanes), piece);
+                        match pass {
+                            0 => {}
+                            1 => powers = row::powers(isa, powers, columns.len(), piece, moments.m),
+                            _ => self.finish_part(isa, r, columns, piece, moments),
+                        }
+                    }
+                    match pass {
+                        0 => moments = self.call.reduce(isa, c, lanes),
+                        1 => moments = moments.about(isa, n, powers, eps),
+                        _ => {}
+                    }
+                }
+                statistics.set(r, moments.mean(), moments.rstd());
+            }
+        }
+    }
+
+    /// The first pass over some columns of row `r`, on top of the `lanes` so far: they are left at `row` as f32, the
+    /// residual added.
+    ///
+    /// # Safety
+    /// (Call), for this row; `row` has room for the columns, and unless they lie side by side there are at most `room`.
+    #[inline(always)]
+    unsafe fn begin<I: Isa>(
+        &self,
+        isa: I,
+        r: usize,
+        columns: Range<usize>,
+        (c, lanes): (f32, I::Lanes64),
+        row: *mut f32,
+    ) -> I::Lanes64 {
+        let (n, start) = (columns.len(), columns.start);
+        let Call { norm, x, residual, .. } = self.call;
+        let at = |matrix: Raw| matrix.at(r, start);
+        let first = First { norm, n, c };
+        // SAFETY: the caller's promise.
+        unsafe {
+            match residual {
+                None if x.is_dense() => {
+                    let x = at(x);
+                    if x.address() == row.cast_const().cast() {
+                        first.pass(isa, lanes, x.cast::<f32>(), Nowhere)
+                    } else {
+                        typed!(x.dtype(), X => first.pass(isa, lanes, x.cast::<X>(), row))
+                    }
+                }
+                Some(residual) if x.is_dense() && residual.is_dense() && x.dtype() == residual.dtype() => {
+                    let (x, residual) = (at(x), at(residual));
+                    typed!(x.dtype(), X => first.pass(isa, lanes, Sum(x.cast::<X>(), residual.cast::<X>()), row))
+                }
+                _ => {
+                    at(x).read(isa, x.col_stride, n, row);
+                    let x = row.cast_const();
+                    match residual {
+                        None => first.pass(isa, lanes, x, Nowhere),
+                        Some(residual) => {
+                            let place = self.places.passing();
+                            at(residual).read(isa, residual.col_stride, n, place);
+                            first.pass(isa, lanes, Sum(x, place.cast_const()), row)
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The last pass over row `r`, which [`begin`](Self::begin) has left at `row`; with gamma and beta of all columns.
+    /// Asks for the row `ahead`, if there is one.
+    ///
+    /// # Safety
+    /// (Call), for this row, and the elements of `y` lie side by side.
+    #[inline(always)]
+    unsafe fn finish<I: Isa>(
+        &self,
+        isa: I,
+        r: usize,
+        row: *const f32,
+        (moments, affine): (Moments, Affine),
+        ahead: Option<usize>,
+    ) {
+        let Call { x, residual, y, n, .. } = self.call;
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.keep_sum(isa, r, 0..n.n, row);
+            let to = y.at(r, 0);
+            typed!(to.dtype(), Y => {
+                let operands = (row, to.cast::<Y>().cast_mut());
+                match (ahead, residual) {
+                    (None, _) => row::normalise(isa, n.n, operands, moments, affine, []),
+                    (Some(ahead), None) => row::normalise(isa, n.n, operands, moments, affine, [x.at(ahead, 0)]),
+                    (Some(ahead), Some(residual)) => {
+                        let ahead = [x, residual].map(|matrix| matrix.at(ahead, 0));
+                        row::normalise(isa, n.n, operands, moments, affine, ahead);
+                    }
+                }
+            })
+        }
+    }
+
+    /// The sum, where it is wanted, of some columns of row `r`, which [`begin`](Self::begin) has left at `row`.
+    ///
+    /// # Safety
+    /// (Call), for this row and these columns.
+    #[inline(always)]
+    unsafe fn keep_sum<I: Isa>(&self, isa: I, r: usize, columns: Range<usize>, row: *const f32) {
+        let Some(sum) = self.call.sum else { return };
+        let to = sum.at(r, columns.start);
+        if to.address() != row.cast() {
+            // SAFETY: the caller's promise.
+            unsafe { to.write(isa, sum.col_stride, columns.len(), row) };
+        }
+    }
+
+    /// [`finish`](Self::finish) of some columns, in parts for which there is room in scratch memory.
+    ///
+    /// # Safety
+    /// (Call), for this row and these columns.
+    #[inline(always)]
+    unsafe fn finish_part<I: Isa>(&self, isa: I, r: usize, columns: Range<usize>, row: *const f32, moments: Moments) {
+        let (y, room) = (self.call.y, self.places.room);
+        // SAFETY: the caller's promise; a part has at most `room` elements.
+        unsafe {
+            self.keep_sum(isa, r, columns.clone(), row);
+            for start in columns.clone().step_by(room) {
+                let row = row.add(start - columns.start);
+                let columns = start..columns.end.min(start + room);
+                let (to, n) = (y.at(r, start), columns.len());
+                let affine = self.call.affine(isa, columns.clone(), self.places);
+                if y.is_dense() {
+                    typed!(to.dtype(), Y => {
+                        let to = to.cast::<Y>().cast_mut();
+                        row::normalise(isa, n, (row, to), moments, affine, []);
+                    });
+                } else {
+                    let place = self.places.passing();
+                    row::normalise(isa, n, (row, place), moments, affine, []);
+                    to.write(isa, y.col_stride, n, place);
+                }
             }
         }
     }

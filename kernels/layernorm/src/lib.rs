@@ -41,6 +41,7 @@
 mod call;
 mod check;
 mod fused;
+mod keep;
 pub mod naive;
 mod narrow;
 mod operand;

@@ -5,11 +5,10 @@
 //! nothing is reduced across lanes. Columns that are not there would add +0, and no sum here is -0, so they are left
 //! out of the tree.
 
-use crate::call::Norm;
-use crate::fused::{Arithmetic, Block};
-use crate::operand::{Sink, Source};
-use crate::row::Affine;
-use gristmill_simd::{Element, Isa};
+use crate::call::{Call, Norm, Raw};
+use crate::operand::Source;
+use gristmill_simd::{Element, Isa, typed};
+use std::ops::Range;
 
 /// Longest row that is worked on in this way: every element has a lane of its own in the row's sums.
 pub(crate) const WIDEST: usize = 16;
@@ -20,70 +19,150 @@ const ROWS: usize = 16;
 /// Elements from one row to the next, off the power of two that would put columns into one set of the cache.
 const STRIDE: usize = WIDEST + 16;
 
-/// Rows and their transpose.
+/// Rows and their transpose; gamma and beta.
 #[repr(align(64))]
 struct Scratch {
     rows: [f32; ROWS * STRIDE],
     columns: [f32; WIDEST * ROWS],
+    gamma: [f32; WIDEST],
+    beta: [f32; WIDEST],
 }
 
-/// Runs whole groups of rows, and leaves the others to the block.
+/// Runs whole groups of some rows, and returns the first row that is left.
+///
+/// # Safety
+/// (Call), for these rows.
 #[inline(always)]
-pub(crate) fn blocks<I: Isa, X: Source, Y: Sink, Z: Sink, P: Element>(isa: I, block: &mut Block<X, Y, Z, P>) {
-    if block.rows.len() < I::LANES {
-        return;
+pub(crate) unsafe fn blocks<I: Isa>(isa: I, call: &Call, rows: Range<usize>) -> usize {
+    let (mut first, n) = (rows.start, call.n.n);
+    if rows.len() < I::LANES {
+        return first;
     }
-    let mut scratch = Scratch { rows: [0.0; ROWS * STRIDE], columns: [0.0; WIDEST * ROWS] };
-    let n = block.arithmetic.n.n;
-    while block.rows.len() >= I::LANES {
-        let first = block.rows.start;
-        for l in 0..I::LANES {
-            let (x, sum) = (block.x.row(first + l), block.sum.row(first + l));
-            for i in (0..n).step_by(I::LANES) {
-                // SAFETY: (Call) gives the row n elements; n <= WIDEST, and a row of scratch has room for the register
-                // that is stored at i < WIDEST.
-                unsafe {
-                    let count = I::LANES.min(n - i);
-                    let v = x.load_tail(isa, i, count);
-                    sum.store_tail(isa, i, count, v);
-                    isa.store(scratch.rows.as_mut_ptr().add(l * STRIDE + i), v);
-                }
+    // A product with 1 and a sum with -0 are exact.
+    let (gamma, beta) = ([1.0; WIDEST], [-0.0; WIDEST]);
+    let mut scratch = Scratch { rows: [0.0; ROWS * STRIDE], columns: [0.0; WIDEST * ROWS], gamma, beta };
+    for (values, place) in [(call.gamma, &mut scratch.gamma), (call.beta, &mut scratch.beta)] {
+        if let Some(values) = values {
+            // SAFETY: (Call): n <= WIDEST values.
+            unsafe { values.read(isa, 1, n, place.as_mut_ptr()) };
+        }
+    }
+    while rows.end - first >= I::LANES {
+        // SAFETY: (Call): LANES <= ROWS rows, n <= WIDEST columns and places in the statistics.
+        unsafe {
+            load::<I, false>(isa, call, call.x, first, &mut scratch.rows);
+            if let Some(residual) = call.residual {
+                load::<I, true>(isa, call, residual, first, &mut scratch.rows);
+            }
+            if let Some(sum) = call.sum {
+                store(isa, call, sum, first, &scratch.rows);
             }
         }
-        let (rows, columns) = (scratch.rows.as_mut_ptr(), scratch.columns.as_mut_ptr());
         for i in (0..n).step_by(I::LANES) {
+            let (rows, columns) = (scratch.rows.as_ptr(), scratch.columns.as_mut_ptr());
             // SAFETY: LANES rows of scratch, and columns i .. i + LANES <= WIDEST of LANES values each.
             unsafe { isa.transpose(rows.add(i), STRIDE as isize, columns.add(i * I::LANES), I::LANES) };
         }
-        let (mean, rstd) = columns_of(isa, &mut scratch.columns, &block.arithmetic);
+        let (mean, rstd) = normalise(isa, &mut scratch.columns, call, (&scratch.gamma, &scratch.beta));
         for i in (0..n).step_by(I::LANES) {
             let (rows, columns) = (scratch.rows.as_mut_ptr(), scratch.columns.as_ptr());
             // SAFETY: as above, the other way.
             unsafe { isa.transpose(columns.add(i * I::LANES), I::LANES as isize, rows.add(i), STRIDE) };
         }
-        for l in 0..I::LANES {
-            let y = block.y.row(first + l);
-            for i in (0..n).step_by(I::LANES) {
-                // SAFETY: as for loading; (Call) gives the statistics a place for the row.
-                unsafe {
-                    let v = isa.load(scratch.rows.as_ptr().add(l * STRIDE + i));
-                    y.store_tail(isa, i, I::LANES.min(n - i), v);
-                }
+        // SAFETY: as for loading.
+        unsafe {
+            store(isa, call, call.y, first, &scratch.rows);
+            for l in 0..I::LANES {
+                call.statistics.set(first + l, mean[l], rstd[l]);
             }
-            // SAFETY: (Call) gives the statistics a place for the row.
-            unsafe { block.statistics.set(first + l, mean[l], rstd[l]) };
         }
-        block.rows.start += I::LANES;
+        first += I::LANES;
     }
+    first
+}
+
+/// Brings `LANES` rows of a matrix from row `first` on, or adds them to what is there.
+///
+/// # Safety
+/// (Call), for these rows; n <= WIDEST.
+#[inline(always)]
+unsafe fn load<I: Isa, const ADD: bool>(
+    isa: I,
+    call: &Call,
+    matrix: Raw,
+    first: usize,
+    rows: &mut [f32; ROWS * STRIDE],
+) {
+    let n = call.n.n;
+    let rows = rows.chunks_exact_mut(STRIDE).take(I::LANES).enumerate();
+    if !matrix.is_dense() {
+        let mut values = [0.0; WIDEST];
+        for (l, row) in rows {
+            // SAFETY: the caller's promise.
+            unsafe { matrix.at(first + l, 0).read(isa, matrix.col_stride, n, values.as_mut_ptr()) };
+            for i in (0..n).step_by(I::LANES) {
+                // SAFETY: i + LANES <= WIDEST.
+                put::<I, ADD>(isa, row, i, unsafe { isa.load(values.as_ptr().add(i)) });
+            }
+        }
+        return;
+    }
+    typed!(matrix.dtype(), T => {
+        let start = matrix.at(first, 0).cast::<T>();
+        for (l, row) in rows {
+            let x = start.wrapping_offset(matrix.row_stride.wrapping_mul(l as isize));
+            for i in (0..n).step_by(I::LANES) {
+                // SAFETY: the caller's promise.
+                put::<I, ADD>(isa, row, i, unsafe { x.load_tail(isa, i, I::LANES.min(n - i)) });
+            }
+        }
+    });
+}
+
+/// Puts a register at element `i` of a row of scratch, or adds it.
+#[inline(always)]
+fn put<I: Isa, const ADD: bool>(isa: I, row: &mut [f32], i: usize, v: I::F32) {
+    let to = row[i..i + I::LANES].as_mut_ptr();
+    // SAFETY: the row has a register there.
+    unsafe { isa.store(to, if ADD { isa.add(isa.load(to), v) } else { v }) };
+}
+
+/// Rounds `LANES` rows to those of a matrix from row `first` on.
+///
+/// # Safety
+/// As [`load`].
+#[inline(always)]
+unsafe fn store<I: Isa>(isa: I, call: &Call, matrix: Raw, first: usize, rows: &[f32; ROWS * STRIDE]) {
+    let n = call.n.n;
+    let rows = rows.chunks_exact(STRIDE).take(I::LANES).enumerate();
+    if !matrix.is_dense() {
+        for (l, row) in rows {
+            // SAFETY: the caller's promise.
+            unsafe { matrix.at(first + l, 0).write(isa, matrix.col_stride, n, row.as_ptr()) };
+        }
+        return;
+    }
+    typed!(matrix.dtype(), T => {
+        let start = matrix.at(first, 0).cast::<T>().cast_mut();
+        for (l, row) in rows {
+            let y = start.wrapping_offset(matrix.row_stride.wrapping_mul(l as isize));
+            for i in (0..n).step_by(I::LANES) {
+                // SAFETY: as above; a row of scratch has a register at i < WIDEST.
+                unsafe { T::store_tail(isa, y.add(i), isa.load(row.as_ptr().add(i)), isa.tail(I::LANES.min(n - i))) };
+            }
+        }
+    });
 }
 
 /// Normalises the rows in the lanes of their columns, and returns the mean and the factor of each.
 #[inline(always)]
-fn columns_of<I: Isa, P: Element>(
+fn normalise<I: Isa>(
     isa: I,
     columns: &mut [f32; WIDEST * ROWS],
-    &Arithmetic { norm, n, affine, eps }: &Arithmetic<P>,
+    call: &Call,
+    (gamma, beta): (&[f32; WIDEST], &[f32; WIDEST]),
 ) -> ([f32; ROWS], [f32; ROWS]) {
+    let &Call { norm, n, eps, .. } = call;
     let zero = isa.splat(0.0);
     let (mut m, mut d, mut e) = (zero, zero, isa.splat(-0.0));
     let mut sums = [zero; WIDEST];
@@ -117,10 +196,8 @@ fn columns_of<I: Isa, P: Element>(
         e = isa.neg(isa.mul(d, r));
     }
     for j in 0..n.n {
-        // SAFETY: (Call): gamma and beta, where present, have n <= WIDEST columns.
-        let (gamma, beta) = unsafe { Affine::column(&affine, j) };
         let z = isa.fma(isa.sub(column(isa, columns, j), m), r, e);
-        let y = isa.fma(z, isa.splat(gamma), isa.splat(beta));
+        let y = isa.fma(z, isa.splat(gamma[j]), isa.splat(beta[j]));
         // SAFETY: j < WIDEST, and a column has LANES <= ROWS values.
         unsafe { isa.store(columns.as_mut_ptr().add(j * I::LANES), y) };
     }

@@ -5,7 +5,8 @@
 
 use crate::operand::{Sink, Source};
 use crate::sums::{self, Terms};
-use gristmill_simd::{Element, Isa, sums::reduce64};
+use gristmill_simd::{Element, Isa, TypedPtr, sums::reduce64};
+use std::hint::black_box;
 
 /// Division by the length of a row.
 #[derive(Clone, Copy)]
@@ -33,7 +34,8 @@ impl Length {
     fn divide(self, x: f32) -> f32 {
         match self.inverse {
             Some(inverse) => x * inverse,
-            None => x / self.n as f32,
+            // Otherwise the compiler divides in any case, and selects.
+            None => x / black_box(self.n as f32),
         }
     }
 }
@@ -43,9 +45,9 @@ impl Length {
 /// A missing gamma is a row of 1 and a missing beta one of -0: a product with 1 and a sum with -0 are exact, so
 /// that the one loop gives the bits of the operations that are there.
 #[derive(Clone, Copy)]
-pub(crate) struct Affine<P> {
-    gamma: *const P,
-    beta: *const P,
+pub(crate) struct Affine {
+    gamma: *const f32,
+    beta: *const f32,
     /// All ones where the values advance with the column, zero where the first 64 serve all.
     gamma_mask: usize,
     beta_mask: usize,
@@ -56,25 +58,16 @@ const UNROLL: usize = 4;
 /// A turn at the widest level has as many elements as the constants that stand for a missing parameter.
 const _: () = assert!(UNROLL * 16 <= f32::ONES.len());
 
-impl<P: Element> Affine<P> {
-    pub(crate) fn new(gamma: Option<&[P]>, beta: Option<&[P]>) -> Self {
-        let mask = |values: Option<&[P]>| if values.is_some() { usize::MAX } else { 0 };
+impl Affine {
+    #[inline(always)]
+    pub(crate) fn new(gamma: Option<*const f32>, beta: Option<*const f32>) -> Self {
+        let mask = |values: Option<_>| if values.is_some() { usize::MAX } else { 0 };
         Self {
-            gamma: gamma.unwrap_or(P::ONES).as_ptr(),
-            beta: beta.unwrap_or(P::NEG_ZEROS).as_ptr(),
+            gamma: gamma.unwrap_or(f32::ONES.as_ptr()),
+            beta: beta.unwrap_or(f32::NEG_ZEROS.as_ptr()),
             gamma_mask: mask(gamma),
             beta_mask: mask(beta),
         }
-    }
-
-    /// Gamma and beta of column `j`.
-    ///
-    /// # Safety
-    /// Both, where present, have a column `j`; it is below 64.
-    #[inline(always)]
-    pub(crate) unsafe fn column(&self, j: usize) -> (f32, f32) {
-        // SAFETY: the caller's promise; a masked index is 0.
-        unsafe { ((*self.gamma.add(j & self.gamma_mask)).to_f32(), (*self.beta.add(j & self.beta_mask)).to_f32()) }
     }
 }
 
@@ -82,7 +75,7 @@ impl<P: Element> Affine<P> {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Moments {
     /// The first mean.
-    m: f32,
+    pub(crate) m: f32,
     /// What it misses.
     d: f32,
     /// One over the standard deviation.
@@ -129,12 +122,12 @@ impl<I: Isa, S: Source, K: Sink> Terms<I, 1> for Shifted<I, S, K> {
     }
 }
 
-struct Centred<I: Isa, S> {
-    x: S,
+struct Centred<I: Isa> {
+    x: *const f32,
     m: I::F32,
 }
 
-impl<I: Isa, S: Source> Terms<I, 2> for Centred<I, S> {
+impl<I: Isa> Terms<I, 2> for Centred<I> {
     #[inline(always)]
     unsafe fn add(&self, isa: I, [s1, s2]: [I::F32; 2], i: usize) -> [I::F32; 2] {
         // SAFETY: the caller's promise.
@@ -182,62 +175,96 @@ fn first<I: Isa>(isa: I, count: usize, v: I::F32) -> I::F32 {
     isa.select(isa.tail_mask(isa.tail(count)), v, isa.splat(0.0))
 }
 
-/// First pass: the mean of `x`, shifted by its first element. What was loaded is also stored to `keep`.
+/// First pass: the terms of the first mean, which are differences from `c`, on top of the `lanes` so far. What was
+/// loaded is also stored to `keep`.
 ///
 /// # Safety
 /// (Row).
 #[inline(always)]
-pub(crate) unsafe fn mean<I: Isa>(isa: I, n: Length, x: impl Source, keep: impl Sink) -> f32 {
-    // SAFETY: (Row), and n is at least 1.
-    let (c, [lanes]) = unsafe {
-        let c = x.first();
-        (c, sums::lanes(isa, n.n, Shifted { x, c: isa.splat(c), keep }))
-    };
-    c + n.divide(reduce64(isa, lanes))
-}
-
-/// Second pass: the moments about `m`.
-///
-/// # Safety
-/// (Row).
-#[inline(always)]
-pub(crate) unsafe fn moments<I: Isa>(isa: I, n: Length, x: impl Source, m: f32, eps: f32) -> Moments {
+pub(crate) unsafe fn differences<I: Isa>(
+    isa: I,
+    lanes: I::Lanes64,
+    n: usize,
+    (x, keep): (impl Source, impl Sink),
+    c: f32,
+) -> I::Lanes64 {
     // SAFETY: (Row).
-    let [s1, s2] = unsafe { sums::lanes(isa, n.n, Centred { x, m: isa.splat(m) }) };
-    let (s1, s2) = (reduce64(isa, s1), reduce64(isa, s2));
-    let d = n.divide(s1);
-    let variance = n.divide(if I::FUSED { (-d).mul_add(s1, s2) } else { -d * s1 + s2 });
-    let variance = if variance < 0.0 { 0.0 } else { variance };
-    let r = 1.0 / (variance + eps).sqrt();
-    Moments { m, d, r, e: -(d * r) }
+    let [lanes] = unsafe { sums::lanes(isa, [lanes], n, Shifted { x, c: isa.splat(c), keep }) };
+    lanes
 }
 
-/// The only pass before the last of an RMS norm: the moments about 0, with nothing missing. What was loaded is also
-/// stored to `keep`.
+/// The first pass of an RMS norm, which has no second one: squares, on top of the `lanes` so far. The rest as in
+/// [`differences`].
 ///
 /// # Safety
 /// (Row).
 #[inline(always)]
-pub(crate) unsafe fn mean_square<I: Isa>(isa: I, n: Length, x: impl Source, keep: impl Sink, eps: f32) -> Moments {
+pub(crate) unsafe fn squares<I: Isa>(
+    isa: I,
+    lanes: I::Lanes64,
+    n: usize,
+    (x, keep): (impl Source, impl Sink),
+) -> I::Lanes64 {
     // SAFETY: (Row).
-    let [s] = unsafe { sums::lanes(isa, n.n, Squared { x, keep }) };
-    let r = 1.0 / (n.divide(reduce64(isa, s)) + eps).sqrt();
-    // Subtracting 0 and adding -0 are exact: the last pass multiplies by r alone.
-    Moments { m: 0.0, d: 0.0, r, e: -0.0 }
+    let [lanes] = unsafe { sums::lanes(isa, [lanes], n, Squared { x, keep }) };
+    lanes
 }
 
-/// Last pass: normalises `x` into `y`, and copies it to `sum`. `ahead` is what the next rows will load.
+/// Second pass: the terms of both moments about `m`, on top of the `lanes` so far.
 ///
 /// # Safety
-/// (Row), for all but `ahead`; gamma and beta, where present, have `n` elements too.
+/// (Row).
 #[inline(always)]
-pub(crate) unsafe fn normalise<I: Isa, X: Source, Y: Sink, Z: Sink, P: Element>(
+pub(crate) unsafe fn powers<I: Isa>(
+    isa: I,
+    lanes: [I::Lanes64; 2],
+    n: usize,
+    x: *const f32,
+    m: f32,
+) -> [I::Lanes64; 2] {
+    // SAFETY: (Row).
+    unsafe { sums::lanes(isa, lanes, n, Centred { x, m: isa.splat(m) }) }
+}
+
+impl Moments {
+    /// The first mean alone, from differences from `c`.
+    #[inline(always)]
+    pub(crate) fn first<I: Isa>(isa: I, n: Length, c: f32, differences: I::Lanes64) -> Self {
+        Self { m: c + n.divide(reduce64(isa, differences)), ..Self::default() }
+    }
+
+    /// About the first mean.
+    #[inline(always)]
+    pub(crate) fn about<I: Isa>(self, isa: I, n: Length, [s1, s2]: [I::Lanes64; 2], eps: f32) -> Self {
+        let (s1, s2) = (reduce64(isa, s1), reduce64(isa, s2));
+        let d = n.divide(s1);
+        let variance = n.divide(if I::FUSED { (-d).mul_add(s1, s2) } else { -d * s1 + s2 });
+        let variance = if variance < 0.0 { 0.0 } else { variance };
+        let r = 1.0 / (variance + eps).sqrt();
+        Self { d, r, e: -(d * r), ..self }
+    }
+
+    /// About 0, with nothing missing.
+    #[inline(always)]
+    pub(crate) fn of_squares<I: Isa>(isa: I, n: Length, squares: I::Lanes64, eps: f32) -> Self {
+        let r = 1.0 / (n.divide(reduce64(isa, squares)) + eps).sqrt();
+        // Subtracting 0 and adding -0 are exact: the last pass multiplies by r alone.
+        Self { m: 0.0, d: 0.0, r, e: -0.0 }
+    }
+}
+
+/// Last pass: normalises `x` into `y`. `ahead` is what will be loaded some time later; nothing of it need exist.
+///
+/// # Safety
+/// (Row); gamma and beta, where present, have `n` elements too.
+#[inline(always)]
+pub(crate) unsafe fn normalise<I: Isa, Y: Element, const N: usize>(
     isa: I,
     n: usize,
-    (x, y, sum): (X, Y, Z),
+    (x, y): (*const f32, *mut Y),
     row: Moments,
-    affine: Affine<P>,
-    ahead: Option<impl Source>,
+    affine: Affine,
+    ahead: [TypedPtr; N],
 ) {
     let (m, r, e) = (isa.splat(row.m), isa.splat(row.r), isa.splat(row.e));
     let value = |x, gamma, beta| isa.fma(isa.fma(isa.sub(x, m), r, e), gamma, beta);
@@ -245,36 +272,34 @@ pub(crate) unsafe fn normalise<I: Isa, X: Source, Y: Sink, Z: Sink, P: Element>(
         let tail = isa.tail(count);
         // SAFETY: (Row): i + count <= n; a masked index is 0, where 64 >= count values are.
         unsafe {
-            let x = x.load_tail(isa, i, count);
-            let gamma = P::load_tail(isa, affine.gamma.add(i & affine.gamma_mask), tail);
-            let beta = P::load_tail(isa, affine.beta.add(i & affine.beta_mask), tail);
-            sum.store_tail(isa, i, count, x);
-            y.store_tail(isa, i, count, value(x, gamma, beta));
+            let x = isa.load_tail(x.add(i), tail);
+            let gamma = isa.load_tail(affine.gamma.add(i & affine.gamma_mask), tail);
+            let beta = isa.load_tail(affine.beta.add(i & affine.beta_mask), tail);
+            Y::store_tail(isa, y.add(i), value(x, gamma, beta), tail);
         }
     };
     let turn = UNROLL * I::LANES;
     let mut i = 0;
     // A store that straddles cache lines costs double: worth one partial register where the row is long.
-    let head = y.misalignment::<I>();
+    let head = y.addr().wrapping_neg() % (I::LANES * size_of::<Y>()) / size_of::<Y>();
     if head > 0 && n >= 4 * turn {
         part(0, head);
         i = head;
     }
     while i + turn <= n {
-        if let Some(ahead) = ahead {
+        for ahead in ahead {
             for g in 0..UNROLL {
-                ahead.prefetch(isa, i + g * I::LANES);
+                isa.prefetch(ahead.offset((i + g * I::LANES) as isize).address());
             }
         }
         for g in 0..UNROLL {
             let k = i + g * I::LANES;
             // SAFETY: (Row): k + LANES <= n; a masked index stays below 64.
             unsafe {
-                let x = x.load(isa, k);
-                let gamma = P::load(isa, affine.gamma.add(i & affine.gamma_mask).add(g * I::LANES));
-                let beta = P::load(isa, affine.beta.add(i & affine.beta_mask).add(g * I::LANES));
-                sum.store(isa, k, x);
-                y.store(isa, k, value(x, gamma, beta));
+                let x = isa.load(x.add(k));
+                let gamma = isa.load(affine.gamma.add(i & affine.gamma_mask).add(g * I::LANES));
+                let beta = isa.load(affine.beta.add(i & affine.beta_mask).add(g * I::LANES));
+                Y::store(isa, y.add(k), value(x, gamma, beta));
             }
         }
         i += turn;

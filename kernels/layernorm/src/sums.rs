@@ -2,6 +2,7 @@
 
 use gristmill_simd::Isa;
 use gristmill_simd::sums::{SUM_LANES, sum_registers};
+use std::array;
 
 /// The terms of `K` row sums over the same elements.
 pub(crate) trait Terms<I: Isa, const K: usize> {
@@ -21,16 +22,20 @@ pub(crate) trait Terms<I: Isa, const K: usize> {
 /// stay in the 16 registers of the lesser levels.
 const GROUP: usize = 4;
 
-/// The lanes of `K` sums over a row of `n` elements.
+/// The lanes of `K` sums over `n` elements that follow those of which `sums` are the lanes so far: whole blocks of 64.
 ///
 /// # Safety
 /// The row that `terms` was made for has `n` elements.
 #[inline(always)]
-pub(crate) unsafe fn lanes<I: Isa, const K: usize>(isa: I, n: usize, terms: impl Terms<I, K>) -> [I::Lanes64; K] {
-    let mut sums = [isa.splat_lanes64(0.0); K];
+pub(crate) unsafe fn lanes<I: Isa, const K: usize>(
+    isa: I,
+    mut sums: [I::Lanes64; K],
+    n: usize,
+    terms: impl Terms<I, K>,
+) -> [I::Lanes64; K] {
     let whole = n - n % SUM_LANES;
     for first in (0..sum_registers::<I>()).step_by(GROUP) {
-        let mut group = [[isa.splat(0.0); K]; GROUP];
+        let mut group: [[I::F32; K]; GROUP] = array::from_fn(|g| array::from_fn(|k| sums[k].as_ref()[first + g]));
         let mut i = first * I::LANES;
         while i < whole {
             for (g, lanes) in group.iter_mut().enumerate() {

@@ -4,7 +4,8 @@
 //!
 //! - [`Level`] names an instruction set, [`Simd`] is a level that was found on this CPU.
 //! - [`Kernel`] is a computation written once; [`Simd::run`] compiles it for every level and picks one.
-//! - [`Isa`] has the register operations, [`Element`] the storage types f32, f16 and bf16.
+//! - [`Isa`] has the register operations, [`Element`] the storage types f32, f16 and bf16; [`TypedPtr`] points to values
+//!   of any of them.
 //! - [`math`] has exp, erf, GELU and their kind on registers; [`naive`] the same in scalar code, bit for bit.
 
 #[cfg(target_arch = "x86_64")]
@@ -22,9 +23,11 @@ mod portable;
 pub mod slices;
 pub mod sums;
 mod token;
+mod typed;
 
 pub use dispatch::{LEVEL_VARIABLE, Level, LevelError, Simd};
 pub use divide::{Divisor, Magnitudes};
 pub use element::{Dtype, Element};
 pub use half::{bf16, f16};
 pub use isa::{Isa, Kernel};
+pub use typed::TypedPtr;

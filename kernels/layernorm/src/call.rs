@@ -148,6 +148,7 @@ unsafe impl Sync for Call {}
 
 impl Call {
     /// Whether all operands are f32, their elements side by side.
+    #[inline(always)]
     pub(crate) fn is_of_f32s(&self) -> bool {
         let Self { x, residual, sum, y, gamma, beta, .. } = self;
         let f32s = |matrix: &Raw| matrix.dtype() == Dtype::F32 && (matrix.is_dense() || self.n.n == 1);
@@ -201,6 +202,7 @@ impl Statistics {
 /// # Safety
 /// Every operand has the rows and columns of `out`; two are the same memory, element for element, or do not overlap;
 /// the outputs are the caller's alone; the lengths of the statistics, gamma and beta have been checked.
+#[inline(always)]
 unsafe fn run<O, P: Element>(
     norm: Norm,
     out: &mut NormOutput<'_, O>,
@@ -229,8 +231,14 @@ const JOB: usize = 1 << 15;
 ///
 /// # Safety
 /// (Call).
+#[inline]
 unsafe fn divide(call: &Call, rows: usize, threads: Threads<'_>, level: Option<Level>) -> Result<(), Error> {
     let simd = Simd::choose(level)?;
+    if rows == 1 {
+        // SAFETY: the caller's promise.
+        unsafe { fused::run(call, simd, 0..1) };
+        return Ok(());
+    }
     let share = (JOB / call.n.n).max(1);
     threads.for_each(rows.div_ceil(share), |job| {
         let first = job * share;

@@ -98,18 +98,21 @@ fn every_length() {
     for n in lengths {
         let fill = [Fill::Normal, Fill::Special, Fill::Scaled][n % 3];
         let layout = Layout { margin: n % 17, padding: [n % 5, 0], ..Layout::default() };
-        let x = Matrix::filled([3, n], &layout, fill, n as u64);
-        let residual = Matrix::filled([3, n], &layout, Fill::Normal, n as u64 + 1);
+        // A row alone goes another way than several.
+        let matrices = [1, 3].map(|rows| {
+            let x = Matrix::filled([rows, n], &layout, fill, n as u64);
+            let residual = Matrix::filled([rows, n], &layout, Fill::Normal, n as u64 + 1);
+            [x.clone(), residual, x.clone(), x]
+        });
         let (gamma, beta) = (Fill::Normal.vec(1, n), Fill::Normal.vec(2, n));
         sweep::levels(|level| {
             for (gamma, beta) in [(None, None), (Some(&gamma), None), (None, Some(&beta)), (Some(&gamma), Some(&beta))]
             {
                 let (gamma, beta) = (gamma.map(Vec::as_slice), beta.map(Vec::as_slice));
-                let matrices = [&x, &residual, &x, &x].map(Matrix::clone);
-                for norm in NORMS {
-                    let call = Call::<f32, f32, f32, f32>::new(&matrices, 1e-5, gamma, beta);
+                for (matrices, norm) in matrices.iter().flat_map(|matrices| NORMS.map(|norm| (matrices, norm))) {
+                    let call = Call::<f32, f32, f32, f32>::new(matrices, 1e-5, gamma, beta);
                     call.check(norm, level, Threads::Serial);
-                    let call = Call::<f16, f16, f16, f16>::new(&matrices, 1e-5, gamma, beta);
+                    let call = Call::<f16, f16, f16, f16>::new(matrices, 1e-5, gamma, beta);
                     call.check(norm, level, Threads::Serial);
                 }
             }

@@ -217,6 +217,34 @@ fn softmax_of_special_rows() {
     check(&[7.25], &[1.0]);
 }
 
+/// A minus-infinite bias is a mask, as false is: whatever the score is, infinity and NaN too, it is not seen.
+#[test]
+fn hidden_scores_do_not_matter() {
+    let (nan, inf, n) = (f32::NAN, f32::INFINITY, 67);
+    let hidden = |j: usize| !j.is_multiple_of(16);
+    let x: Vec<f32> = (0..n).map(|j| if hidden(j) { [nan, inf, -inf, 1e9][j % 4] } else { 0.5 }).collect();
+    let bias: Vec<f32> = (0..n).map(|j| if hidden(j) { -inf } else { 0.25 }).collect();
+    let keep: Vec<bool> = (0..n).map(|j| !hidden(j)).collect();
+    let size = [1, 1, 1, n];
+    let by_bias = Mask { bias: Some(ScoresRef::new(&bias, size).unwrap()), ..Mask::default() };
+    let by_keep = Mask { keep: Some(ScoresRef::new(&keep, size).unwrap()), ..Mask::default() };
+    // Five scores are seen, all equal.
+    let (p, ln) = ((0..n).map(|j| if hidden(j) { 0.0 } else { 0.2 }).collect::<Vec<f32>>(), 5f32.ln());
+    for mask in [by_bias, by_keep] {
+        sweep::levels(|level| {
+            let options = SoftmaxOptions { mask, level: Some(level), ..SoftmaxOptions::default() };
+            let (x, mut y) = (MatRef::new(&x, 1, n).unwrap(), vec![9.0; n]);
+            softmax(x, MatMut::new(&mut y, 1, n).unwrap(), &options).unwrap();
+            assert_bits_eq(&y, &p, format!("{level} {mask:?}"));
+            log_softmax(x, MatMut::new(&mut y, 1, n).unwrap(), &options).unwrap();
+            for (j, y) in y.iter().enumerate() {
+                let right = if hidden(j) { *y == -inf } else { (y + ln).abs() < 1e-6 };
+                assert!(right, "{level} {mask:?}, column {j}: {y}");
+            }
+        });
+    }
+}
+
 #[test]
 fn argmax_of_special_rows() {
     let (nan, inf) = (f32::NAN, f32::INFINITY);

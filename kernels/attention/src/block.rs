@@ -1,6 +1,8 @@
 //! One thread's work: blocks of query rows from scores to output.
 
+use crate::abreast::Abreast;
 use crate::any::{AnyOutput, any};
+use crate::cache::PAGE;
 use crate::driver::Call;
 use crate::mask::Edit;
 use crate::plan::{CHUNK, Plan, Rows, Unit, VALUE_BLOCK, WAVE};
@@ -101,6 +103,7 @@ impl<'w, 'a> Worker<'w, 'a> {
     #[inline(always)]
     fn wave<I: Isa>(&mut self, isa: I, unit: Unit, wave: &mut [Block]) {
         let end = wave.iter().fold(0, |end, block| end.max(block.limit));
+        let unit = if self.plan.by_head { Unit { kv_head: wave[0].rows.at(0).0, ..unit } } else { unit };
         if self.call.q.dtype() != Dtype::F32 {
             for block in wave.iter() {
                 self.widen(isa, unit, block);
@@ -109,7 +112,7 @@ impl<'w, 'a> Worker<'w, 'a> {
         for first in (0..end).step_by(CHUNK) {
             let panels = self.keys_from(isa, unit, first, (first + CHUNK).min(end));
             for block in wave.iter().filter(|block| first < block.limit) {
-                self.score(unit, block, panels, first);
+                self.score(isa, unit, block, panels, first);
             }
         }
         for block in wave.iter_mut() {
@@ -125,7 +128,7 @@ impl<'w, 'a> Worker<'w, 'a> {
         for first in (0..end).step_by(self.plan.value_piece) {
             let values = self.values_from(isa, unit, first, (first + self.plan.value_piece).min(end));
             for block in wave.iter().filter(|block| first < block.limit) {
-                self.sum(block, values, first);
+                self.sum(isa, block, values, first);
             }
         }
         for block in wave.iter() {
@@ -135,7 +138,7 @@ impl<'w, 'a> Worker<'w, 'a> {
 
     /// The scores of a block for the chunk of keys from `first` on.
     #[inline(always)]
-    fn score(&mut self, unit: Unit, block: &Block, panels: TypedPtr, first: usize) {
+    fn score<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block, panels: TypedPtr, first: usize) {
         let ([.., dim], [.., step]) = (self.call.q.sizes(), self.call.q.strides());
         let left = if self.call.q.dtype() == Dtype::F32 {
             let (start, row) = block.rows.locate(&self.call.q, unit.batch);
@@ -155,9 +158,16 @@ impl<'w, 'a> Worker<'w, 'a> {
             accumulate: false,
             chains: ptr::null(),
         };
-        // SAFETY: the rows exist; the chunk's panels are packed and full; a strip has a block's rows, each as long as
-        // the keys in whole panels.
-        unsafe { product.run(self.tiles, block.rows.count, (block.limit - first).min(CHUNK), dim) };
+        let (rows, keys) = (block.rows.count, (block.limit - first).min(CHUNK));
+        // SAFETY: the rows exist; the chunk's panels are packed and full, those of other heads `PAGE * dim` further on;
+        // a strip has a block's rows, each as long as the keys in whole panels.
+        unsafe {
+            if self.plan.by_head {
+                isa.vectorize(Abreast::new(product, (PAGE * dim) as isize, [rows, keys, dim]));
+            } else {
+                product.run(self.tiles, rows, keys, dim);
+            }
+        }
     }
 
     /// The scores of a block of the wave.
@@ -207,7 +217,7 @@ impl<'w, 'a> Worker<'w, 'a> {
 
     /// Adds the values of the piece of keys from `first` on, under the weights of a block of rows.
     #[inline(always)]
-    fn sum(&mut self, block: &Block, right: Right, first: usize) {
+    fn sum<I: Isa>(&mut self, isa: I, block: &Block, right: Right, first: usize) {
         let (row, stride) = (self.plan.score_stride as isize, self.plan.out_stride);
         let depth = (block.limit - first).min(self.plan.value_piece);
         let begins = first.is_multiple_of(VALUE_BLOCK);
@@ -223,8 +233,16 @@ impl<'w, 'a> Worker<'w, 'a> {
             accumulate: ends && first >= VALUE_BLOCK,
             chains: if begins { ptr::null() } else { chains },
         };
-        // SAFETY: the strip holds a weight for each key below the limit; as many values exist, and those in place
-        // are read exactly; the sums, and the chains of a cache, have whole panels.
-        unsafe { product.run(self.tiles, block.rows.count, self.call.source.value_dim(), depth) };
+        let (rows, dim) = (block.rows.count, self.call.source.value_dim());
+        // SAFETY: the strip holds a weight for each key below the limit; as many values exist, those of other heads
+        // `PAGE * dim` further on, and those in place are read exactly; the sums, and the chains of a cache, have whole
+        // panels.
+        unsafe {
+            if self.plan.by_head {
+                isa.vectorize(Abreast::new(product, (PAGE * dim) as isize, [rows, dim, depth]));
+            } else {
+                product.run(self.tiles, rows, dim, depth);
+            }
+        }
     }
 }

@@ -31,6 +31,7 @@
 //! # Ok::<(), gristmill_core::Error>(())
 //! ```
 
+mod abreast;
 mod any;
 mod block;
 mod cache;

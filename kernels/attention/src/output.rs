@@ -43,7 +43,7 @@ impl Worker<'_, '_> {
             if state.hides && any_nan(isa, &sums[..dim]) {
                 isa.vectorize(Skip {
                     call: self.call,
-                    kv_head: unit.kv_head,
+                    kv_head: unit.kv_head + if self.plan.by_head { r } else { 0 },
                     row: [unit.batch, h, i],
                     weights: &self.scores[row * self.plan.score_stride..][..block.limit],
                     sums: &mut sums[..dim],

@@ -78,6 +78,9 @@ pub(crate) struct Plan {
     blocks_per_line: usize,
     blocks_per_unit: usize,
     blocks_per_group: usize,
+    /// Whether the rows of a block are those of different heads, each with keys and values of its own: those of a cache,
+    /// which are packed already.
+    pub(crate) by_head: bool,
     /// Units of the call.
     pub(crate) units: usize,
     /// Threads that work.
@@ -120,6 +123,15 @@ impl Plan {
         let group = heads / kv_heads;
         let keys = (0..batch).map(|b| call.key_end(b, positions - 1)).max().unwrap_or(0);
 
+        let workers = call.options.threads.workers(batch.saturating_mul(heads));
+        // A cache holds its keys packed.
+        let cached = matches!(call.source, Source::Cache(_));
+        let by_head = cached && positions == 1 && group == 1 && out_dim.is_multiple_of(PANEL);
+        let (kv_heads, group, block_rows) = if by_head {
+            (1, heads, abreast(block_rows, batch, heads, workers))
+        } else {
+            (kv_heads, group, block_rows)
+        };
         let along_heads = positions == 1;
         let (lines, rows) = if along_heads { (1, group) } else { (group, positions) };
         let blocks_per_line = rows.div_ceil(block_rows);
@@ -130,15 +142,14 @@ impl Plan {
         let threads = call.options.threads.workers(groups.saturating_mul(blocks_per_group));
         let workers = threads.min(1 + work / THREAD_WORK);
         let split = if workers == 1 { 1 } else { (UNITS_PER_THREAD * workers).div_ceil(groups) };
-        let blocks_per_unit = blocks_per_group.div_ceil(split).max(MIN_BLOCKS).min(blocks_per_group);
+        let min_blocks = if by_head { 1 } else { MIN_BLOCKS };
+        let blocks_per_unit = blocks_per_group.div_ceil(split).max(min_blocks).min(blocks_per_group);
         let units = groups * blocks_per_group.div_ceil(blocks_per_unit);
 
-        // A cache holds its keys packed.
-        let cached = matches!(call.source, Source::Cache(_));
         let keep_keys = !cached && blocks_per_unit > WAVE;
         // Keys and values that the second-level cache does not hold are used by several blocks at a time.
         let streams = keys.saturating_mul(dim + out_dim) > Caches::detected().l2 / size_of::<f32>() / 2;
-        let wave = if streams || !keep_keys { blocks_per_unit.min(WAVE) } else { 1 };
+        let wave = if !by_head && (streams || !keep_keys) { blocks_per_unit.min(WAVE) } else { 1 };
         // The tiles need values side by side; and what several waves read should not be scattered over the cache.
         let pack_values = match call.source {
             Source::Views { v, .. } => {
@@ -177,6 +188,7 @@ impl Plan {
             blocks_per_line,
             blocks_per_unit,
             blocks_per_group,
+            by_head,
             units,
             workers: workers.min(units),
             wave,
@@ -213,6 +225,16 @@ impl Plan {
             if along_heads { (first_head + first, 0, self.group) } else { (first_head + line, first, self.positions) };
         Rows { head, position, count: (end - first).min(self.block_rows), along_heads }
     }
+}
+
+/// Rows of a block, each of another head, where there are up to `most`: a power of two, and as many blocks as keep the
+/// threads busy.
+fn abreast(most: usize, batch: usize, heads: usize, workers: usize) -> usize {
+    let mut rows = 1 << most.ilog2();
+    while rows > 1 && workers > 1 && batch * heads.div_ceil(rows) < 2 * workers {
+        rows /= 2;
+    }
+    rows
 }
 
 impl Scratch {

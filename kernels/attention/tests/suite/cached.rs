@@ -5,7 +5,7 @@ use gristmill_attention::{AppendOptions, AttentionOptions, KvCache, attention_ca
 use gristmill_core::{Error, HeadsMut, HeadsRef, Threads, Workspace};
 use gristmill_simd::Level;
 use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
-use gristmill_testkit::{Fill, Heads, Layout, assert_bits_eq, sweep};
+use gristmill_testkit::{Fill, Heads, Layout, Strided, assert_bits_eq, sweep};
 
 fn causal() -> OwnedMask {
     OwnedMask { causal: Some(OwnedCausal::BottomRight), ..OwnedMask::default() }
@@ -39,34 +39,63 @@ fn run(cache: &KvCache, q: &Heads, out: [usize; 4], options: &AttentionOptions) 
 #[test]
 fn steps_equal_one_causal_pass() {
     // Steps of one token and of several, over pages, and over blocks of 512 keys.
-    for (dim, value_dim, steps) in [
-        (8, 8, vec![1; 20]),
-        (7, 33, vec![3, 1, 12, 1, 1, 47, 1, 64, 5]),
-        (64, 64, vec![15, 1, 1, 100, 1]),
-        (16, 5, vec![500, 1, 11, 1, 2, 513, 1, 1]),
+    // Heads that share their keys, and many that do not.
+    for (kv_heads, group, dim, value_dim, steps) in [
+        (2, 2, 8, 8, vec![1; 20]),
+        (2, 2, 7, 33, vec![3, 1, 12, 1, 1, 47, 1, 64, 5]),
+        (2, 2, 64, 64, vec![15, 1, 1, 100, 1]),
+        (2, 2, 16, 5, vec![500, 1, 11, 1, 2, 513, 1, 1]),
+        (15, 1, 9, 16, vec![1; 20]),
+        (11, 1, 24, 80, vec![30, 1, 1, 1, 14, 1, 2, 13, 1, 1, 1]),
+        (8, 1, 64, 64, vec![15, 1, 1, 100, 1]),
+        (3, 1, 16, 48, vec![510, 1, 1, 1, 1, 510, 1, 1, 1]),
     ] {
-        let keys = steps.iter().sum();
-        let sizes = Sizes { batch: 2, kv_heads: 2, group: 2, dim, value_dim, ..Sizes::single(keys, keys, dim) };
+        let (keys, heads) = (steps.iter().sum(), kv_heads * group);
+        let sizes = Sizes { batch: 2, kv_heads, group, dim, value_dim, ..Sizes::single(keys, keys, dim) };
         let case = Case { mask: causal(), ..Case::normal(sizes, 5) };
         let want = sweep::arithmetics().into_iter().map(|level| (level.fused(), case.naive(level))).collect::<Vec<_>>();
         sweep::levels_and_threads(|level, threads| {
             let want = &want.iter().find(|(fused, _)| *fused == level.fused()).unwrap().1;
-            let mut cache = KvCache::new(2, dim, value_dim).unwrap();
+            let mut cache = KvCache::new(kv_heads, dim, value_dim).unwrap();
             cache.reset(2).unwrap();
             let mut at = 0;
             for &step in &steps {
                 let next = at + step;
                 let [q, k, v] = [&case.q, &case.k, &case.v].map(|x| positions(x.heads(), at, next));
                 cache.append(k.heads(), v.heads()).unwrap();
-                let got = run(&cache, &q, [2, step, 4, value_dim], &case.options(level, threads));
-                let row = 4 * value_dim;
+                let got = run(&cache, &q, [2, step, heads, value_dim], &case.options(level, threads));
+                let row = heads * value_dim;
                 let want: Vec<f32> =
                     (0..2).flat_map(|b| &want[(b * keys + at) * row..(b * keys + next) * row]).copied().collect();
-                assert_bits_eq(&got, &want, format_args!("{level}, tokens {at} to {next}, d {dim}"));
+                assert_bits_eq(&got, &want, format_args!("{level}, tokens {at} to {next}, {kv_heads} heads, d {dim}"));
                 at = next;
             }
         });
     }
+}
+
+#[test]
+fn heads_in_step_skip_what_each_of_them_hides() {
+    let sizes = Sizes { batch: 2, kv_heads: 5, value_dim: 32, ..Sizes::single(1, 70, 24) };
+    let mut case = Case::normal(sizes, 8);
+    // Head h does not see key 10 h + 3, whose value is infinite.
+    let mut index = 0..;
+    let keep = Strided::new([2, 5, 1, 70], &Layout::default(), false, || {
+        let (h, j) = index.next().map(|n: usize| (n / 70 % 5, n % 70)).unwrap();
+        j != 10 * h + 3
+    });
+    for (b, h) in (0..2).flat_map(|b| (0..5).map(move |h| (b, h))) {
+        (0..32).for_each(|d| case.v.heads_mut().set(b, 10 * h + 3, h, d, f32::INFINITY));
+    }
+    case.mask.keep = Some(keep);
+    let mut cache = KvCache::new(5, 24, 32).unwrap();
+    cache.reset(2).unwrap();
+    cache.append(case.k.heads(), case.v.heads()).unwrap();
+    sweep::levels_and_threads(|level, threads| {
+        let got = run(&cache, &case.q, sizes.out(), &case.options(level, threads));
+        assert!(got.iter().all(|value| value.is_finite()));
+        assert_bits_eq(&got, &case.naive(level), format_args!("{level}"));
+    });
 }
 
 #[test]

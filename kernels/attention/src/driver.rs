@@ -6,10 +6,9 @@ use crate::block::Worker;
 use crate::plan::Plan;
 use crate::product::block_rows;
 use crate::source::Source;
-use gristmill_core::{Error, SendPtr, Workspace};
+use gristmill_core::{Error, Queue, SendPtr, Workspace};
 use gristmill_gemm::tile::Tiles;
 use gristmill_simd::{Isa, Kernel, Simd};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The checked arguments of a call.
 pub(crate) struct Call<'a> {
@@ -82,72 +81,9 @@ impl Kernel for Work<'_, '_> {
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
+        // Neighbours among the units of a segment share their keys.
         while let Some(unit) = self.queue.next(self.slot) {
             self.worker.run(isa, unit);
-        }
-    }
-}
-
-/// Segments of a queue, at most.
-const SEGMENTS: usize = 64;
-
-/// The units of a call, in one segment per worker. A worker empties its own, where neighbours share their keys, and
-/// then helps with the others.
-struct Queue {
-    next: [Cursor; SEGMENTS],
-    units: usize,
-    segments: usize,
-}
-
-/// The next unit of a segment, on a cache line of its own.
-#[repr(align(64))]
-struct Cursor(AtomicUsize);
-
-impl Queue {
-    fn new(units: usize, workers: usize) -> Self {
-        let segments = workers.min(SEGMENTS);
-        let next = std::array::from_fn(|s| Cursor(AtomicUsize::new(Self::start(units, segments, s))));
-        Self { next, units, segments }
-    }
-
-    /// Where segment `s` starts, and the one before it ends.
-    fn start(units: usize, segments: usize, s: usize) -> usize {
-        // units * s / segments, without the overflow.
-        units / segments * s + units % segments * s / segments
-    }
-
-    fn next(&self, slot: usize) -> Option<usize> {
-        (0..self.segments).find_map(|step| {
-            let s = (slot + step) % self.segments;
-            let end = Self::start(self.units, self.segments, s + 1);
-            let cursor = &self.next[s].0;
-            // Only the numbers are shared. The look before the step keeps a finished cursor from running on.
-            if cursor.load(Ordering::Relaxed) >= end {
-                return None;
-            }
-            Some(cursor.fetch_add(1, Ordering::Relaxed)).filter(|&unit| unit < end)
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_unit_is_handed_out_once() {
-        for (units, workers) in [(0, 1), (1, 1), (5, 2), (7, 3), (100, 64), (200, 90)] {
-            let queue = Queue::new(units, workers);
-            let mut seen = vec![0; units];
-            let mut idle = 0;
-            for turn in 0.. {
-                match queue.next(turn % workers) {
-                    Some(unit) => seen[unit] += 1,
-                    None if idle == workers => break,
-                    None => idle += 1,
-                }
-            }
-            assert!(seen.iter().all(|&n| n == 1), "{units} units, {workers} workers: {seen:?}");
         }
     }
 }

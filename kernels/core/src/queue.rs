@@ -8,17 +8,20 @@ const SEGMENTS: usize = 64;
 /// The numbers `0..jobs` in one segment per worker. A worker empties its own segment first, and then helps with the
 /// others: call after call, a thread meets the same jobs, whose operands its caches may still hold.
 pub struct Queue {
-    /// The next job of each segment.
-    next: [AtomicUsize; SEGMENTS],
+    next: [Cursor; SEGMENTS],
     jobs: usize,
     segments: usize,
 }
+
+/// The next job of a segment, on a cache line of its own.
+#[repr(align(64))]
+struct Cursor(AtomicUsize);
 
 impl Queue {
     /// A queue for some workers, at least one.
     pub fn new(jobs: usize, workers: usize) -> Self {
         let segments = workers.clamp(1, SEGMENTS);
-        let next = std::array::from_fn(|s| AtomicUsize::new(start(jobs, segments, s)));
+        let next = std::array::from_fn(|s| Cursor(AtomicUsize::new(start(jobs, segments, s))));
         Self { next, jobs, segments }
     }
 
@@ -27,7 +30,7 @@ impl Queue {
         (0..self.segments).find_map(|step| {
             let s = (home + step) % self.segments;
             let end = start(self.jobs, self.segments, s + 1);
-            let next = &self.next[s];
+            let next = &self.next[s].0;
             // Only the numbers are shared. The look before the step keeps a finished segment from running on.
             if next.load(Ordering::Relaxed) >= end {
                 return None;
@@ -39,7 +42,8 @@ impl Queue {
 
 /// Where segment `s` starts, and the one before it ends.
 fn start(jobs: usize, segments: usize, s: usize) -> usize {
-    (jobs as u128 * s as u128 / segments as u128) as usize
+    // jobs * s / segments, without the overflow.
+    jobs / segments * s + jobs % segments * s / segments
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 
 use crate::registers::Accumulators;
 use crate::rows::RowPointers;
-use crate::tile::{PANEL, Tile, TileFn};
+use crate::tile::{PANEL, Promised, Tile, TileFn};
 use gristmill_simd::{Isa, Kernel};
 
 /// Steps that are transposed at a time.
@@ -34,20 +34,18 @@ pub(crate) const fn max_rows<I: Isa>() -> usize {
 ///
 /// - **P2'** `b + j * b_step + p` is f32 and readable for `j < 16`, `p < k`, and `cols` is 16.
 pub(crate) fn columns_fn<I: Isa>(_proof: I, rows: usize) -> TileFn {
-    match (I::LANES, rows) {
-        (_, 1) => tile::<I, 1>,
-        (_, 2) => tile::<I, 2>,
-        (_, 3) => tile::<I, 3>,
-        (_, 4) => tile::<I, 4>,
-        (16, 5) => tile::<I, 5>,
-        (16, 6) => tile::<I, 6>,
-        (16, 7) => tile::<I, 7>,
-        (16, 8) => tile::<I, 8>,
-        (16, 9) => tile::<I, 9>,
-        (16, 10) => tile::<I, 10>,
-        (16, 11) => tile::<I, 11>,
-        (16, 12) => tile::<I, 12>,
-        _ => unreachable!("no tile of {rows} rows over columns"),
+    macro_rules! rows {
+        ($($mr:literal)+) => {
+            match rows {
+                $($mr => tile::<I, $mr>,)+
+                _ => unreachable!("no tile of {rows} rows over columns"),
+            }
+        };
+    }
+    // Matched on the constant, so that a level is compiled for its own shapes only.
+    match I::LANES {
+        16 => rows!(1 2 3 4 5 6 7 8 9 10 11 12),
+        _ => rows!(1 2 3 4),
     }
 }
 
@@ -55,19 +53,10 @@ pub(crate) fn columns_fn<I: Isa>(_proof: I, rows: usize) -> TileFn {
 /// As [`columns_fn`] says; the CPU has the level: a token of I exists.
 unsafe fn tile<I: Isa, const MR: usize>(tile: &Tile<'_>) {
     // SAFETY: passed on.
-    unsafe { I::assume().vectorize(Micro::<MR>::new(tile)) };
+    unsafe { I::assume().vectorize(Micro::<MR>(Promised::new(tile))) };
 }
 
-/// A tile whose preconditions somebody promised.
-struct Micro<'t, const MR: usize>(&'t Tile<'t>);
-
-impl<'t, const MR: usize> Micro<'t, MR> {
-    /// # Safety
-    /// As [`columns_fn`] says.
-    unsafe fn new(tile: &'t Tile<'_>) -> Self {
-        Self(tile)
-    }
-}
+struct Micro<'t, const MR: usize>(Promised<'t>);
 
 impl<const MR: usize> Micro<'_, MR> {
     /// `times` times [`STEPS`] steps, from the first one on. With `UNIT` the steps of A are next to each other.
@@ -76,7 +65,7 @@ impl<const MR: usize> Micro<'_, MR> {
     /// P1, P2'; `times * STEPS <= k`; `UNIT` only if `a_step` is 1.
     #[inline(always)]
     unsafe fn steps<I: Isa, const UNIT: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, 1>, times: usize) {
-        let t = self.0;
+        let t = self.0.tile();
         let mut a = RowPointers::new(t.a, t.a_row, if UNIT { 1 } else { t.a_step });
         let mut b = t.b.cast::<f32>();
         for p in (0..times * STEPS).step_by(STEPS) {
@@ -114,7 +103,7 @@ impl<const MR: usize> Kernel for Micro<'_, MR> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let t = self.0;
+        let t = self.0.tile();
         let b = t.b.cast::<f32>();
         debug_assert!(t.cols == PANEL && t.start.is_null());
         let mut acc: Accumulators<I, MR, 1> = [[isa.splat_row(0.0); 1]; MR];

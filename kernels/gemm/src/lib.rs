@@ -31,6 +31,7 @@ pub mod pack;
 mod pack_pairs;
 mod packed;
 mod pairs;
+mod panels;
 mod plan;
 mod product;
 mod registers;

@@ -92,12 +92,12 @@ unsafe fn tile<I: Isa, B: Element, const MR: usize, const NP: usize, const MASKE
     unsafe { I::assume().vectorize(Micro::<B, MR, NP, MASKED>(Promised::new(tile), PhantomData)) };
 }
 
-/// A tile whose preconditions P1 to P5 somebody promised.
+/// A tile whose preconditions somebody promised: P1 to P5, or those of its function.
 pub(crate) struct Promised<'t>(&'t Tile<'t>);
 
 impl<'t> Promised<'t> {
     /// # Safety
-    /// P1 to P5 of [`Tile`].
+    /// The preconditions that the tile's function names.
     pub(crate) unsafe fn new(tile: &'t Tile<'_>) -> Self {
         Self(tile)
     }

@@ -1,0 +1,186 @@
+//! The panels that the tiles of a job read: where they lie, and how they are made.
+
+use crate::columns;
+use crate::driver::Job;
+use crate::pack::{pack_operand, widen};
+use crate::pack_pairs::{PAIR_ROW, pack_pairs, widen_pairs};
+use crate::plan::{Sizes, Source};
+use crate::product::{Chain, Right};
+use crate::tile::{PANEL, PREFETCH_STEPS, max_rows};
+use crate::typed::{Operand, TypedPtr};
+use gristmill_simd::{Dtype, Isa, bf16};
+use std::ops::Range;
+
+/// Rows from which on 16-bit panels are widened once per group of columns and not in every tile.
+const WIDEN_ROWS: usize = 64;
+
+/// Decides where the tiles find B.
+pub(crate) fn source<I: Isa>(sizes: Sizes, b: &Right<'_>, chain: Chain) -> Source {
+    match b {
+        Right::Packed { panels, .. } => {
+            let widen = panels.dtype() != Dtype::F32 && chain != Chain::Dot && sizes.m >= WIDEN_ROWS;
+            if widen { Source::Repack } else { Source::Panels }
+        }
+        Right::Plain(_) if chain != Chain::InOrder => Source::Repack,
+        Right::Plain(b)
+            if b.strides[1] != 1
+                && b.strides[0] == 1
+                && sizes.m <= columns::max_rows::<I>()
+                && b.dtype() == Dtype::F32 =>
+        {
+            Source::Columns
+        }
+        Right::Plain(b) if b.strides[1] != 1 => Source::Repack,
+        // Few rows do not repay the packing; a small B stays in the first levels of cache as it is.
+        Right::Plain(_) if sizes.m <= 2 * max_rows::<I>(1) || sizes.n * sizes.k <= 4096 => Source::InPlace,
+        Right::Plain(_) => Source::Repack,
+    }
+}
+
+/// Tiles that share in asking for the next panels.
+const MAX_SHARES: usize = 4;
+
+/// Panels as the microkernel reads them.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels {
+    pub(crate) b: TypedPtr,
+    pub(crate) b_step: isize,
+    pub(crate) b_panel: isize,
+    /// From a step of a panel to the next, of which pairs have two.
+    step: isize,
+    /// How far away what the next group needs lies, in the order of its panels and steps; none if nowhere or if it is
+    /// small.
+    next: Option<isize>,
+    pub(crate) form: Form,
+}
+
+/// Which tiles read the panels.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Rows of 16 values.
+    Whole,
+    /// Rows of fewer: B is read in place and the last panel is partial.
+    Masked,
+    /// Columns that are contiguous.
+    Columns,
+}
+
+impl Panels {
+    /// Panels of `k` steps, one after the other.
+    fn packed(b: TypedPtr, pairs: bool, k: usize) -> Self {
+        let (b_step, depth) = if pairs { (PAIR_ROW, k.next_multiple_of(2)) } else { (PANEL, k) };
+        let (b_step, b_panel, step) = (b_step as isize, (depth * PANEL) as isize, PANEL as isize);
+        Self { b, b_step, b_panel, step, next: None, form: Form::Whole }
+    }
+
+    /// `ahead` and `ahead_step` of a tile that prefetches what it will itself need soon.
+    pub(crate) fn soon(&self) -> (isize, isize) {
+        (PREFETCH_STEPS * self.step, self.step)
+    }
+
+    /// `ahead` and `ahead_step` of tile `index` of `tiles` that use these panels one after the other: each of the first
+    /// [`MAX_SHARES`] prefetches its share of the steps of the next panels; the others what they need.
+    pub(crate) fn share_of_next(&self, index: usize, tiles: usize, k: usize) -> (isize, isize) {
+        let shares = tiles.min(MAX_SHARES);
+        match self.next {
+            Some(next) if index < shares => (next + (index * k / shares * PANEL) as isize, (PANEL / shares) as isize),
+            _ => self.soon(),
+        }
+    }
+
+    /// The panels from panel `q` and step `p` on; `p` is even.
+    fn advanced(self, q: usize, p: usize) -> Self {
+        Self { b: self.b.offset(q as isize * self.b_panel + (p * PANEL) as isize), ..self }
+    }
+}
+
+impl Job<'_> {
+    /// The panels of `cols` columns from `first` on, at `steps`: in place, or at the start of `packed`, where they are
+    /// packed first if they are `fresh`.
+    pub(crate) fn panels_at<I: Isa>(
+        &self,
+        isa: I,
+        first: usize,
+        cols: usize,
+        steps: Range<usize>,
+        packed: &mut [f32],
+        fresh: bool,
+    ) -> Panels {
+        let (k, cut) = (self.plan.sizes.k, self.plan.source);
+        let count = cols.div_ceil(PANEL);
+        match self.b {
+            Right::Plain(b) if cut == Source::InPlace => Panels {
+                b: b.ptr_at(steps.start, first),
+                b_step: b.strides[0],
+                b_panel: PANEL as isize,
+                step: b.strides[0],
+                next: None,
+                form: if cols.is_multiple_of(PANEL) { Form::Whole } else { Form::Masked },
+            },
+            Right::Plain(b) if cut == Source::Columns && cols.is_multiple_of(PANEL) => {
+                let (b_step, b_panel) = (b.strides[1], b.strides[1] * PANEL as isize);
+                Panels { b: b.ptr_at(steps.start, first), b_step, b_panel, step: 1, next: None, form: Form::Columns }
+            }
+            Right::Packed { panels, .. } if cut == Source::Panels => {
+                let panels = Panels::packed(panels, panels.dtype() == Dtype::Bf16, k);
+                let next = (steps.len() == k).then_some(count as isize * panels.b_panel);
+                Panels { next, ..panels.advanced(first / PANEL, steps.start) }
+            }
+            Right::Plain(b) if self.chain == Chain::Dot => {
+                let len = count * steps.len().div_ceil(2) * PAIR_ROW;
+                let packed = &mut packed[..len / 2];
+                // SAFETY: two bf16 fit into an f32, and any bits are bf16.
+                let pairs = unsafe { std::slice::from_raw_parts_mut(packed.as_mut_ptr().cast::<bf16>(), len) };
+                if fresh {
+                    pack_pairs(isa, b.block(steps.clone(), first..first + cols), pairs);
+                }
+                Panels::packed(TypedPtr::new(pairs.as_ptr()), true, steps.len())
+            }
+            b => {
+                let depth = self.steps_of_tile(&steps);
+                let packed = &mut packed[..count * depth * PANEL];
+                let next = match b {
+                    // Columns one after the other lie as their panels do.
+                    Right::Plain(b) if fresh && b.strides == [1, k as isize] && b.dtype() == Dtype::F32 => {
+                        let from = b.ptr_at(0, first + cols).address() as isize;
+                        (steps.len() == k).then_some((from - packed.as_ptr() as isize) / size_of::<f32>() as isize)
+                    }
+                    _ => None,
+                };
+                match b {
+                    _ if !fresh => {}
+                    Right::Plain(b) => self.pack_plain(isa, b.block(steps, first..first + cols), depth, packed),
+                    Right::Packed { panels, .. } => {
+                        for (q, to) in packed.chunks_exact_mut((depth * PANEL).max(1)).enumerate() {
+                            let pairs = panels.dtype() == Dtype::Bf16;
+                            let from = Panels::packed(panels, pairs, k).advanced(first / PANEL + q, steps.start).b;
+                            // SAFETY: the panel has these steps, one after the other, pairs rounded up.
+                            unsafe {
+                                match pairs {
+                                    true => widen_pairs(isa, from.cast(), to, self.chain == Chain::OddFirst),
+                                    false => widen(isa, from, to),
+                                }
+                            }
+                        }
+                    }
+                }
+                Panels { next, ..Panels::packed(TypedPtr::new(packed.as_ptr()), false, depth) }
+            }
+        }
+    }
+
+    /// Packs a block of B into panels of `depth` rows, in the order of the chain.
+    fn pack_plain<I: Isa>(&self, isa: I, b: Operand<'_>, depth: usize, packed: &mut [f32]) {
+        let k = b.rows();
+        pack_operand(isa, b, depth, packed);
+        if self.chain == Chain::OddFirst {
+            for panel in packed.chunks_exact_mut((depth * PANEL).max(1)) {
+                panel[k * PANEL..].fill(0.0);
+                for pair in panel.chunks_exact_mut(2 * PANEL) {
+                    let (even, odd) = pair.split_at_mut(PANEL);
+                    even.swap_with_slice(odd);
+                }
+            }
+        }
+    }
+}

@@ -229,6 +229,7 @@ fn bad_arguments_are_refused_on_one_line() {
         &["generate", "--model", "x", "--level", "avx1024"],
         &["time"],
         &["time", "--config", "medium"],
+        &["time", "--config", "base", "--workers", "0"],
         &["info", "--all"],
     ] {
         refused(arguments, b"");
@@ -263,8 +264,12 @@ fn time_times_three_things_and_their_operations() {
         assert!(times.contains(what), "{what}: {times}");
     }
 
-    let arguments = ["time", "--config", folder.0.to_str().unwrap(), "--json"];
+    let arguments = ["time", "--config", folder.0.to_str().unwrap(), "--json", "--workers", "2"];
     let report: serde_json::Value = serde_json::from_str(&good(&arguments, b"")).unwrap();
+    assert!(!times.contains("together"), "{times}");
+    let workers = &report["workers"];
+    assert_eq!(workers["count"].as_u64(), Some(2));
+    assert!(["alone_tokens_per_s", "together_tokens_per_s"].iter().all(|&rate| workers[rate].as_f64().unwrap() > 0.0));
     let parts = report["parts"].as_array().unwrap();
     assert_eq!(parts.iter().map(|part| &part["name"]).collect::<Vec<_>>(), ["encoder", "decoder step", "generation"]);
     for part in parts {

@@ -10,6 +10,7 @@ mod progress;
 mod report;
 mod search;
 mod time;
+mod workers;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;

@@ -2,6 +2,7 @@
 
 use crate::Failure;
 use crate::limits::Limits;
+use crate::workers::Workers;
 use gristmill_model::{Config, Profile, Spent};
 use serde::Serialize;
 use std::io::Write;
@@ -21,6 +22,8 @@ pub(crate) struct Report {
     pub(crate) source_tokens: usize,
     pub(crate) new_tokens: usize,
     pub(crate) parts: Vec<Part>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) workers: Option<Workers>,
 }
 
 /// Something that was timed, and the machine's limits for it.
@@ -98,6 +101,10 @@ impl Report {
                 let limit = limit_pct.map_or(String::new(), |limit| format!("{limit:.1}%"));
                 writeln!(out, "  {name:<18}{calls:>8.0}{ms:>12.4}{share_pct:>8.1}%{limit:>9}")?;
             }
+        }
+        if let Some(Workers { count, alone_tokens_per_s: alone, together_tokens_per_s: together }) = self.workers {
+            writeln!(out, "\ngeneration by sessions of one thread, tokens per second")?;
+            writeln!(out, "  one alone {alone:.0}, {count} together {together:.0}: {:.2} times", together / alone)?;
         }
         Ok(())
     }

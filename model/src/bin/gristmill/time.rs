@@ -3,7 +3,7 @@
 use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::report::{self, Part, Report, milliseconds};
-use crate::{Failure, Machine};
+use crate::{Failure, Machine, workers};
 use gristmill::Simd;
 use gristmill_model::{Checkpoint, Config, GenerateOptions, Session, Transformer};
 use std::num::NonZeroUsize;
@@ -20,6 +20,9 @@ pub(crate) struct Arguments {
     /// Source tokens per sentence, and tokens to generate; fewer where the model has fewer positions.
     #[arg(long, value_name = "N", default_value = "32")]
     length: NonZeroUsize,
+    /// Also time so many sessions side by side, of one thread and one batch each, that share the weights.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: u16,
     /// Write one JSON object instead of tables.
     #[arg(long)]
     json: bool,
@@ -39,35 +42,57 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let _progress = Progress::new("drawing weights", 1);
         Transformer::seeded(config, 0, arguments.machine.precision)?
     };
-    let report = arguments.machine.with_session(&model, |session| measure(session, &model, arguments))?;
+    let work = Work::new(model.config(), arguments);
+    let mut report = arguments.machine.with_session(&model, |session| measure(session, &model, &work, arguments))?;
+    if arguments.workers > 1 {
+        let _progress = Progress::new("timing workers", 1);
+        let (count, level) = (arguments.workers.into(), arguments.machine.level);
+        report.workers = Some(workers::measure(&model, &work.sources, &work.options, count, level)?);
+    }
     if arguments.json { report.write_json() } else { report.write_tables() }
 }
 
-fn measure(session: &mut Session, model: &Transformer, arguments: &Arguments) -> Result<Report, Failure> {
+/// What is timed.
+struct Work {
+    length: usize,
+    sources: Vec<Vec<u32>>,
+    options: GenerateOptions<'static>,
+}
+
+fn id(position: usize, vocabulary: usize) -> u32 {
+    (position * 7919 % vocabulary) as u32
+}
+
+impl Work {
+    fn new(config: &Config, arguments: &Arguments) -> Self {
+        let (asked, positions) = (arguments.length.get(), config.max_length().unwrap_or(usize::MAX));
+        let (length, max_new_tokens) = (asked.min(positions), asked.min(positions - 1));
+        let sentence = |first: usize| (0..length).map(|position| id(first + position, config.src_vocab)).collect();
+        let sources = (0..arguments.batch.get()).map(|index| sentence(index * length)).collect();
+        Self { length, sources, options: GenerateOptions { max_new_tokens, ..Default::default() } }
+    }
+}
+
+fn measure(session: &mut Session, model: &Transformer, work: &Work, arguments: &Arguments) -> Result<Report, Failure> {
     let config = model.config();
-    let (asked, positions) = (arguments.length.get(), config.max_length().unwrap_or(usize::MAX));
-    let (length, max_new_tokens) = (asked.min(positions), asked.min(positions - 1));
-    let id = |position: usize, vocabulary: usize| (position * 7919 % vocabulary) as u32;
-    let sentence = |first: usize| (0..length).map(|position| id(first + position, config.src_vocab)).collect();
-    let sources: Vec<Vec<u32>> = (0..arguments.batch.get()).map(|index| sentence(index * length)).collect();
-    let steps: Vec<_> = (0..length).map(|position| vec![id(position, config.tgt_vocab); sources.len()]).collect();
-    let options = GenerateOptions { max_new_tokens, ..Default::default() };
+    let Work { length, sources, options } = work;
+    let steps: Vec<_> = (0..*length).map(|position| vec![id(position, config.tgt_vocab); sources.len()]).collect();
     let simd = Simd::choose(arguments.machine.level).map_err(|error| Failure::Message(error.to_string()))?;
     let progress = Progress::new("timing", 3);
     // What is read again and again.
     let [encoder, decoder] = config.weight_bytes(model.precision())?.map(|bytes| Limits::measure(simd, bytes));
 
     let encoder =
-        part("encoder", session, encoder, |session, times| timed(times, || session.encode(&sources).map(drop)))?;
+        part("encoder", session, encoder, |session, times| timed(times, || session.encode(sources).map(drop)))?;
     progress.advance(1);
     let step = part("decoder step", session, decoder, |session, times| {
-        let mut decoding = session.start(&sources)?;
+        let mut decoding = session.start(sources)?;
         decoding.clear_profile();
         steps.iter().try_for_each(|ids| timed(times, || decoding.step(ids).map(drop)))
     })?;
     progress.advance(1);
     let generation = part("generation", session, decoder, |session, times| {
-        timed(times, || session.generate(&sources, &options).map(drop))
+        timed(times, || session.generate(sources, options).map(drop))
     })?;
     Ok(Report {
         config: config.clone(),
@@ -78,9 +103,10 @@ fn measure(session: &mut Session, model: &Transformer, arguments: &Arguments) ->
         level: simd.level().name(),
         threads: gristmill::Threads::Global.count(),
         batch: sources.len(),
-        source_tokens: length,
-        new_tokens: max_new_tokens,
+        source_tokens: *length,
+        new_tokens: options.max_new_tokens,
         parts: vec![encoder, step, generation],
+        workers: None,
     })
 }
 

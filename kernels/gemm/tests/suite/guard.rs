@@ -1,8 +1,6 @@
 //! Operands that end where an inaccessible page begins, at both ends: one element too far is a fault.
 
-mod common;
-
-use common::mat;
+use crate::common::mat;
 use gristmill_core::{Activation, MatMut, Threads, Workspace};
 use gristmill_gemm::{GemmOptions, PackedRhs, Rhs, gemm};
 use gristmill_simd::{Element, bf16, f16};

@@ -1,7 +1,5 @@
 //! A product with all its operands, and the comparison of every way to compute it with `naive`.
 
-#![allow(dead_code, reason = "no test file uses all of it")]
-
 use gristmill_core::{Activation, MatRef, Threads, Workspace};
 use gristmill_gemm::{GemmOptions, PackedRhs, Rhs, gemm, naive};
 use gristmill_simd::{Element, Level};
@@ -79,20 +77,20 @@ impl<A: Element, B: Element, C: Element> Product<A, B, C> {
 }
 
 /// Calls a generic function, `f::<A, B, C>(arguments)`, for every mix of storage types.
-#[macro_export]
 macro_rules! every_mix {
     ($f:ident($($argument:expr),*)) => {
-        $crate::every_mix!(@a $f [$($argument),*] f32 f16 bf16)
+        $crate::common::every_mix!(@a $f [$($argument),*] f32 f16 bf16)
     };
-    (@a $f:ident $arguments:tt $($a:ident)+) => { $($crate::every_mix!(@b $f $arguments $a f32 f16 bf16);)+ };
+    (@a $f:ident $arguments:tt $($a:ident)+) => { $($crate::common::every_mix!(@b $f $arguments $a f32 f16 bf16);)+ };
     (@b $f:ident $arguments:tt $a:ident $($b:ident)+) => {
-        $($crate::every_mix!(@c $f $arguments $a $b f32 f16 bf16);)+
+        $($crate::common::every_mix!(@c $f $arguments $a $b f32 f16 bf16);)+
     };
     (@c $f:ident $arguments:tt $a:ident $b:ident $($c:ident)+) => {
-        $($crate::every_mix!(@d $f $arguments $a $b $c);)+
+        $($crate::common::every_mix!(@d $f $arguments $a $b $c);)+
     };
     (@d $f:ident [$($argument:expr),*] $a:ident $b:ident $c:ident) => { $f::<$a, $b, $c>($($argument),*) };
 }
+pub(crate) use every_mix;
 
 /// A row-major view of a slice.
 pub(crate) fn mat<T>(data: &[T], rows: usize, cols: usize) -> MatRef<'_, T> {

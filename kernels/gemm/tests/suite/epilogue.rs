@@ -1,8 +1,6 @@
 //! Fused steps equal the same steps done one after the other; factors of one and zero drop their step.
 
-mod common;
-
-use common::{Product, mat};
+use crate::common::{Product, mat};
 use gristmill_core::{Activation, MatMut, Threads, Workspace};
 use gristmill_gemm::{GemmOptions, gemm};
 use gristmill_simd::{Element, Level, Simd, bf16, f16, naive};

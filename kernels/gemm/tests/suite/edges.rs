@@ -1,8 +1,6 @@
 //! Sizes that straddle every tile edge, one after the other, against `naive` in bits.
 
-mod common;
-
-use common::Product;
+use crate::common::{Product, every_mix};
 use gristmill_core::Activation;
 use gristmill_simd::{Element, bf16, f16};
 use gristmill_testkit::{Fill, Layout, Strided, shapes};

@@ -1,8 +1,6 @@
 //! The specification itself against f64: element by element within `gamma_k * (|A| |B|)`.
 
-mod common;
-
-use common::Product;
+use crate::common::Product;
 use gristmill_core::Threads;
 use gristmill_testkit::{Fill, Layout, Matrix, sweep};
 

@@ -1,8 +1,6 @@
 //! Mistakes get an error that names the numbers, and C stays as it was.
 
-mod common;
-
-use common::mat;
+use crate::common::mat;
 use gristmill_core::{Error, MatMut, MatRef, Workspace};
 use gristmill_gemm::{GemmOptions, PackedRhs, gemm};
 use gristmill_simd::Level;

@@ -1,8 +1,6 @@
 //! Everything an option can vary, in any combination and mix of storage types, against `naive` in bits.
 
-mod common;
-
-use common::Product;
+use crate::common::{Product, every_mix};
 use gristmill_core::Activation;
 use gristmill_simd::{Element, bf16, f16};
 use gristmill_testkit::strategy::{fill, input_layout, output_layout, size};

@@ -38,10 +38,7 @@ impl Sizes {
     }
 }
 
-/// Multiply-adds below which another thread does not pay: some ten microseconds of one core.
-const MIN_SPLIT: usize = 1 << 20;
-
-/// The same of a job, where there are more jobs than threads.
+/// Multiply-adds below which another thread does not pay, nor more jobs than threads: some ten microseconds of one core.
 const MIN_JOB: usize = 1 << 20;
 
 /// The same for a product that finds itself outside the pool and would have to enter it first.
@@ -67,7 +64,7 @@ const MIN_BLOCKS: usize = 4;
 
 /// How many threads `work` multiply-adds in one region may use.
 pub(crate) fn usable_threads(threads: Threads<'_>, work: usize) -> usize {
-    if work < MIN_SPLIT || (work < MIN_ENTRY && !threads.is_entered()) { 1 } else { threads.count() }
+    if work < MIN_JOB || (work < MIN_ENTRY && !threads.is_entered()) { 1 } else { threads.count() }
 }
 
 /// How many of `count` products of `work` multiply-adds make one job.

@@ -48,8 +48,8 @@ pub(crate) struct Panels {
     pub(crate) b_panel: isize,
     /// From a step of a panel to the next, of which pairs have two.
     step: isize,
-    /// How far away what the next group needs lies, in the order of its panels and steps; none if nowhere or if it is
-    /// small.
+    /// How far from `b` what the next group is read from, or packed from, begins, where it lies as the panels here do:
+    /// panel after panel, and step after step or column after column, so that a share of the steps is a share of it.
     next: Option<isize>,
     pub(crate) form: Form,
 }

@@ -3,13 +3,7 @@
 use gristmill_core::{Activation, BatchMut, BatchRef, Error, MatMut, MatRef, Threads, Workspace};
 use gristmill_gemm::{BatchRhs, GemmOptions, ListOptions, PackedRhs, Problem, gemm_batch, gemm_list, naive};
 use gristmill_simd::{Level, bf16, f16};
-use gristmill_testkit::{Fill, naive, sweep};
-
-fn assert_bits(got: &[f32], want: &[f32], context: &str) {
-    for (i, (got, want)) in got.iter().zip(want).enumerate() {
-        assert!(got.to_bits() == want.to_bits(), "{context}: {got} at {i}, expected {want}");
-    }
-}
+use gristmill_testkit::{Fill, assert_bits_eq, naive, sweep};
 
 /// Counts around the number of threads, sizes from nothing to several jobs each; gaps between the matrices of C.
 #[test]
@@ -51,7 +45,7 @@ fn batches_of_every_kind() {
                             let view = BatchMut::strided(&mut got, 0, [count, m, n], c_strides).unwrap();
                             let mut workspace = Workspace::new();
                             threads.enter(|| gemm_batch(a, rhs, view, &options, &mut workspace)).unwrap();
-                            assert_bits(&got, &want, &format!("{count} of {m}x{n}x{k}, {level}, {name}"));
+                            assert_bits_eq(&got, &want, format_args!("{count} of {m}x{n}x{k}, {level}, {name}"));
                         };
                         run(BatchRhs::Plain(b), "plain");
                         if let (true, Some(b)) = (b_broadcast, b.get(0)) {
@@ -97,9 +91,9 @@ fn lists_of_unlike_products() {
         threads.enter(|| gemm_list(&mut list, &where_to, &mut Workspace::new())).unwrap();
         drop(list);
         for ((got, want), size) in got.iter().zip(&want).zip(&sizes) {
-            assert_bits(got, want, &format!("{size:?}, {level}, {} threads", threads.count()));
+            assert_bits_eq(got, want, format_args!("{size:?}, {level}, {} threads", threads.count()));
         }
-        assert_bits(&got16, &want16, "f16 by bf16");
+        assert_bits_eq(&got16, &want16, "f16 by bf16");
     });
 }
 

@@ -87,7 +87,7 @@ function!(
 );
 function!(Ln, ln, libm::log, [ulp(-INF, INF, 0.84, 0.85)]);
 function!(Tanh, tanh, libm::tanh, [ulp(-INF, INF, 1.34, 1.34)]);
-function!(Erf, erf, libm::erf, [ulp(-INF, INF, 1.38, 1.64)]);
+function!(Erf, erf, libm::erf, [ulp(-INF, INF, 1.19, 1.46)]);
 function!(Relu, relu, |x| if x < 0.0 { 0.0 } else { x }, [ulp(-INF, INF, 0.0, 0.0)]);
 function!(
     Gelu,

@@ -32,7 +32,7 @@ fn sample() -> Vec<f32> {
         0.625,
         std::f32::consts::FRAC_1_SQRT_2,
         1.0,
-        1.12,
+        1.085,
         std::f32::consts::SQRT_2,
         4.0,
         8.4065,

@@ -14,6 +14,7 @@ pub(crate) enum Norm {
     Rms,
 }
 
+#[inline]
 pub(crate) fn plain<X: Element, Y: Element, P: Element>(
     norm: Norm,
     x: MatRef<'_, X>,
@@ -26,6 +27,7 @@ pub(crate) fn plain<X: Element, Y: Element, P: Element>(
     unsafe { run(norm, &mut out, operands, options) }
 }
 
+#[inline]
 pub(crate) fn in_place<X: Element, P: Element>(
     norm: Norm,
     mut x: NormOutput<'_, X>,
@@ -38,6 +40,7 @@ pub(crate) fn in_place<X: Element, P: Element>(
     unsafe { run(norm, &mut x, operands, options) }
 }
 
+#[inline]
 pub(crate) fn added<X: Element, R: Element, Y: Element, P: Element>(
     norm: Norm,
     x: MatRef<'_, X>,
@@ -54,6 +57,7 @@ pub(crate) fn added<X: Element, R: Element, Y: Element, P: Element>(
     unsafe { run(norm, &mut out, operands, options) }
 }
 
+#[inline]
 pub(crate) fn added_in_place<X: Element, R: Element, P: Element>(
     norm: Norm,
     mut x: NormOutput<'_, X>,

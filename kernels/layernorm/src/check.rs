@@ -4,6 +4,7 @@ use crate::{LayerNormOptions, NormOutput};
 use gristmill_core::{Error, MatMut, MatRef};
 use gristmill_simd::Element;
 
+#[inline]
 pub(crate) fn norm<X, Y, P: Element>(
     x: MatRef<'_, X>,
     out: &NormOutput<'_, Y>,
@@ -13,6 +14,7 @@ pub(crate) fn norm<X, Y, P: Element>(
     in_place(out, options)
 }
 
+#[inline]
 pub(crate) fn in_place<Y, P: Element>(out: &NormOutput<'_, Y>, options: &LayerNormOptions<'_, P>) -> Result<(), Error> {
     let (rows, n) = (out.y.rows(), out.y.cols());
     for (what, values) in [("length of mean", &out.mean), ("length of rstd", &out.rstd)] {
@@ -27,6 +29,7 @@ pub(crate) fn in_place<Y, P: Element>(out: &NormOutput<'_, Y>, options: &LayerNo
     Ok(())
 }
 
+#[inline]
 pub(crate) fn add<X, R, S>(
     x: MatRef<'_, X>,
     residual: MatRef<'_, R>,
@@ -36,11 +39,13 @@ pub(crate) fn add<X, R, S>(
     sum.map_or(Ok(()), |sum| same_shape(["rows of sum", "columns of sum"], x, sum.as_ref()))
 }
 
+#[inline]
 pub(crate) fn same_shape<A, B>(what: [&'static str; 2], a: MatRef<'_, A>, b: MatRef<'_, B>) -> Result<(), Error> {
     same(what[0], a.rows(), b.rows())?;
     same(what[1], a.cols(), b.cols())
 }
 
+#[inline]
 fn same(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
     if expected == found { Ok(()) } else { Err(Error::ShapeMismatch { what, expected, found }) }
 }

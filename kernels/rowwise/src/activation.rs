@@ -67,7 +67,7 @@ impl<In> BiasActivation<'_, In> {
     where
         In: Input<Y>,
     {
-        let mut buffers = Buffers::new();
+        let mut buffers = Buffers::default();
         let bias = self.bias.map(|matrix| Row { matrix, index: 0 });
         for i in 0..y.rows() {
             match (self.bias.and_then(|bias| bias.row(0)), self.input.slice(first + i), y.row_mut(i)) {

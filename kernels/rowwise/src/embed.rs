@@ -3,7 +3,7 @@
 use crate::rows::{self, Buffers, InPlace, Input, Job, Row};
 use crate::{Positions, RowOptions, check};
 use gristmill_core::{Error, MatMut, MatRef, Threads};
-use gristmill_simd::slices::Map2;
+use gristmill_simd::slices::{self, Map, Map2};
 use gristmill_simd::{Element, Isa, Level};
 
 /// What becomes of the rows that are looked up. By default nothing.
@@ -110,16 +110,32 @@ impl<In: Input<Y>, Y: Element> Job<Y> for Embed<'_, In> {
     #[inline(always)]
     fn run<I: Isa>(&self, isa: I, first: usize, mut y: MatMut<'_, Y>) {
         let scale = Scaled(isa.splat(self.scale));
-        let mut buffers = Buffers::new();
+        let mut buffers = Buffers::default();
         for i in 0..y.rows() {
             let position = self.positions.map(|p| Row { matrix: p.table, index: p.rows.of(first + i) });
-            rows::combine(isa, (&self.input, position), (first, i), &mut y, &mut buffers, &scale);
+            // Where elements lie side by side, one pass; without a position, the product alone.
+            match (self.input.slice(first + i), position.map(Row::f32s), y.row_mut(i)) {
+                (Some(x), None, Some(y)) => slices::map(isa, x, y, &scale),
+                (Some(x), Some(Some(position)), Some(y)) => slices::map2(isa, x, position, y, &scale),
+                (None, None, Some(y)) if In::IN_PLACE => slices::map_in_place(isa, y, &scale),
+                (None, Some(Some(position)), Some(y)) if In::IN_PLACE => {
+                    slices::map2_in_place(isa, y, position, &scale);
+                }
+                _ => rows::combine(isa, (&self.input, position), (first, i), &mut y, &mut buffers, &scale),
+            }
         }
     }
 }
 
-/// `scale * x + position`.
+/// `scale * x`, or `scale * x + position`.
 struct Scaled<V>(V);
+
+impl<I: Isa> Map<I> for Scaled<I::F32> {
+    #[inline(always)]
+    fn map(&self, isa: I, x: I::F32) -> I::F32 {
+        isa.mul(self.0, x)
+    }
+}
 
 impl<I: Isa> Map2<I> for Scaled<I::F32> {
     #[inline(always)]

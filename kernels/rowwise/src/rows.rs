@@ -200,12 +200,18 @@ impl<I: Isa> Map<I> for Same {
 /// What is added where there is nothing to add: `x + -0` is `x`, whatever `x` is.
 static NOTHING: [f32; PIECE] = [-0.0; PIECE];
 
-/// Room for a piece of each operand of [`combine`].
-pub(crate) struct Buffers([[f32; PIECE]; 2]);
+/// Room for pieces of two operands. It is filled with zeros at the first use only: that takes longer than a short row,
+/// and few calls need it.
+#[derive(Default)]
+pub(crate) struct Buffers<const N: usize>(Option<[[f32; N]; 2]>);
 
-impl Buffers {
-    pub(crate) fn new() -> Self {
-        Self([[0.0; PIECE]; 2])
+impl<const N: usize> Buffers<N> {
+    #[inline(always)]
+    pub(crate) fn both(&mut self) -> &mut [[f32; N]; 2] {
+        match &mut self.0 {
+            Some(both) => both,
+            none => none.insert([[0.0; N]; 2]),
+        }
     }
 }
 
@@ -216,9 +222,10 @@ pub(crate) fn combine<I: Isa, In: Input<Y>, Y: Element>(
     (input, addend): (&In, Option<Row<'_, f32>>),
     (first, i): (usize, usize),
     y: &mut MatMut<'_, Y>,
-    Buffers([from, adding]): &mut Buffers,
+    buffers: &mut Buffers<PIECE>,
     f: &impl Map2<I>,
 ) {
+    let [from, adding] = buffers.both();
     for columns in pieces(y.cols(), PIECE) {
         let addend = match addend {
             Some(row) => row.borrow(isa, columns.clone(), adding),

@@ -3,7 +3,7 @@
 //! A row is brought into scratch memory piece by piece as f32 scores, scaled and masked. One that fits is brought
 //! once, a longer one for each of the three passes: the largest score, the sum of exponentials, the results.
 
-use crate::rows::{self, Input, Job};
+use crate::rows::{self, Buffers, Input, Job};
 use crate::{RowOptions, SoftmaxOptions};
 use gristmill_core::{Error, Mask, MatMut};
 use gristmill_simd::slices::{self, Map, Map2};
@@ -66,16 +66,17 @@ struct Scores<'a> {
 impl<F: Finish, In: Input<Y>, Y: Element> Job<Y> for Family<'_, F, In> {
     #[inline(always)]
     fn run<I: Isa>(&self, isa: I, first: usize, mut y: MatMut<'_, Y>) {
-        let (mut scores, mut p) = ([0.0; KEPT], [0.0; KEPT]);
+        let mut buffers = Buffers::default();
         for i in 0..y.rows() {
             let visible = self.scores.visible(first + i, y.cols());
             let sum = match self.short(isa, first, i, &mut y, visible) {
                 Some(sum) => sum,
-                None => self.row(isa, (first, i), &mut y, visible, [&mut scores, &mut p]),
+                None => self.row(isa, (first, i), &mut y, visible, buffers.both()),
             };
             for columns in rows::pieces(y.cols() - visible, KEPT) {
-                scores[..columns.len()].fill(F::hidden(sum));
-                rows::write(isa, &mut y, i, visible + columns.start, &scores[..columns.len()]);
+                let [hidden, _] = buffers.both();
+                hidden[..columns.len()].fill(F::hidden(sum));
+                rows::write(isa, &mut y, i, visible + columns.start, &hidden[..columns.len()]);
             }
         }
     }
@@ -116,7 +117,7 @@ impl<F: Finish, In> Family<'_, F, In> {
         (first, i): (usize, usize),
         y: &mut MatMut<'_, Y>,
         visible: usize,
-        [scores, p]: [&mut [f32; KEPT]; 2],
+        [scores, p]: &mut [[f32; KEPT]; 2],
     ) -> f32
     where
         In: Input<Y>,

@@ -110,22 +110,44 @@ impl<'t> Promised<'t> {
 
 struct Micro<'t, B, const MR: usize, const NP: usize, const MASKED: bool>(Promised<'t>, PhantomData<B>);
 
+/// How a tile's operands lie: strides in elements. Where they are constants, so are the addresses of unrolled steps, from
+/// a few pointers.
+struct Walk {
+    a_step: isize,
+    b_step: isize,
+    b_panel: isize,
+}
+
 impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_, B, MR, NP, MASKED> {
-    /// `times` times `UNROLL` steps, from step `from` on. With `UNIT` the steps of A and of panels are next to each
-    /// other, so that all addresses of the unrolled steps are constants from a few pointers.
+    /// All steps, as many at a time as are written out.
     ///
     /// # Safety
-    /// P1, P2; `from + times * UNROLL <= k`; `UNIT` only if `a_step` is 1 and `b_step` 16.
+    /// P1, P2.
     #[inline(always)]
-    unsafe fn steps<I: Isa, const UNROLL: usize, const UNIT: bool>(
+    unsafe fn unrolled<I: Isa>(&self, isa: I, walk: &Walk, acc: &mut Accumulators<I, MR, NP>) {
+        let k = self.0.tile().k;
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.steps::<I, UNROLL>(isa, walk, acc, 0, k / UNROLL);
+            self.steps::<I, 1>(isa, walk, acc, k / UNROLL * UNROLL, k % UNROLL);
+        }
+    }
+
+    /// `times` times `UNROLL` steps, from step `from` on, through operands that lie as `walk` says.
+    ///
+    /// # Safety
+    /// P1, P2; `from + times * UNROLL <= k`.
+    #[inline(always)]
+    unsafe fn steps<I: Isa, const UNROLL: usize>(
         &self,
         isa: I,
+        walk: &Walk,
         acc: &mut Accumulators<I, MR, NP>,
         from: usize,
         times: usize,
     ) {
         let t = self.0.tile();
-        let (a_step, b_step) = if UNIT { (1, PANEL as isize) } else { (t.a_step, t.b_step) };
+        let &Walk { a_step, b_step, b_panel } = walk;
         // Which columns of the last panel exist, register by register.
         let last_cols = t.cols - (NP - 1) * PANEL;
         let tail = |v: usize| isa.tail(last_cols.saturating_sub(v * I::LANES));
@@ -137,8 +159,8 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
             for u in 0..UNROLL as isize {
                 let mut b_row = [isa.splat_row(0.0); NP];
                 for (q, panel) in b_row.iter_mut().enumerate() {
-                    let p = b.wrapping_offset(q as isize * t.b_panel + u * b_step);
-                    isa.prefetch(ahead.wrapping_offset(q as isize * t.b_panel + u * b_step));
+                    let p = b.wrapping_offset(q as isize * b_panel + u * b_step);
+                    isa.prefetch(ahead.wrapping_offset(q as isize * b_panel + u * b_step));
                     for (v, register) in panel.as_mut().iter_mut().enumerate() {
                         let p = p.wrapping_add(v * I::LANES);
                         // SAFETY: P2.
@@ -179,12 +201,14 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel fo
 
         // SAFETY: P1, P2.
         unsafe {
-            if !MASKED && t.a_step == 1 && t.b_step == PANEL as isize {
-                let whole = t.k / UNROLL;
-                self.steps::<I, UNROLL, true>(isa, &mut acc, 0, whole);
-                self.steps::<I, 1, true>(isa, &mut acc, whole * UNROLL, t.k % UNROLL);
+            let panel = PANEL as isize;
+            if !MASKED && t.a_step == 1 && t.b_step == panel {
+                self.unrolled(isa, &Walk { a_step: 1, b_step: panel, b_panel: t.b_panel }, &mut acc);
+            } else if !MASKED && t.a_step == 1 && t.b_panel == panel {
+                self.unrolled(isa, &Walk { a_step: 1, b_step: t.b_step, b_panel: panel }, &mut acc);
             } else {
-                self.steps::<I, 1, false>(isa, &mut acc, 0, t.k);
+                let walk = Walk { a_step: t.a_step, b_step: t.b_step, b_panel: t.b_panel };
+                self.steps::<I, 1>(isa, &walk, &mut acc, 0, t.k);
             }
         }
 

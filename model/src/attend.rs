@@ -5,7 +5,7 @@ use crate::matrix::Matrix;
 use crate::profile::Operation;
 use crate::run::Run;
 use crate::weights::CrossAttention;
-use crate::{Config, Error};
+use crate::{Config, Result};
 use gristmill::simd::Element;
 use gristmill::{Causal, HeadsMut, HeadsRef};
 use std::ops::Range;
@@ -13,13 +13,7 @@ use std::ops::Range;
 /// What the queries of layers attend to.
 pub(crate) trait Attend<E: Element> {
     /// Attention within the sentences in layer `layer`. `projected` holds queries, keys and values side by side.
-    fn to_own(
-        &mut self,
-        run: &mut Run,
-        layer: usize,
-        projected: &Matrix<E>,
-        context: &mut Matrix<E>,
-    ) -> Result<(), Error>;
+    fn to_own(&mut self, run: &mut Run, layer: usize, projected: &Matrix<E>, context: &mut Matrix<E>) -> Result;
 
     /// Attention to the sources in layer `layer`.
     fn to_sources(
@@ -29,7 +23,7 @@ pub(crate) trait Attend<E: Element> {
         cross: &CrossAttention<E>,
         queries: &Matrix<E>,
         context: &mut Matrix<E>,
-    ) -> Result<(), Error>;
+    ) -> Result;
 }
 
 /// Whole sentences, all positions at once.
@@ -45,13 +39,7 @@ pub(crate) struct Whole<'a, E> {
 }
 
 impl<E: Element> Attend<E> for Whole<'_, E> {
-    fn to_own(
-        &mut self,
-        run: &mut Run,
-        _layer: usize,
-        projected: &Matrix<E>,
-        context: &mut Matrix<E>,
-    ) -> Result<(), Error> {
+    fn to_own(&mut self, run: &mut Run, _layer: usize, projected: &Matrix<E>, context: &mut Matrix<E>) -> Result {
         let d = run.config.d_model;
         let parts = [0, d, 2 * d].map(|first| Packed { matrix: projected, spans: self.spans, first });
         attend(run, Operation::SelfAttention, parts, self.causal, context)
@@ -64,7 +52,7 @@ impl<E: Element> Attend<E> for Whole<'_, E> {
         cross: &CrossAttention<E>,
         queries: &Matrix<E>,
         context: &mut Matrix<E>,
-    ) -> Result<(), Error> {
+    ) -> Result {
         run.linear(Operation::CrossProjection, &cross.keys_values, self.memory.view(), None, self.keys_values)?;
         let q = Packed { matrix: queries, spans: self.spans, first: 0 };
         let k = Packed { matrix: self.keys_values, spans: self.sources, first: 0 };
@@ -82,7 +70,7 @@ struct Packed<'a, E> {
 
 impl<'a, E: Element> Packed<'a, E> {
     /// Neighbouring sentences of one length as `[B, S, H, D]`, where they lie.
-    fn heads(&self, config: &Config, sentences: Range<usize>) -> Result<HeadsRef<'a, E>, Error> {
+    fn heads(&self, config: &Config, sentences: Range<usize>) -> Result<HeadsRef<'a, E>> {
         let rows = self.spans.rows(sentences.clone());
         let length = rows.len() / sentences.len();
         heads(config, self.matrix, [rows.start, self.first], [sentences.len(), length], length)
@@ -96,7 +84,7 @@ fn attend<E: Element>(
     [q, k, v]: [Packed<E>; 3],
     causal: Option<Causal>,
     context: &mut Matrix<E>,
-) -> Result<(), Error> {
+) -> Result {
     let d = run.config.d_model;
     context.reshape(q.matrix.rows(), d)?;
     for sentences in q.spans.runs(k.spans) {
@@ -117,7 +105,7 @@ pub(crate) fn heads<'a, E: Element>(
     [row, column]: [usize; 2],
     [batch, length]: [usize; 2],
     stride: usize,
-) -> Result<HeadsRef<'a, E>, Error> {
+) -> Result<HeadsRef<'a, E>> {
     let (cols, width) = (matrix.cols(), config.d_head());
     let strides = [stride * cols, cols, width, 1].map(|stride| stride as isize);
     Ok(HeadsRef::strided(matrix.values(), row * cols + column, [batch, length, config.heads, width], strides)?)

@@ -1,30 +1,30 @@
 //! Sentences of any lengths, packed one after another: there is no padding.
 
-use crate::Error;
+use crate::{Error, Result};
 use std::ops::Range;
 
 /// The ids of some sentences.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) ids: Vec<u32>,
+    /// Of each id, from 0 in its sentence.
+    pub(crate) positions: Vec<u32>,
     pub(crate) spans: Spans,
 }
 
 impl Batch {
     /// Replaces the sentences, each checked by `check`.
-    pub(crate) fn pack(
-        &mut self,
-        sentences: &[impl AsRef<[u32]>],
-        check: impl Fn(&[u32]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    pub(crate) fn pack(&mut self, sentences: &[impl AsRef<[u32]>], check: impl Fn(&[u32]) -> Result) -> Result {
         for (index, sentence) in sentences.iter().enumerate() {
             check(sentence.as_ref()).map_err(|cause| Error::Sentence { index, cause: Box::new(cause) })?;
         }
         self.ids.clear();
+        self.positions.clear();
         self.spans.clear();
-        for sentence in sentences {
-            self.ids.extend_from_slice(sentence.as_ref());
-            self.spans.push(sentence.as_ref().len());
+        for sentence in sentences.iter().map(AsRef::as_ref) {
+            self.ids.extend_from_slice(sentence);
+            self.positions.extend(0..sentence.len() as u32);
+            self.spans.push(sentence.len());
         }
         Ok(())
     }
@@ -118,6 +118,6 @@ mod tests {
         let refuse = |ids: &[u32]| if ids.is_empty() { Err(Error::NoBeginning) } else { Ok(()) };
         let error = batch.pack(&[vec![9], vec![]], refuse).unwrap_err();
         assert!(matches!(error, Error::Sentence { index: 1, .. }));
-        assert_eq!((batch.ids, batch.spans.len()), (vec![1, 2, 3], 2));
+        assert_eq!((batch.ids, batch.positions, batch.spans.len()), (vec![1, 2, 3], vec![0, 1, 0], 2));
     }
 }

@@ -1,7 +1,7 @@
 //! Beam search.
 
 use crate::generate::{Hypothesis, Plan, Token};
-use crate::{Error, Session};
+use crate::{Result, Session};
 
 /// The hypotheses of a batch: `width` rows for each sentence in progress, one at first.
 pub(crate) struct Beams<'p> {
@@ -78,7 +78,7 @@ impl<'p> Beams<'p> {
         mut self,
         session: &mut Session,
         receive: &mut (dyn FnMut(Token) + Send),
-    ) -> Result<Vec<Vec<Hypothesis>>, Error> {
+    ) -> Result<Vec<Vec<Hypothesis>>> {
         let mut found: Vec<Vec<Hypothesis>> = vec![Vec::new(); self.ended.len()];
         for length in 0..self.plan.longest {
             if self.live.is_empty() {
@@ -116,7 +116,7 @@ impl<'p> Beams<'p> {
     }
 
     /// Gives every hypothesis its best continuations, of which the best of each sentence are kept.
-    fn continue_rows(&mut self, session: &mut Session, length: usize) -> Result<(), Error> {
+    fn continue_rows(&mut self, session: &mut Session, length: usize) -> Result {
         let beams = self.plan.options.beams;
         let width = self.rows.len() / self.live.len();
         // As many as can be ends, and as many again.

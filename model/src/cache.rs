@@ -6,7 +6,7 @@ use crate::matrix::Matrix;
 use crate::profile::Operation;
 use crate::run::Run;
 use crate::weights::{CrossAttention, Layer};
-use crate::{Config, Error};
+use crate::{Config, Result};
 use gristmill::simd::Element;
 use gristmill::{AppendOptions, HeadsMut, KvCache};
 
@@ -25,10 +25,10 @@ pub(crate) trait Progress {
     fn rewind(&mut self, length: usize);
 
     /// Forgets a sentence; the last one takes its place. After an error nothing is in progress.
-    fn swap_remove(&mut self, sentence: usize) -> Result<(), Error>;
+    fn swap_remove(&mut self, sentence: usize) -> Result;
 
     /// From now on there are `width` targets of each sentence, of which target i continues what was `parents[i]`.
-    fn reorder(&mut self, width: usize, parents: &[usize]) -> Result<(), Error>;
+    fn reorder(&mut self, width: usize, parents: &[usize]) -> Result;
 }
 
 /// What the decoder layers keep of the sources and of the targets so far, all targets of equal length; each source has
@@ -52,10 +52,10 @@ struct LayerCache<E> {
 
 impl<E: Element> Cache<E> {
     /// A cache without sentences.
-    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+    pub(crate) fn new(config: &Config) -> Result<Self> {
         let kept = || KvCache::new(config.heads, config.d_head(), config.d_head());
         let layers = (0..config.decoder_layers).map(|_| Ok(LayerCache { sources: kept()?, targets: kept()? }));
-        let layers = layers.collect::<Result<_, Error>>()?;
+        let layers = layers.collect::<Result<_>>()?;
         Ok(Self { layers, sentences: 0, width: 1, length: 0, numbers: Vec::new() })
     }
 
@@ -72,7 +72,7 @@ impl<E: Element> Cache<E> {
         sources: &Spans,
         memory: &Matrix<E>,
         keys_values: &mut Matrix<E>,
-    ) -> Result<(), Error> {
+    ) -> Result {
         // Nothing is in progress should the rest fail.
         (self.sentences, self.length, self.width) = (0, 0, 1);
         for (cross, kept) in layers.iter().flat_map(|layer| &layer.cross).zip(&mut self.layers) {
@@ -131,7 +131,7 @@ impl<E: Element> Progress for Cache<E> {
         }
     }
 
-    fn swap_remove(&mut self, sentence: usize) -> Result<(), Error> {
+    fn swap_remove(&mut self, sentence: usize) -> Result {
         let last = std::mem::take(&mut self.sentences) - 1;
         let Self { layers, numbers, width, .. } = self;
         let order = |numbers: &mut Vec<usize>, width: usize| {
@@ -147,7 +147,7 @@ impl<E: Element> Progress for Cache<E> {
         Ok(())
     }
 
-    fn reorder(&mut self, width: usize, parents: &[usize]) -> Result<(), Error> {
+    fn reorder(&mut self, width: usize, parents: &[usize]) -> Result {
         self.layers.iter_mut().try_for_each(|kept| kept.targets.select(parents))?;
         self.width = width;
         Ok(())
@@ -155,13 +155,7 @@ impl<E: Element> Progress for Cache<E> {
 }
 
 impl<E: Element> Attend<E> for Cache<E> {
-    fn to_own(
-        &mut self,
-        run: &mut Run,
-        layer: usize,
-        projected: &Matrix<E>,
-        context: &mut Matrix<E>,
-    ) -> Result<(), Error> {
+    fn to_own(&mut self, run: &mut Run, layer: usize, projected: &Matrix<E>, context: &mut Matrix<E>) -> Result {
         let (rows, d) = (self.rows(), run.config.d_model);
         let part = |first| heads(run.config, projected, [0, first], [rows, 1], 1);
         let kept = &mut self.layers[layer].targets;
@@ -178,7 +172,7 @@ impl<E: Element> Attend<E> for Cache<E> {
         _cross: &CrossAttention<E>,
         queries: &Matrix<E>,
         context: &mut Matrix<E>,
-    ) -> Result<(), Error> {
+    ) -> Result {
         attend(run, Operation::CrossAttention, queries, &self.layers[layer].sources, context)
     }
 }
@@ -190,7 +184,7 @@ fn attend<E: Element>(
     queries: &Matrix<E>,
     kept: &KvCache<E>,
     context: &mut Matrix<E>,
-) -> Result<(), Error> {
+) -> Result {
     context.reshape(queries.rows(), run.config.d_model)?;
     let each = queries.rows() / kept.sequences().max(1);
     let q = heads(run.config, queries, [0, 0], [kept.sequences(), each], each)?;

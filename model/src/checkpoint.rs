@@ -1,6 +1,6 @@
 //! Checkpoints: `config.json` beside `model.safetensors`.
 
-use crate::{Config, Error, TensorSource};
+use crate::{Config, Error, Result, TensorSource};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -53,7 +53,7 @@ struct Tensor {
 
 impl Checkpoint<File> {
     /// Opens `folder/config.json` and `folder/model.safetensors`.
-    pub fn open(folder: impl AsRef<Path>) -> Result<Self, Error> {
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let config = Self::config_of(&folder)?;
         let path = folder.as_ref().join("model.safetensors");
         let file = File::open(&path).map_err(io_error(|| path.display().to_string()))?;
@@ -61,7 +61,7 @@ impl Checkpoint<File> {
     }
 
     /// Reads and validates `folder/config.json` alone.
-    pub fn config_of(folder: impl AsRef<Path>) -> Result<Config, Error> {
+    pub fn config_of(folder: impl AsRef<Path>) -> Result<Config> {
         let path = folder.as_ref().join("config.json");
         let mut json = Vec::new();
         let file = File::open(&path).map_err(io_error(|| path.display().to_string()))?;
@@ -72,14 +72,14 @@ impl Checkpoint<File> {
 
 impl<'a> Checkpoint<Cursor<&'a [u8]>> {
     /// A checkpoint in memory: the bytes of both files.
-    pub fn from_bytes(config: &[u8], tensors: &'a [u8]) -> Result<Self, Error> {
+    pub fn from_bytes(config: &[u8], tensors: &'a [u8]) -> Result<Self> {
         Self::new(Config::from_json(config)?, Cursor::new(tensors))
     }
 }
 
 impl<R: Read + Seek> Checkpoint<R> {
     /// A checkpoint from a configuration and a safetensors file.
-    pub fn new(config: Config, mut reader: R) -> Result<Self, Error> {
+    pub fn new(config: Config, mut reader: R) -> Result<Self> {
         config.validate()?;
         let header_error = || io_error(|| "safetensors header".into());
         let size = reader.seek(SeekFrom::End(0)).map_err(header_error())?;
@@ -123,7 +123,7 @@ impl<R: Read + Seek> TensorSource for Checkpoint<R> {
         self.tensors.contains_key(name)
     }
 
-    fn open(&mut self, name: &str, shape: &[usize]) -> Result<(), Error> {
+    fn open(&mut self, name: &str, shape: &[usize]) -> Result {
         let named = || name.to_owned();
         let tensor = self.tensors.get_mut(name).ok_or_else(|| Error::TensorMissing { name: named() })?;
         if tensor.shape != shape {
@@ -139,7 +139,7 @@ impl<R: Read + Seek> TensorSource for Checkpoint<R> {
         Ok(())
     }
 
-    fn read(&mut self, values: &mut [f32]) -> Result<(), Error> {
+    fn read(&mut self, values: &mut [f32]) -> Result {
         let Open { name, dtype, elements, done } = &mut self.open;
         if values.len() > *elements - *done {
             return Err(Error::TensorEnd { name: name.clone(), elements: *elements });
@@ -167,7 +167,7 @@ impl<R: Read + Seek> TensorSource for Checkpoint<R> {
         Ok(())
     }
 
-    fn finish(&self) -> Result<(), Error> {
+    fn finish(&self) -> Result {
         match self.tensors.iter().find(|(_, tensor)| !tensor.read) {
             Some((name, _)) => Err(Error::TensorExtra { name: name.clone() }),
             None => Ok(()),

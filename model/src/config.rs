@@ -1,6 +1,6 @@
 //! The shape of a model, as `config.json` gives it.
 
-use crate::Error;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Sizes and conventions of an encoder-decoder.
@@ -138,14 +138,14 @@ impl Config {
     }
 
     /// Reads and validates `config.json`. Unknown keys are ignored.
-    pub fn from_json(json: &[u8]) -> Result<Self, Error> {
+    pub fn from_json(json: &[u8]) -> Result<Self> {
         let config: Self = serde_json::from_slice(json).map_err(|e| Error::ConfigSyntax(e.to_string()))?;
         config.validate()?;
         Ok(config)
     }
 
     /// Finds the first contradiction.
-    pub fn validate(&self) -> Result<(), Error> {
+    pub fn validate(&self) -> Result {
         let sizes = [
             ("d_model", self.d_model),
             ("heads", self.heads),
@@ -173,7 +173,7 @@ impl Config {
         self.parameters().map(drop)
     }
 
-    fn validate_tokens(&self) -> Result<(), Error> {
+    fn validate_tokens(&self) -> Result {
         // Target sentences hold them; source sentences get them from text only.
         let vocabulary = if self.src_tokens.is_some() { self.src_vocab.min(self.tgt_vocab) } else { self.tgt_vocab };
         let specials = [("bos", self.bos), ("eos", self.eos)].map(|(field, id)| (field, id, vocabulary));

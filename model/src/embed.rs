@@ -1,88 +1,59 @@
 //! Ids to the first residual stream: a row of a table each, scaled, and a position.
 
-use crate::Error;
-use crate::batch::Batch;
 use crate::matrix::Matrix;
 use crate::profile::Operation;
 use crate::run::Run;
-use crate::weights::{Embedding, Table};
+use crate::weights::{Stack, Table};
+use crate::{Config, Result};
 use gristmill::MatRef;
 use gristmill::rowwise::{EmbedOptions, PositionRows, Positions, embed, embed_in_place, sinusoidal_positions};
 use gristmill::simd::Element;
 use rayon::prelude::*;
 
-/// Looks ids up and adds positions.
+/// The first sinusoidal positions, at least as many as were needed so far.
 #[derive(Debug, Default)]
-pub(crate) struct Embedder {
-    /// The first sinusoidal positions, at least as many as were needed so far.
-    sinusoids: Vec<f32>,
-    /// The position of each packed token.
-    positions: Vec<u32>,
+pub(crate) struct Sinusoids {
+    values: Vec<f32>,
 }
 
-impl Embedder {
-    /// `x` = the embeddings of packed sentences, each from position 0.
-    pub(crate) fn sentences<E: Element>(
-        &mut self,
-        run: &mut Run,
-        embedding: &Embedding<E>,
-        batch: &Batch,
-        x: &mut Matrix<E>,
-    ) -> Result<(), Error> {
-        self.positions.clear();
-        self.positions.extend(batch.spans.lengths().flat_map(|length| 0..length as u32));
-        let longest = batch.spans.lengths().max().unwrap_or(0);
-        let table = table(&mut self.sinusoids, run, embedding, longest)?;
-        look_up(run, embedding, &batch.ids, Positions { table, rows: PositionRows::Each(&self.positions) }, x)
-    }
-
-    /// `x` = the embeddings of one id per sentence, all at one position.
-    pub(crate) fn position<E: Element>(
-        &mut self,
-        run: &mut Run,
-        embedding: &Embedding<E>,
-        ids: &[u32],
-        position: usize,
-        x: &mut Matrix<E>,
-    ) -> Result<(), Error> {
-        let table = table(&mut self.sinusoids, run, embedding, position + 1)?;
-        look_up(run, embedding, ids, Positions { table, rows: PositionRows::All(position) }, x)
+impl Sinusoids {
+    /// A table with the first `length` positions.
+    fn table(&mut self, config: &Config, length: usize) -> Result<MatRef<'_, f32>> {
+        let d = config.d_model;
+        if self.values.len() < length * d {
+            self.values = sinusoidal_positions(length.next_power_of_two().max(64), d)?;
+        }
+        Ok(MatRef::new(&self.values, self.values.len() / d, d)?)
     }
 }
 
-/// A table with the first `length` positions.
-fn table<'a, E: Element>(
-    sinusoids: &'a mut Vec<f32>,
-    run: &Run,
-    embedding: &'a Embedding<E>,
-    length: usize,
-) -> Result<MatRef<'a, f32>, Error> {
-    if let Some(learned) = &embedding.positions {
-        return Ok(learned.view());
-    }
-    let d = run.config.d_model;
-    if sinusoids.len() < length * d {
-        *sinusoids = sinusoidal_positions(length.next_power_of_two().max(64), d)?;
-    }
-    Ok(MatRef::new(sinusoids, sinusoids.len() / d, d)?)
-}
-
-fn look_up<E: Element>(
+/// `x` = the embeddings of `ids` in the table of a stack, with their positions.
+pub(crate) fn look_up<E: Element>(
     run: &mut Run,
-    embedding: &Embedding<E>,
+    stack: &Stack<E>,
+    sinusoids: &mut Sinusoids,
     ids: &[u32],
-    positions: Positions,
+    positions: PositionRows,
     x: &mut Matrix<E>,
-) -> Result<(), Error> {
+) -> Result {
     let (start, d) = (run.clock.start(), run.config.d_model);
     x.reshape(ids.len(), d)?;
+    let length = match positions {
+        PositionRows::From(first) => first + ids.len(),
+        PositionRows::All(row) => row + 1,
+        PositionRows::Each(rows) => rows.iter().max().map_or(0, |&last| last as usize + 1),
+    };
+    let table = match &stack.positions {
+        Some(learned) => learned.view(),
+        None => sinusoids.table(run.config, length)?,
+    };
     let options = EmbedOptions {
         scale: run.config.embed_scale,
-        positions: Some(positions),
+        positions: Some(Positions { table, rows: positions }),
         threads: run.threads,
         level: run.level,
     };
-    match &*embedding.table {
+    match &*stack.table {
         Table::Plain(table) => embed(table.view(), ids, x.view_mut(), &options)?,
         Table::Packed(table) => {
             let look_up = |(row, &id): (&mut [E], &u32)| table.row_into(id as usize, row);

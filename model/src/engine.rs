@@ -1,16 +1,17 @@
 //! Passes through a model in its own storage type.
 
 use crate::attend::Whole;
-use crate::batch::Batch;
+use crate::batch::{Batch, Spans};
 use crate::cache::{Cache, Progress};
-use crate::embed::Embedder;
+use crate::embed::{Sinusoids, look_up};
 use crate::layer::Buffers;
 use crate::matrix::Matrix;
 use crate::profile::Operation;
 use crate::run::Run;
-use crate::weights::{Linear, Weights};
-use crate::{Config, Error};
+use crate::weights::{Linear, Stack, Weights};
+use crate::{Config, Result};
 use gristmill::Causal;
+use gristmill::rowwise::PositionRows;
 use gristmill::simd::Element;
 use std::any::Any;
 use std::ops::Range;
@@ -27,28 +28,28 @@ pub(crate) enum Part {
 /// What a session needs of a model, whatever its storage type.
 pub(crate) trait Engine: Send + Sync {
     /// The encoder's pass over packed sources.
-    fn encode(&mut self, run: &mut Run, sources: &Batch) -> Result<(), Error>;
+    fn encode(&mut self, run: &mut Run, sources: &Batch) -> Result;
 
     /// The encoder's pass, and the decoder's over packed targets, all positions at once.
-    fn decode(&mut self, run: &mut Run, sources: &Batch, targets: &Batch) -> Result<(), Error>;
+    fn decode(&mut self, run: &mut Run, sources: &Batch, targets: &Batch) -> Result;
 
     /// The encoder's pass, and whatever decoding step by step needs of it.
-    fn start(&mut self, run: &mut Run, sources: &Batch) -> Result<(), Error>;
+    fn start(&mut self, run: &mut Run, sources: &Batch) -> Result;
 
     /// The decoder's pass over one more token of each target in progress.
-    fn step(&mut self, run: &mut Run, ids: &[u32]) -> Result<(), Error>;
+    fn step(&mut self, run: &mut Run, ids: &[u32]) -> Result;
 
     /// Rows that the decoder's last pass gave.
     fn rows(&self) -> usize;
 
     /// `logits` of some of those rows, for all ids, or for those of [`select`](Engine::select).
-    fn logits(&self, run: &mut Run, rows: Range<usize>, selected: bool, logits: &mut Matrix) -> Result<(), Error>;
+    fn logits(&self, run: &mut Run, rows: Range<usize>, selected: bool, logits: &mut Matrix) -> Result;
 
     /// Prepares for the logits of some ids.
-    fn select(&mut self, ids: &[u32]) -> Result<(), Error>;
+    fn select(&mut self, ids: &[u32]) -> Result;
 
     /// Results of the last pass, which `wide` holds if they have to be widened.
-    fn values<'m>(&'m self, part: Part, wide: &'m mut Matrix) -> Result<&'m Matrix, Error>;
+    fn values<'m>(&'m self, part: Part, wide: &'m mut Matrix) -> Result<&'m Matrix>;
 
     /// Bytes of the caches.
     fn cache_bytes(&self) -> usize;
@@ -66,7 +67,7 @@ pub(crate) trait Stored: Send + Sync {
     fn bytes(&self) -> usize;
 
     /// The weights ready to work.
-    fn engine<'a>(&'a self, config: &Config) -> Result<Box<dyn Engine + 'a>, Error>;
+    fn engine<'a>(&'a self, config: &Config) -> Result<Box<dyn Engine + 'a>>;
 }
 
 impl<E: Element> Stored for Weights<E> {
@@ -74,10 +75,10 @@ impl<E: Element> Stored for Weights<E> {
         self.bytes
     }
 
-    fn engine<'a>(&'a self, config: &Config) -> Result<Box<dyn Engine + 'a>, Error> {
+    fn engine<'a>(&'a self, config: &Config) -> Result<Box<dyn Engine + 'a>> {
         Ok(Box::new(Passes {
             weights: self,
-            embedder: Embedder::default(),
+            sinusoids: Sinusoids::default(),
             buffers: Buffers::default(),
             memory: Matrix::default(),
             keys_values: Matrix::default(),
@@ -90,7 +91,7 @@ impl<E: Element> Stored for Weights<E> {
 /// A model's weights at work: buffers, and the cache of a generation in progress.
 pub(crate) struct Passes<'a, E: Element> {
     weights: &'a Weights<E>,
-    embedder: Embedder,
+    sinusoids: Sinusoids,
     buffers: Buffers<E>,
     /// The encoder's output.
     memory: Matrix<E>,
@@ -100,51 +101,48 @@ pub(crate) struct Passes<'a, E: Element> {
     selected: Option<Linear<E>>,
 }
 
-impl<E: Element> Engine for Passes<'_, E> {
-    fn encode(&mut self, run: &mut Run, sources: &Batch) -> Result<(), Error> {
-        let Self { weights, buffers, .. } = self;
-        self.embedder.sentences(run, &weights.source, sources, &mut buffers.stream.x)?;
-        let mut keys = Whole {
-            spans: &sources.spans,
-            causal: None,
-            sources: &sources.spans,
-            memory: &self.memory,
-            keys_values: &mut self.keys_values,
-        };
-        for (index, layer) in weights.encoder.iter().enumerate() {
+impl<E: Element> Passes<'_, E> {
+    /// A pass over all positions of packed sentences, attending to `sources` besides where the stack's layers do.
+    fn pass(
+        &mut self,
+        run: &mut Run,
+        stack: &Stack<E>,
+        batch: &Batch,
+        causal: Option<Causal>,
+        sources: &Spans,
+    ) -> Result {
+        let Self { buffers, sinusoids, memory, keys_values, .. } = self;
+        let positions = PositionRows::Each(&batch.positions);
+        look_up(run, stack, sinusoids, &batch.ids, positions, &mut buffers.stream.x)?;
+        let mut keys = Whole { spans: &batch.spans, causal, sources, memory, keys_values };
+        for (index, layer) in stack.layers.iter().enumerate() {
             layer.apply(run, buffers, index, &mut keys)?;
         }
-        buffers.stream.finish(run, weights.encoder_norm.as_ref())?;
-        std::mem::swap(&mut self.memory, &mut buffers.stream.x);
+        buffers.stream.finish(run, stack.norm.as_ref())
+    }
+}
+
+impl<E: Element> Engine for Passes<'_, E> {
+    fn encode(&mut self, run: &mut Run, sources: &Batch) -> Result {
+        self.pass(run, &self.weights.encoder, sources, None, &sources.spans)?;
+        std::mem::swap(&mut self.memory, &mut self.buffers.stream.x);
         Ok(())
     }
 
-    fn decode(&mut self, run: &mut Run, sources: &Batch, targets: &Batch) -> Result<(), Error> {
+    fn decode(&mut self, run: &mut Run, sources: &Batch, targets: &Batch) -> Result {
         self.encode(run, sources)?;
-        let Self { weights, buffers, .. } = self;
-        self.embedder.sentences(run, &weights.target, targets, &mut buffers.stream.x)?;
-        let mut keys = Whole {
-            spans: &targets.spans,
-            causal: Some(Causal::BottomRight),
-            sources: &sources.spans,
-            memory: &self.memory,
-            keys_values: &mut self.keys_values,
-        };
-        for (index, layer) in weights.decoder.iter().enumerate() {
-            layer.apply(run, buffers, index, &mut keys)?;
-        }
-        buffers.stream.finish(run, weights.decoder_norm.as_ref())
+        self.pass(run, &self.weights.decoder, targets, Some(Causal::BottomRight), &sources.spans)
     }
 
-    fn start(&mut self, run: &mut Run, sources: &Batch) -> Result<(), Error> {
+    fn start(&mut self, run: &mut Run, sources: &Batch) -> Result {
         self.encode(run, sources)?;
-        self.cache.start(run, &self.weights.decoder, &sources.spans, &self.memory, &mut self.keys_values)
+        self.cache.start(run, &self.weights.decoder.layers, &sources.spans, &self.memory, &mut self.keys_values)
     }
 
-    fn step(&mut self, run: &mut Run, ids: &[u32]) -> Result<(), Error> {
-        let Self { weights, buffers, cache, .. } = self;
-        self.embedder.position(run, &weights.target, ids, cache.length(), &mut buffers.stream.x)?;
-        for (index, layer) in weights.decoder.iter().enumerate() {
+    fn step(&mut self, run: &mut Run, ids: &[u32]) -> Result {
+        let Self { weights: Weights { decoder, .. }, buffers, sinusoids, cache, .. } = self;
+        look_up(run, decoder, sinusoids, ids, PositionRows::All(cache.length()), &mut buffers.stream.x)?;
+        for (index, layer) in decoder.layers.iter().enumerate() {
             if let Err(error) = layer.apply(run, buffers, index, cache) {
                 // Some layers may have kept the token.
                 cache.rewind(cache.length());
@@ -152,24 +150,24 @@ impl<E: Element> Engine for Passes<'_, E> {
             }
         }
         cache.advance();
-        buffers.stream.finish(run, weights.decoder_norm.as_ref())
+        buffers.stream.finish(run, decoder.norm.as_ref())
     }
 
     fn rows(&self) -> usize {
         self.buffers.stream.x.rows()
     }
 
-    fn logits(&self, run: &mut Run, rows: Range<usize>, selected: bool, logits: &mut Matrix) -> Result<(), Error> {
+    fn logits(&self, run: &mut Run, rows: Range<usize>, selected: bool, logits: &mut Matrix) -> Result {
         let generator = self.selected.as_ref().filter(|_| selected).unwrap_or(&self.weights.generator);
         run.linear(Operation::Vocabulary, generator, self.buffers.stream.x.rows_view(rows), None, logits)
     }
 
-    fn select(&mut self, ids: &[u32]) -> Result<(), Error> {
+    fn select(&mut self, ids: &[u32]) -> Result {
         self.selected = Some(self.weights.generator.select(ids)?);
         Ok(())
     }
 
-    fn values<'m>(&'m self, part: Part, wide: &'m mut Matrix) -> Result<&'m Matrix, Error> {
+    fn values<'m>(&'m self, part: Part, wide: &'m mut Matrix) -> Result<&'m Matrix> {
         let values = match part {
             Part::Memory => &self.memory,
             Part::Output => &self.buffers.stream.x,

@@ -2,6 +2,9 @@
 
 use std::io;
 
+/// What a call gives, or the [`Error`] that kept it from that.
+pub type Result<T = (), E = Error> = std::result::Result<T, E>;
+
 /// Any mistake in a configuration, a checkpoint or an input, or a failure of the machine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -261,10 +264,11 @@ pub enum Error {
     /// A kernel refused its arguments: a level that cannot be used, or memory that cannot be had.
     #[error("{0}")]
     Kernel(#[from] gristmill::Error),
-    /// Memory could not be had.
-    #[error("no memory for {elements} values")]
-    OutOfMemory {
-        /// Elements of 4 bytes asked for.
-        elements: usize,
-    },
+}
+
+impl Error {
+    /// There is no memory for so many values of a type.
+    pub(crate) fn out_of_memory<T>(values: usize) -> Self {
+        Error::Kernel(gristmill::Error::OutOfMemory { bytes: values.saturating_mul(size_of::<T>()) })
+    }
 }

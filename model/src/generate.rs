@@ -4,7 +4,7 @@ use crate::beam::Beams;
 use crate::probability::{Sampler, Sampling};
 use crate::transformer::check_ids;
 use crate::weights::Linear;
-use crate::{Config, Error, Session};
+use crate::{Config, Error, Result, Session};
 use gristmill::PackedRhsBuilder;
 use gristmill::simd::Element;
 
@@ -55,7 +55,7 @@ impl GenerateOptions<'_> {
     ///
     /// # Errors
     /// [`Error::OptionZero`], [`Error::OptionNumber`], [`Error::OptionLimit`], [`Error::SampledBeams`].
-    pub fn validate(&self) -> Result<(), Error> {
+    pub fn validate(&self) -> Result {
         let sizes =
             [("beams", self.beams), ("n_best", self.n_best), ("shortlist", self.shortlist.map_or(1, <[_]>::len))];
         if let Some(&(field, _)) = sizes.iter().find(|(_, size)| *size == 0) {
@@ -118,7 +118,7 @@ pub(crate) struct Shortlist {
 
 impl Shortlist {
     /// Becomes these ids, and the end token; whether they differ from those before.
-    fn set(&mut self, ids: &[u32], config: &Config) -> Result<bool, Error> {
+    fn set(&mut self, ids: &[u32], config: &Config) -> Result<bool> {
         check_ids(ids, config.tgt_vocab)?;
         let mut ids: Vec<u32> = ids.iter().copied().chain(config.eos).collect();
         ids.sort_unstable();
@@ -144,7 +144,7 @@ impl Shortlist {
 
 impl<E: Element> Linear<E> {
     /// Some of the outputs.
-    pub(crate) fn select(&self, outputs: &[u32]) -> Result<Self, Error> {
+    pub(crate) fn select(&self, outputs: &[u32]) -> Result<Self> {
         let inputs = self.weight.k();
         let mut builder = PackedRhsBuilder::new(inputs, outputs.len())?;
         let mut rows = vec![E::default(); 16 * inputs];
@@ -179,11 +179,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`Error::NoBeginning`] when the configuration has no `bos`, what [`GenerateOptions::validate`] finds, and as
     /// [`Session::encode`].
-    pub fn generate(
-        &mut self,
-        sources: &[impl AsRef<[u32]>],
-        options: &GenerateOptions,
-    ) -> Result<Vec<Vec<u32>>, Error> {
+    pub fn generate(&mut self, sources: &[impl AsRef<[u32]>], options: &GenerateOptions) -> Result<Vec<Vec<u32>>> {
         let best = self.search(sources, options, false, &mut |_| ())?;
         Ok(best.into_iter().map(|mut hypotheses| hypotheses.swap_remove(0).ids).collect())
     }
@@ -198,7 +194,7 @@ impl<'a> Session<'a> {
         sources: &[impl AsRef<[u32]>],
         options: &GenerateOptions,
         mut receive: impl FnMut(Token) + Send,
-    ) -> Result<(), Error> {
+    ) -> Result {
         self.search(sources, options, false, &mut receive).map(drop)
     }
 
@@ -210,7 +206,7 @@ impl<'a> Session<'a> {
         &mut self,
         sources: &[impl AsRef<[u32]>],
         options: &GenerateOptions,
-    ) -> Result<Vec<Vec<Hypothesis>>, Error> {
+    ) -> Result<Vec<Vec<Hypothesis>>> {
         self.search(sources, options, true, &mut |_| ())
     }
 
@@ -220,7 +216,7 @@ impl<'a> Session<'a> {
         options: &GenerateOptions,
         scored: bool,
         receive: &mut (dyn FnMut(Token) + Send),
-    ) -> Result<Vec<Vec<Hypothesis>>, Error> {
+    ) -> Result<Vec<Vec<Hypothesis>>> {
         options.validate()?;
         let config = self.model().config();
         let bos = config.bos.ok_or(Error::NoBeginning)?;
@@ -241,7 +237,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn shortlist(&mut self, ids: &[u32]) -> Result<(), Error> {
+    fn shortlist(&mut self, ids: &[u32]) -> Result {
         if self.shortlist.set(ids, self.run.config)?
             && let Err(error) = self.engine.select(&self.shortlist.ids)
         {
@@ -258,7 +254,7 @@ impl<'a> Session<'a> {
         plan: &Plan,
         sentences: usize,
         receive: &mut (dyn FnMut(Token) + Send),
-    ) -> Result<Vec<Vec<Hypothesis>>, Error> {
+    ) -> Result<Vec<Vec<Hypothesis>>> {
         let mut found = vec![Hypothesis { ids: vec![plan.bos], log_probability: 0.0, score: 0.0 }; sentences];
         found.iter_mut().for_each(|hypothesis| hypothesis.ids.reserve(plan.longest.min(1024)));
         let mut sampler = plan.options.sampling.map(|sampling| Sampler::new(sampling, sentences));
@@ -297,7 +293,7 @@ impl<'a> Session<'a> {
     }
 
     /// `logits` = those that follow `ids`, which are number `length` of the rows in progress.
-    pub(crate) fn next_logits(&mut self, plan: &Plan, ids: &[u32], length: usize) -> Result<(), Error> {
+    pub(crate) fn next_logits(&mut self, plan: &Plan, ids: &[u32], length: usize) -> Result {
         self.engine.step(&mut self.run, ids)?;
         self.project_logits()?;
         let eos = plan.eos.filter(|_| length < plan.options.min_new_tokens);

@@ -1,6 +1,6 @@
 //! Encoder and decoder layers.
 
-use crate::Error;
+use crate::Result;
 use crate::attend::Attend;
 use crate::config::NormOrder;
 use crate::matrix::Matrix;
@@ -33,13 +33,7 @@ pub(crate) struct Stream<E> {
 
 impl<E: Element> Stream<E> {
     /// The first product of a sublayer.
-    fn open(
-        &mut self,
-        run: &mut Run,
-        operation: Operation,
-        sublayer: &Sublayer<E>,
-        y: &mut Matrix<E>,
-    ) -> Result<(), Error> {
+    fn open(&mut self, run: &mut Run, operation: Operation, sublayer: &Sublayer<E>, y: &mut Matrix<E>) -> Result {
         let x = match run.config.norm {
             NormOrder::Pre => {
                 run.norm(&sublayer.norm, &self.x, &mut self.spare)?;
@@ -51,13 +45,7 @@ impl<E: Element> Stream<E> {
     }
 
     /// Adds the last product of a sublayer.
-    fn close(
-        &mut self,
-        run: &mut Run,
-        operation: Operation,
-        sublayer: &Sublayer<E>,
-        y: &Matrix<E>,
-    ) -> Result<(), Error> {
+    fn close(&mut self, run: &mut Run, operation: Operation, sublayer: &Sublayer<E>, y: &Matrix<E>) -> Result {
         match run.config.norm {
             NormOrder::Pre => {
                 run.linear(operation, &sublayer.last, y.view(), Some(&self.x), &mut self.spare)?;
@@ -72,7 +60,7 @@ impl<E: Element> Stream<E> {
     }
 
     /// The norm after the last layer, where there is one.
-    pub(crate) fn finish(&mut self, run: &mut Run, norm: Option<&Norm>) -> Result<(), Error> {
+    pub(crate) fn finish(&mut self, run: &mut Run, norm: Option<&Norm>) -> Result {
         if let Some(norm) = norm {
             run.norm(norm, &self.x, &mut self.spare)?;
             std::mem::swap(&mut self.x, &mut self.spare);
@@ -89,7 +77,7 @@ impl<E: Element> Layer<E> {
         buffers: &mut Buffers<E>,
         index: usize,
         keys: &mut impl Attend<E>,
-    ) -> Result<(), Error> {
+    ) -> Result {
         let Buffers { stream, projected, context } = buffers;
         stream.open(run, Operation::SelfProjection, &self.attention, projected)?;
         keys.to_own(run, index, projected, context)?;

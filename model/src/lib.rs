@@ -70,7 +70,7 @@ mod weights;
 
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config, NormOrder, Positions};
-pub use error::Error;
+pub use error::{Error, Result};
 pub use generate::{GenerateOptions, Hypothesis, Token};
 pub use precision::Precision;
 pub use probability::Sampling;

@@ -1,6 +1,6 @@
 //! Reusable row-major buffers.
 
-use crate::Error;
+use crate::{Error, Result};
 use aligned_vec::{AVec, ConstAlign};
 use gristmill::simd::Element;
 use gristmill::{MatMut, MatRef};
@@ -23,11 +23,11 @@ impl<T> Default for Matrix<T> {
 
 impl<T: Element> Matrix<T> {
     /// Takes a shape. The values keep their row-major order; what new ones are is unspecified.
-    pub(crate) fn reshape(&mut self, rows: usize, cols: usize) -> Result<(), Error> {
-        let elements = rows.checked_mul(cols).ok_or(Error::OutOfMemory { elements: usize::MAX })?;
+    pub(crate) fn reshape(&mut self, rows: usize, cols: usize) -> Result {
+        let elements = rows.checked_mul(cols).ok_or(Error::out_of_memory::<T>(usize::MAX))?;
         if elements > self.values.len() {
             let more = elements - self.values.len();
-            self.values.try_reserve(more).map_err(|_| Error::OutOfMemory { elements })?;
+            self.values.try_reserve(more).map_err(|_| Error::out_of_memory::<T>(elements))?;
             self.values.resize(elements, T::default());
         }
         (self.rows, self.cols) = (rows, cols);

@@ -1,6 +1,6 @@
 //! Bytes that a model holds, from its sizes alone.
 
-use crate::{Config, Error, Precision};
+use crate::{Config, Error, Precision, Result};
 
 /// Columns of a packed weight come in so many at a time.
 const PANEL: f64 = 16.0;
@@ -13,7 +13,7 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::ConfigSize`] when they would not fit the address space as f32.
-    pub fn parameters(&self) -> Result<usize, Error> {
+    pub fn parameters(&self) -> Result<usize> {
         let total = self.sum(|inputs, outputs| inputs * outputs, 1.0, 1.0);
         let limit = (isize::MAX as usize / size_of::<f32>()) as f64;
         // Exact below 2^53, far beyond any memory.
@@ -25,7 +25,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`parameters`](Config::parameters).
-    pub fn model_bytes(&self, precision: Precision) -> Result<usize, Error> {
+    pub fn model_bytes(&self, precision: Precision) -> Result<usize> {
         self.parameters()?;
         let size = precision.size() as f64;
         Ok(self.sum(|inputs, outputs| size * inputs * (outputs / PANEL).ceil() * PANEL, size, 4.0) as usize)
@@ -80,7 +80,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`parameters`](Config::parameters).
-    pub fn weight_bytes(&self, precision: Precision) -> Result<[usize; 2], Error> {
+    pub fn weight_bytes(&self, precision: Precision) -> Result<[usize; 2]> {
         self.parameters()?;
         let [encoder, decoder] = self.stacks(|inputs, outputs| inputs * outputs, 1.0);
         // The source's keys and values are projected once.

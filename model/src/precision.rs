@@ -1,6 +1,6 @@
 //! The storage type of a model.
 
-use crate::Error;
+use crate::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 
@@ -53,7 +53,7 @@ impl fmt::Display for Precision {
 impl FromStr for Precision {
     type Err = Error;
 
-    fn from_str(name: &str) -> Result<Self, Error> {
+    fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|precision| precision.name() == name).ok_or(Error::UnknownPrecision)
     }
 }

@@ -4,7 +4,7 @@ use crate::matrix::Matrix;
 use crate::profile::Operation;
 use crate::run::Run;
 use crate::seeded::SplitMix;
-use crate::{Error, Session};
+use crate::{Result, Session};
 use gristmill::rowwise::{argmax, softmax_in_place};
 use gristmill::{Simd, simd::naive};
 
@@ -94,7 +94,7 @@ pub(crate) struct Peaks {
 }
 
 impl Peaks {
-    pub(crate) fn find(&mut self, run: &mut Run, logits: &Matrix) -> Result<(), Error> {
+    pub(crate) fn find(&mut self, run: &mut Run, logits: &Matrix) -> Result {
         let start = run.clock.start();
         self.columns.resize(logits.rows(), 0);
         argmax(logits.view(), &mut self.columns, &run.row_options())?;
@@ -104,7 +104,7 @@ impl Peaks {
 
     /// Turns the logits into probabilities. The logarithm of any of them is that of the row's largest plus the
     /// difference of their logits: no exponential is lost on the way.
-    pub(crate) fn normalise(&mut self, run: &mut Run, logits: &mut Matrix) -> Result<(), Error> {
+    pub(crate) fn normalise(&mut self, run: &mut Run, logits: &mut Matrix) -> Result {
         let start = run.clock.start();
         softmax_in_place(logits.view_mut(), &run.softmax_options())?;
         let fused = Simd::choose(run.level).map_err(gristmill::Error::from)?.level().fused();
@@ -126,7 +126,7 @@ impl Session<'_> {
         live: &[usize],
         scored: bool,
         picks: &mut [(usize, f32)],
-    ) -> Result<(), Error> {
+    ) -> Result {
         let Session { run, peaks, logits, .. } = self;
         peaks.find(run, logits)?;
         picks.iter_mut().zip(&peaks.columns).for_each(|(pick, &column)| *pick = (column, 0.0));
@@ -157,11 +157,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// As [`Session::forward`].
-    pub fn score(
-        &mut self,
-        sources: &[impl AsRef<[u32]>],
-        targets: &[impl AsRef<[u32]>],
-    ) -> Result<Vec<Vec<f32>>, Error> {
+    pub fn score(&mut self, sources: &[impl AsRef<[u32]>], targets: &[impl AsRef<[u32]>]) -> Result<Vec<Vec<f32>>> {
         self.pack_pairs(sources, targets)?;
         self.entered(|session| {
             session.decode_targets()?;

@@ -3,7 +3,7 @@
 use crate::matrix::Matrix;
 use crate::profile::{Clock, Cost, Operation};
 use crate::weights::{Linear, Norm};
-use crate::{Config, Error};
+use crate::{Config, Result};
 use gristmill::simd::Element;
 use gristmill::{
     AttentionOptions, Causal, GemmOptions, HeadsMut, HeadsRef, KvCache, LayerNormOptions, Level, Mask, MatRef,
@@ -29,7 +29,7 @@ impl<'a> Run<'a> {
         x: MatRef<E>,
         residual: Option<&Matrix<C>>,
         y: &mut Matrix<C>,
-    ) -> Result<(), Error> {
+    ) -> Result {
         let (start, [m, n, k]) = (self.clock.start(), [x.rows(), linear.weight.n(), linear.weight.k()]);
         y.reshape(m, n)?;
         let options = GemmOptions {
@@ -57,7 +57,7 @@ impl<'a> Run<'a> {
     }
 
     /// `y = norm(x)`.
-    pub(crate) fn norm<E: Element>(&mut self, norm: &Norm, x: &Matrix<E>, y: &mut Matrix<E>) -> Result<(), Error> {
+    pub(crate) fn norm<E: Element>(&mut self, norm: &Norm, x: &Matrix<E>, y: &mut Matrix<E>) -> Result {
         let start = self.clock.start();
         y.reshape(x.rows(), x.cols())?;
         layer_norm(x.view(), y.view_mut(), &self.norm_options(norm))?;
@@ -68,12 +68,7 @@ impl<'a> Run<'a> {
     }
 
     /// `x = norm(x + addend)`.
-    pub(crate) fn add_norm<E: Element>(
-        &mut self,
-        norm: &Norm,
-        addend: &Matrix,
-        x: &mut Matrix<E>,
-    ) -> Result<(), Error> {
+    pub(crate) fn add_norm<E: Element>(&mut self, norm: &Norm, addend: &Matrix, x: &mut Matrix<E>) -> Result {
         let start = self.clock.start();
         add_layer_norm_in_place(x.view_mut(), addend.view(), None, &self.norm_options(norm))?;
         self.clock.stop(start, Operation::Norm, || {
@@ -103,7 +98,7 @@ impl<'a> Run<'a> {
         [q, k, v]: [HeadsRef<E>; 3],
         out: HeadsMut<E>,
         causal: Option<Causal>,
-    ) -> Result<(), Error> {
+    ) -> Result {
         let start = self.clock.start();
         let mask = Mask { causal, ..Mask::default() };
         let options = AttentionOptions { mask, ..self.attention_options() };
@@ -122,7 +117,7 @@ impl<'a> Run<'a> {
         q: HeadsRef<E>,
         kept: &KvCache<E>,
         out: HeadsMut<E>,
-    ) -> Result<(), Error> {
+    ) -> Result {
         let start = self.clock.start();
         attention_cached(q, kept, out, &self.attention_options(), &mut self.workspace)?;
         self.clock.stop(start, operation, || {

@@ -1,6 +1,6 @@
 //! Random weights that are the same everywhere: for timing and for tests.
 
-use crate::Error;
+use crate::Result;
 use crate::TensorSource;
 
 /// Weights drawn from a seed: uniform, scaled like Xavier's for matrices, like `1 / sqrt(width)` for embeddings, near 1
@@ -29,7 +29,7 @@ impl TensorSource for SeededWeights {
         false
     }
 
-    fn open(&mut self, name: &str, shape: &[usize]) -> Result<(), Error> {
+    fn open(&mut self, name: &str, shape: &[usize]) -> Result {
         let width = *shape.last().unwrap_or(&1) as f64;
         let (middle, spread) = match shape {
             _ if name.ends_with("bias") => (0.0, 0.02),
@@ -42,7 +42,7 @@ impl TensorSource for SeededWeights {
         Ok(())
     }
 
-    fn read(&mut self, values: &mut [f32]) -> Result<(), Error> {
+    fn read(&mut self, values: &mut [f32]) -> Result {
         values.iter_mut().for_each(|value| *value = self.random.uniform() * self.spread + self.middle);
         Ok(())
     }

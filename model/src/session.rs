@@ -8,7 +8,7 @@ use crate::probability::Peaks;
 use crate::profile::{Clock, Profile};
 use crate::run::Run;
 use crate::transformer::check_ids;
-use crate::{Error, Transformer};
+use crate::{Error, Result, Transformer};
 use gristmill::{Level, MatRef, Simd, Threads, Workspace};
 use std::fmt;
 
@@ -40,7 +40,7 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(model: &'a Transformer, options: SessionOptions<'a>) -> Result<Self, Error> {
+    pub(crate) fn new(model: &'a Transformer, options: SessionOptions<'a>) -> Result<Self> {
         Simd::choose(options.level).map_err(gristmill::Error::from)?;
         let SessionOptions { threads, level } = options;
         Ok(Self {
@@ -82,7 +82,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// [`Error::Sentence`] for an id outside the vocabulary or a sentence too long for learned positions.
-    pub fn encode(&mut self, sources: &[impl AsRef<[u32]>]) -> Result<Rows<'_>, Error> {
+    pub fn encode(&mut self, sources: &[impl AsRef<[u32]>]) -> Result<Rows<'_>> {
         self.pack(sources)?;
         self.entered(|Session { engine, run, sources, .. }| engine.encode(run, sources))?;
         Ok(Rows { matrix: self.engine.values(Part::Memory, &mut self.wide)?, spans: &self.sources.spans })
@@ -93,7 +93,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// As [`forward`](Session::forward).
-    pub fn decode(&mut self, sources: &[impl AsRef<[u32]>], targets: &[impl AsRef<[u32]>]) -> Result<Rows<'_>, Error> {
+    pub fn decode(&mut self, sources: &[impl AsRef<[u32]>], targets: &[impl AsRef<[u32]>]) -> Result<Rows<'_>> {
         self.pack_pairs(sources, targets)?;
         self.entered(Self::decode_targets)?;
         Ok(Rows { matrix: self.engine.values(Part::Output, &mut self.wide)?, spans: &self.targets.spans })
@@ -105,7 +105,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`Error::BatchSize`] unless there is a target for every source; [`Error::Sentence`] for an id outside the
     /// vocabulary or a sentence too long for learned positions.
-    pub fn forward(&mut self, sources: &[impl AsRef<[u32]>], targets: &[impl AsRef<[u32]>]) -> Result<Rows<'_>, Error> {
+    pub fn forward(&mut self, sources: &[impl AsRef<[u32]>], targets: &[impl AsRef<[u32]>]) -> Result<Rows<'_>> {
         self.pack_pairs(sources, targets)?;
         self.shortlist.clear();
         self.entered(|session| {
@@ -119,7 +119,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// As [`encode`](Session::encode).
-    pub fn start(&mut self, sources: &[impl AsRef<[u32]>]) -> Result<Decoding<'_, 'a>, Error> {
+    pub fn start(&mut self, sources: &[impl AsRef<[u32]>]) -> Result<Decoding<'_, 'a>> {
         self.pack(sources)?;
         self.entered(Self::begin)?;
         Ok(self.resume())
@@ -138,15 +138,11 @@ impl<'a> Session<'a> {
         threads.enter(|| work(self))
     }
 
-    pub(crate) fn pack(&mut self, sources: &[impl AsRef<[u32]>]) -> Result<(), Error> {
+    pub(crate) fn pack(&mut self, sources: &[impl AsRef<[u32]>]) -> Result {
         self.sources.pack(sources, |ids| self.model.check_source(ids))
     }
 
-    pub(crate) fn pack_pairs(
-        &mut self,
-        sources: &[impl AsRef<[u32]>],
-        targets: &[impl AsRef<[u32]>],
-    ) -> Result<(), Error> {
+    pub(crate) fn pack_pairs(&mut self, sources: &[impl AsRef<[u32]>], targets: &[impl AsRef<[u32]>]) -> Result {
         if sources.len() != targets.len() {
             return Err(Error::BatchSize { expected: sources.len(), found: targets.len() });
         }
@@ -155,18 +151,18 @@ impl<'a> Session<'a> {
     }
 
     /// Encodes the packed sources for decoding them step by step, with all ids.
-    pub(crate) fn begin(&mut self) -> Result<(), Error> {
+    pub(crate) fn begin(&mut self) -> Result {
         self.shortlist.clear();
         self.engine.start(&mut self.run, &self.sources)
     }
 
     /// The decoder's output for the packed targets.
-    pub(crate) fn decode_targets(&mut self) -> Result<(), Error> {
+    pub(crate) fn decode_targets(&mut self) -> Result {
         self.engine.decode(&mut self.run, &self.sources, &self.targets)
     }
 
     /// `logits` = the generator's product with the decoder's output.
-    pub(crate) fn project_logits(&mut self) -> Result<(), Error> {
+    pub(crate) fn project_logits(&mut self) -> Result {
         let rows = 0..self.engine.rows();
         self.engine.logits(&mut self.run, rows, self.shortlist.active, &mut self.logits)
     }
@@ -247,7 +243,7 @@ impl Decoding<'_, '_> {
     /// [`Error::BatchSize`] unless there is an id per sentence, [`Error::IdOutOfRange`] (its position is the
     /// sentence's) for one outside the vocabulary, [`Error::TooLong`] when there are no more learned positions. The
     /// sentences stay as they were.
-    pub fn step(&mut self, ids: &[u32]) -> Result<MatRef<'_, f32>, Error> {
+    pub fn step(&mut self, ids: &[u32]) -> Result<MatRef<'_, f32>> {
         let session = &mut *self.session;
         let progress = session.engine.progress();
         if ids.len() != progress.rows() {
@@ -270,7 +266,7 @@ impl Decoding<'_, '_> {
     ///
     /// # Errors
     /// As [`step`](Decoding::step).
-    pub fn step_greedy(&mut self, ids: &[u32]) -> Result<&[usize], Error> {
+    pub fn step_greedy(&mut self, ids: &[u32]) -> Result<&[usize]> {
         self.step(ids)?;
         let Session { run, peaks, logits, .. } = &mut *self.session;
         peaks.find(run, logits)?;
@@ -282,7 +278,7 @@ impl Decoding<'_, '_> {
     ///
     /// # Errors
     /// [`Error::Kernel`] when there is no memory for the new order; nothing is in progress then.
-    pub fn swap_remove(&mut self, sentence: usize) -> Result<(), Error> {
+    pub fn swap_remove(&mut self, sentence: usize) -> Result {
         if sentence < self.sentences() { self.session.engine.progress_mut().swap_remove(sentence) } else { Ok(()) }
     }
 
@@ -297,7 +293,7 @@ impl Decoding<'_, '_> {
     /// # Errors
     /// [`Error::BatchSize`] unless there are `width` parents for each sentence, [`Error::Parent`] for one that is not a
     /// target of the same sentence. Everything stays as it was.
-    pub fn reorder(&mut self, width: usize, parents: &[usize]) -> Result<(), Error> {
+    pub fn reorder(&mut self, width: usize, parents: &[usize]) -> Result {
         let cache = self.session.engine.progress_mut();
         let (sentences, old) = (cache.sentences(), cache.rows() / cache.sentences().max(1));
         if parents.len() != sentences.saturating_mul(width) {

@@ -1,6 +1,6 @@
 //! Where weights come from.
 
-use crate::Error;
+use crate::Result;
 
 /// A supplier of tensors by name, in the names and shapes of the checkpoint form (linear weights `[out, in]`).
 ///
@@ -14,19 +14,19 @@ pub trait TensorSource {
     ///
     /// # Errors
     /// When the tensor is missing or of another shape.
-    fn open(&mut self, name: &str, shape: &[usize]) -> Result<(), Error>;
+    fn open(&mut self, name: &str, shape: &[usize]) -> Result;
 
     /// The next elements, row-major, of the tensor opened last. The model asks for all of a tensor, and no more.
     ///
     /// # Errors
     /// When they cannot be read, or one is a NaN.
-    fn read(&mut self, values: &mut [f32]) -> Result<(), Error>;
+    fn read(&mut self, values: &mut [f32]) -> Result;
 
     /// Called after the last tensor has been read.
     ///
     /// # Errors
     /// When a tensor is left that nobody read.
-    fn finish(&self) -> Result<(), Error> {
+    fn finish(&self) -> Result {
         Ok(())
     }
 }

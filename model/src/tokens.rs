@@ -1,6 +1,6 @@
 //! Text to ids and back, for configurations that list their tokens.
 
-use crate::{Config, Error};
+use crate::{Config, Error, Result};
 use std::collections::HashMap;
 
 /// Turns source text into ids and target ids into text.
@@ -26,7 +26,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::NoTokens`] when either list is missing, [`Error::ConfigDuplicate`] when two source ids share a text,
     /// and whatever [`Config::validate`] finds.
-    pub fn new(config: &Config) -> Result<Self, Error> {
+    pub fn new(config: &Config) -> Result<Self> {
         config.validate()?;
         let sources = config.src_tokens.as_ref().ok_or(Error::NoTokens { field: "src_tokens" })?;
         let texts = config.tgt_tokens.clone().ok_or(Error::NoTokens { field: "tgt_tokens" })?;
@@ -47,7 +47,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`Error::UnknownText`] where no token matches and there is no `unk`.
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = Vec::from_iter(self.bos);
         let mut rest = text;
         while let Some(piece) = rest.chars().next() {
@@ -70,7 +70,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`Error::IdOutOfRange`] for an id that the vocabulary does not have.
-    pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
         let specials = [self.bos, self.eos, self.pad, self.unk];
         let mut text = String::new();
         for (position, &id) in ids.iter().enumerate() {

@@ -3,7 +3,7 @@
 use crate::engine::{Engine, Stored};
 use crate::session::{Session, SessionOptions};
 use crate::weights::Weights;
-use crate::{Checkpoint, Config, Error, Precision, SeededWeights, TensorSource};
+use crate::{Checkpoint, Config, Error, Precision, Result, SeededWeights, TensorSource};
 use gristmill::{bf16, f16};
 use std::fmt;
 use std::path::Path;
@@ -22,7 +22,7 @@ impl Transformer {
     ///
     /// # Errors
     /// Whatever contradiction [`Config::validate`] finds, and whatever is wrong with a tensor.
-    pub fn new(config: Config, source: &mut impl TensorSource, precision: Precision) -> Result<Self, Error> {
+    pub fn new(config: Config, source: &mut impl TensorSource, precision: Precision) -> Result<Self> {
         config.validate()?;
         let weights: Box<dyn Stored> = match precision {
             Precision::F32 => Box::new(Weights::<f32>::read(&config, source)?),
@@ -36,7 +36,7 @@ impl Transformer {
     ///
     /// # Errors
     /// As [`Checkpoint::open`] and [`Transformer::new`].
-    pub fn load(folder: impl AsRef<Path>, precision: Precision) -> Result<Self, Error> {
+    pub fn load(folder: impl AsRef<Path>, precision: Precision) -> Result<Self> {
         let mut checkpoint = Checkpoint::open(folder)?;
         Self::new(checkpoint.config().clone(), &mut checkpoint, precision)
     }
@@ -45,7 +45,7 @@ impl Transformer {
     ///
     /// # Errors
     /// Whatever contradiction [`Config::validate`] finds.
-    pub fn seeded(config: Config, seed: u64, precision: Precision) -> Result<Self, Error> {
+    pub fn seeded(config: Config, seed: u64, precision: Precision) -> Result<Self> {
         Self::new(config, &mut SeededWeights::new(seed), precision)
     }
 
@@ -64,7 +64,7 @@ impl Transformer {
         self.weights.bytes()
     }
 
-    pub(crate) fn engine(&self) -> Result<Box<dyn Engine + '_>, Error> {
+    pub(crate) fn engine(&self) -> Result<Box<dyn Engine + '_>> {
         self.weights.engine(&self.config)
     }
 
@@ -72,7 +72,7 @@ impl Transformer {
     ///
     /// # Errors
     /// [`Error::Kernel`] when the level, or the one that `GRISTMILL_LEVEL` pins, cannot be used.
-    pub fn session<'a>(&'a self, options: SessionOptions<'a>) -> Result<Session<'a>, Error> {
+    pub fn session<'a>(&'a self, options: SessionOptions<'a>) -> Result<Session<'a>> {
         Session::new(self, options)
     }
 
@@ -80,7 +80,7 @@ impl Transformer {
     ///
     /// # Errors
     /// [`Error::IdOutOfRange`], [`Error::TooLong`].
-    pub fn check_source(&self, ids: &[u32]) -> Result<(), Error> {
+    pub fn check_source(&self, ids: &[u32]) -> Result {
         self.check(ids, self.config.src_vocab)
     }
 
@@ -88,11 +88,11 @@ impl Transformer {
     ///
     /// # Errors
     /// [`Error::IdOutOfRange`], [`Error::TooLong`].
-    pub fn check_target(&self, ids: &[u32]) -> Result<(), Error> {
+    pub fn check_target(&self, ids: &[u32]) -> Result {
         self.check(ids, self.config.tgt_vocab)
     }
 
-    fn check(&self, ids: &[u32], vocabulary: usize) -> Result<(), Error> {
+    fn check(&self, ids: &[u32], vocabulary: usize) -> Result {
         check_ids(ids, vocabulary)?;
         match self.config.max_length() {
             Some(max_length) if ids.len() > max_length => Err(Error::TooLong { length: ids.len(), max_length }),
@@ -102,7 +102,7 @@ impl Transformer {
 }
 
 /// Checks that all ids belong to a vocabulary.
-pub(crate) fn check_ids(ids: &[u32], vocabulary: usize) -> Result<(), Error> {
+pub(crate) fn check_ids(ids: &[u32], vocabulary: usize) -> Result {
     match ids.iter().position(|&id| id as usize >= vocabulary) {
         Some(position) => Err(Error::IdOutOfRange { position, id: ids[position], vocabulary }),
         None => Ok(()),

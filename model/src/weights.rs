@@ -1,8 +1,8 @@
 //! The weights of a model, packed for the kernels.
 
-use crate::config::{self, Positions};
+use crate::config;
 use crate::matrix::Matrix;
-use crate::{Config, Error, TensorSource};
+use crate::{Config, Error, Result, TensorSource};
 use gristmill::simd::Element;
 use gristmill::{Activation, MatRef, PackedRhs, PackedRhsBuilder};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub(crate) enum Table<E: Element> {
 
 impl<E: Element> Table<E> {
     /// The row of an id.
-    fn row(&self, id: usize, row: &mut [E]) -> Result<(), Error> {
+    fn row(&self, id: usize, row: &mut [E]) -> Result {
         match self {
             Table::Plain(table) => row.copy_from_slice(table.row(id)),
             Table::Packed(table) => table.row_into(id, row)?,
@@ -60,21 +60,21 @@ impl<E: Element> Table<E> {
     }
 }
 
-/// What turns ids into the first residual stream of the encoder or the decoder.
-pub(crate) struct Embedding<E: Element> {
+/// The encoder or the decoder.
+pub(crate) struct Stack<E: Element> {
+    /// What turns ids into the first residual stream.
     pub(crate) table: Arc<Table<E>>,
     /// Learned positions, `[max_length, D]`; none where they are sinusoidal.
     pub(crate) positions: Option<Matrix>,
+    pub(crate) layers: Vec<Layer<E>>,
+    /// After the last layer.
+    pub(crate) norm: Option<Norm>,
 }
 
 /// All of a model's weights.
 pub(crate) struct Weights<E: Element> {
-    pub(crate) source: Embedding<E>,
-    pub(crate) target: Embedding<E>,
-    pub(crate) encoder: Vec<Layer<E>>,
-    pub(crate) encoder_norm: Option<Norm>,
-    pub(crate) decoder: Vec<Layer<E>>,
-    pub(crate) decoder_norm: Option<Norm>,
+    pub(crate) encoder: Stack<E>,
+    pub(crate) decoder: Stack<E>,
     pub(crate) generator: Linear<E>,
     /// Bytes in memory of all that.
     pub(crate) bytes: usize,
@@ -82,30 +82,16 @@ pub(crate) struct Weights<E: Element> {
 
 impl<E: Element> Weights<E> {
     /// Reads and packs everything, one tensor at a time.
-    pub(crate) fn read(config: &Config, source: &mut impl TensorSource) -> Result<Self, Error> {
+    pub(crate) fn read(config: &Config, source: &mut impl TensorSource) -> Result<Self> {
         let mut reader = Reader { config, source, block: Vec::new(), bytes: 0 };
-        let Vocabulary { source: source_table, target: target_table, generator } = reader.vocabulary()?;
-        let mut weights = Self {
-            source: Embedding { table: source_table, positions: reader.positions("src_positions.weight")? },
-            target: Embedding { table: target_table, positions: reader.positions("tgt_positions.weight")? },
-            encoder: reader.layers("encoder", config.encoder_layers, None)?,
-            encoder_norm: reader.final_norm("encoder.norm")?,
-            decoder: reader.layers("decoder", config.decoder_layers, Some("multihead_attn"))?,
-            decoder_norm: reader.final_norm("decoder.norm")?,
-            generator,
-            bytes: 0,
-        };
-        weights.bytes = reader.bytes;
+        let [sources, targets] = reader.tables()?;
+        let generator = reader.generator(&targets)?;
+        let encoder = reader.stack("encoder", sources, "src_positions.weight", config.encoder_layers, None)?;
+        let cross = Some("multihead_attn");
+        let decoder = reader.stack("decoder", targets, "tgt_positions.weight", config.decoder_layers, cross)?;
         reader.source.finish()?;
-        Ok(weights)
+        Ok(Self { encoder, decoder, generator, bytes: reader.bytes })
     }
-}
-
-/// The tables and the generator, whichever of them are one.
-struct Vocabulary<E: Element> {
-    source: Arc<Table<E>>,
-    target: Arc<Table<E>>,
-    generator: Linear<E>,
 }
 
 const SRC_EMBED: &str = "src_embed.weight";
@@ -125,21 +111,21 @@ struct Reader<'a, S> {
 }
 
 impl<S: TensorSource> Reader<'_, S> {
-    fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, Error> {
+    fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>> {
         self.source.open(name, &[length])?;
         let mut values = Vec::new();
-        values.try_reserve_exact(length).map_err(|_| Error::OutOfMemory { elements: length })?;
+        values.try_reserve_exact(length).map_err(|_| Error::out_of_memory::<f32>(length))?;
         values.resize(length, 0.0);
         self.source.read(&mut values)?;
         self.bytes += size_of_val(&values[..]);
         Ok(values)
     }
 
-    fn bias(&mut self, name: &str, length: usize) -> Result<Option<Vec<f32>>, Error> {
+    fn bias(&mut self, name: &str, length: usize) -> Result<Option<Vec<f32>>> {
         if self.config.bias { self.vector(name, length).map(Some) } else { Ok(None) }
     }
 
-    fn matrix<E: Element>(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix<E>, Error> {
+    fn matrix<E: Element>(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix<E>> {
         self.source.open(name, &[rows, cols])?;
         let mut matrix = Matrix::default();
         matrix.reshape(rows, cols)?;
@@ -152,15 +138,15 @@ impl<S: TensorSource> Reader<'_, S> {
     }
 
     /// Reads the next elements of the open tensor into the block.
-    fn read(&mut self, elements: usize) -> Result<(), Error> {
+    fn read(&mut self, elements: usize) -> Result {
         let more = elements.saturating_sub(self.block.len());
-        self.block.try_reserve(more).map_err(|_| Error::OutOfMemory { elements })?;
+        self.block.try_reserve(more).map_err(|_| Error::out_of_memory::<f32>(elements))?;
         self.block.resize(elements, 0.0);
         self.source.read(&mut self.block)
     }
 
     /// Reads the next rows of the open tensor, at most `limit`.
-    fn rows(&mut self, limit: usize, cols: usize) -> Result<MatRef<'_, f32>, Error> {
+    fn rows(&mut self, limit: usize, cols: usize) -> Result<MatRef<'_, f32>> {
         let rows = (BLOCK / cols).next_multiple_of(16).clamp(16, limit.max(16)).min(limit);
         self.read(rows.saturating_mul(cols))?;
         Ok(MatRef::new(&self.block, rows, cols)?)
@@ -172,7 +158,7 @@ impl<S: TensorSource> Reader<'_, S> {
         name: &str,
         inputs: usize,
         outputs: [usize; N],
-    ) -> Result<[Arc<PackedRhs<E>>; N], Error> {
+    ) -> Result<[Arc<PackedRhs<E>>; N]> {
         self.source.open(name, &[outputs.iter().sum(), inputs])?;
         let mut packed = Vec::with_capacity(N);
         for outputs in outputs {
@@ -187,27 +173,19 @@ impl<S: TensorSource> Reader<'_, S> {
         Ok(packed.try_into().expect("a weight for each number of outputs"))
     }
 
-    fn linear<E: Element>(&mut self, name: &str, inputs: usize, outputs: usize) -> Result<Linear<E>, Error> {
+    fn linear<E: Element>(&mut self, name: &str, inputs: usize, outputs: usize) -> Result<Linear<E>> {
         let [weight] = self.packed(&format!("{name}.weight"), inputs, [outputs])?;
         Ok(Linear { weight, bias: self.bias(&format!("{name}.bias"), outputs)?, activation: Activation::Identity })
     }
 
-    fn norm(&mut self, name: &str) -> Result<Norm, Error> {
+    fn norm(&mut self, name: &str) -> Result<Norm> {
         let width = self.config.d_model;
         let gamma = self.vector(&format!("{name}.weight"), width)?;
         Ok(Norm { gamma, beta: self.bias(&format!("{name}.bias"), width)? })
     }
 
-    fn final_norm(&mut self, name: &str) -> Result<Option<Norm>, Error> {
-        if self.config.final_norm { self.norm(name).map(Some) } else { Ok(None) }
-    }
-
     /// The stacked query, key and value projections, cut into linear layers of so many outputs.
-    fn in_proj<E: Element, const N: usize>(
-        &mut self,
-        name: &str,
-        outputs: [usize; N],
-    ) -> Result<[Linear<E>; N], Error> {
+    fn in_proj<E: Element, const N: usize>(&mut self, name: &str, outputs: [usize; N]) -> Result<[Linear<E>; N]> {
         let d = self.config.d_model;
         let bias = self.bias(&format!("{name}.in_proj_bias"), 3 * d)?;
         let weights = self.packed::<E, N>(&format!("{name}.in_proj_weight"), d, outputs)?;
@@ -221,78 +199,88 @@ impl<S: TensorSource> Reader<'_, S> {
     }
 
     /// A sublayer from its first product on; `inputs` of its last.
-    fn sublayer<E: Element>(
-        &mut self,
-        first: Linear<E>,
-        last: &str,
-        inputs: usize,
-        norm: &str,
-    ) -> Result<Sublayer<E>, Error> {
+    fn sublayer<E: Element>(&mut self, first: Linear<E>, last: &str, inputs: usize, norm: &str) -> Result<Sublayer<E>> {
         Ok(Sublayer { first, last: self.linear(last, inputs, self.config.d_model)?, norm: self.norm(norm)? })
     }
 
-    /// The layers of a stack; `cross` names what attends to sources, where there is such a thing.
-    fn layers<E: Element>(&mut self, stack: &str, count: usize, cross: Option<&str>) -> Result<Vec<Layer<E>>, Error> {
+    /// The encoder or the decoder; `cross` names what attends to sources, where there is such a thing.
+    fn stack<E: Element>(
+        &mut self,
+        name: &str,
+        table: Arc<Table<E>>,
+        positions: &str,
+        layers: usize,
+        cross: Option<&str>,
+    ) -> Result<Stack<E>> {
+        let &Config { d_model, final_norm, .. } = self.config;
+        let max_length = self.config.max_length();
+        Ok(Stack {
+            table,
+            positions: max_length.map(|max_length| self.matrix(positions, max_length, d_model)).transpose()?,
+            layers: (0..layers).map(|n| self.layer(&format!("{name}.layers.{n}"), cross)).collect::<Result<_>>()?,
+            norm: if final_norm { Some(self.norm(&format!("{name}.norm"))?) } else { None },
+        })
+    }
+
+    fn layer<E: Element>(&mut self, name: &str, cross: Option<&str>) -> Result<Layer<E>> {
         let (d, ff) = (self.config.d_model, self.config.d_ff);
-        let layer = |n| {
-            let within = |part: &str| format!("{stack}.layers.{n}.{part}");
-            let [qkv] = self.in_proj(&within("self_attn"), [3 * d])?;
-            let attention = self.sublayer(qkv, &within("self_attn.out_proj"), d, &within("norm1"))?;
-            let cross = cross.map(|cross| {
-                let [q, keys_values] = self.in_proj(&within(cross), [d, 2 * d])?;
-                let sublayer = self.sublayer(q, &within(&format!("{cross}.out_proj")), d, &within("norm2"))?;
-                Ok::<_, Error>(CrossAttention { sublayer, keys_values })
-            });
-            let cross = cross.transpose()?;
-            let activation = match self.config.activation {
-                config::Activation::Relu => Activation::Relu,
-                config::Activation::Gelu => Activation::Gelu,
-            };
-            let up = Linear { activation, ..self.linear(&within("linear1"), d, ff)? };
-            let norm = within(if cross.is_some() { "norm3" } else { "norm2" });
-            Ok(Layer { attention, cross, feed_forward: self.sublayer(up, &within("linear2"), ff, &norm)? })
+        let within = |part: &str| format!("{name}.{part}");
+        let [qkv] = self.in_proj(&within("self_attn"), [3 * d])?;
+        let attention = self.sublayer(qkv, &within("self_attn.out_proj"), d, &within("norm1"))?;
+        let cross = cross.map(|cross| {
+            let [q, keys_values] = self.in_proj(&within(cross), [d, 2 * d])?;
+            let sublayer = self.sublayer(q, &within(&format!("{cross}.out_proj")), d, &within("norm2"))?;
+            Ok::<_, Error>(CrossAttention { sublayer, keys_values })
+        });
+        let cross = cross.transpose()?;
+        let activation = match self.config.activation {
+            config::Activation::Relu => Activation::Relu,
+            config::Activation::Gelu => Activation::Gelu,
         };
-        (0..count).map(layer).collect()
+        let up = Linear { activation, ..self.linear(&within("linear1"), d, ff)? };
+        let norm = within(if cross.is_some() { "norm3" } else { "norm2" });
+        Ok(Layer { attention, cross, feed_forward: self.sublayer(up, &within("linear2"), ff, &norm)? })
     }
 
-    fn positions(&mut self, name: &str) -> Result<Option<Matrix>, Error> {
-        let Positions::Learned { max_length } = self.config.positions else { return Ok(None) };
-        self.matrix(name, max_length, self.config.d_model).map(Some)
-    }
-
-    fn vocabulary<E: Element>(&mut self) -> Result<Vocabulary<E>, Error> {
+    /// The embeddings of sources and targets, which may be one table.
+    fn tables<E: Element>(&mut self) -> Result<[Arc<Table<E>>; 2]> {
         let &Config { d_model: d, tgt_vocab, src_vocab, tied_embeddings, tied_output, .. } = self.config;
         // Either name will do for a shared table; only a source that can tell has both, and then they must agree.
         let only_source = tied_embeddings && self.source.has(SRC_EMBED) && !self.source.has(TGT_EMBED);
         let name = if only_source { SRC_EMBED } else { TGT_EMBED };
-        let target = if tied_output {
+        let targets = Arc::new(if tied_output {
             let [packed] = self.packed(name, d, [tgt_vocab])?;
-            let table = Table::Packed(packed);
-            self.check_tied(GENERATOR, &table)?;
-            table
+            Table::Packed(packed)
         } else {
             Table::Plain(self.matrix(name, tgt_vocab, d)?)
-        };
-        let target = Arc::new(target);
-        let source = if tied_embeddings {
+        });
+        if tied_output {
+            self.check_tied(GENERATOR, &targets)?;
+        }
+        let sources = if tied_embeddings {
             if !only_source {
-                self.check_tied(SRC_EMBED, &target)?;
+                self.check_tied(SRC_EMBED, &targets)?;
             }
-            Arc::clone(&target)
+            Arc::clone(&targets)
         } else {
             Arc::new(Table::Plain(self.matrix(SRC_EMBED, src_vocab, d)?))
         };
-        let weight = match &*target {
+        Ok([sources, targets])
+    }
+
+    /// The product that gives logits; its weight may be the table of targets.
+    fn generator<E: Element>(&mut self, targets: &Table<E>) -> Result<Linear<E>> {
+        let (d, tgt_vocab, bias) = (self.config.d_model, self.config.tgt_vocab, "generator.bias");
+        let weight = match targets {
             Table::Packed(table) => Arc::clone(table),
             Table::Plain(_) => self.packed(GENERATOR, d, [tgt_vocab])?[0].clone(),
         };
-        let bias = "generator.bias";
         let bias = if self.source.has(bias) { Some(self.vector(bias, tgt_vocab)?) } else { None };
-        Ok(Vocabulary { source, target, generator: Linear { weight, bias, activation: Activation::Identity } })
+        Ok(Linear { weight, bias, activation: Activation::Identity })
     }
 
     /// Checks that tensor `name`, if it is there, equals the target table as it is stored.
-    fn check_tied<E: Element>(&mut self, name: &'static str, table: &Table<E>) -> Result<(), Error> {
+    fn check_tied<E: Element>(&mut self, name: &'static str, table: &Table<E>) -> Result {
         let Config { d_model, tgt_vocab, .. } = *self.config;
         if !self.source.has(name) {
             return Ok(());

@@ -19,8 +19,14 @@ pub(crate) const CHUNK: usize = PAGE;
 /// Keys whose weighted values are summed in one chain.
 pub(crate) const VALUE_BLOCK: usize = 512;
 
-/// Multiply-adds below which another thread is not worth waking.
+/// Multiply-adds that are worth a thread of their own.
 const THREAD_WORK: usize = 1 << 19;
+
+/// Multiply-adds below which a call outside the pool does not enter it.
+const ENTRY_WORK: usize = 1 << 22;
+
+/// What reading a key and its value costs, in queries computed with them.
+const READ_QUERIES: usize = 15;
 
 /// Units per thread, so that threads that finish early find something to take over.
 const UNITS_PER_THREAD: usize = 8;
@@ -138,9 +144,15 @@ impl Plan {
         let blocks_per_group = lines * blocks_per_line;
         let groups = batch * kv_heads;
 
-        let work = [batch, heads, positions, keys, dim + out_dim].into_iter().fold(1, usize::saturating_mul);
+        let reads = call.source.kv_heads().saturating_mul(READ_QUERIES);
+        let queries = heads.saturating_mul(positions).saturating_add(reads);
+        let work = [batch, queries, keys, dim + out_dim].into_iter().fold(1, usize::saturating_mul);
         let threads = call.options.threads.workers(groups.saturating_mul(blocks_per_group));
-        let workers = threads.min(1 + work / THREAD_WORK);
+        let workers = if work < ENTRY_WORK && !call.options.threads.is_entered() {
+            1
+        } else {
+            threads.min(1 + work / THREAD_WORK)
+        };
         let split = if workers == 1 { 1 } else { (UNITS_PER_THREAD * workers).div_ceil(groups) };
         let min_blocks = if by_head { 1 } else { MIN_BLOCKS };
         let blocks_per_unit = blocks_per_group.div_ceil(split).max(min_blocks).min(blocks_per_group);

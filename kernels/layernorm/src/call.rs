@@ -228,8 +228,11 @@ unsafe fn run<O, P: Element>(
     unsafe { divide(&call, rows, options.threads, options.level) }
 }
 
-/// Elements that are worth a job of their own.
-const JOB: usize = 1 << 15;
+/// Elements that are worth a job of their own: about a microsecond. Other threads are then awake for what follows.
+const JOB: usize = 1 << 13;
+
+/// The same where the pool must be entered first.
+const ENTRY_JOB: usize = 1 << 15;
 
 /// Divides the rows among the threads.
 ///
@@ -243,7 +246,8 @@ unsafe fn divide(call: &Call, rows: usize, threads: Threads<'_>, level: Option<L
         unsafe { fused::run(call, simd, 0..1) };
         return Ok(());
     }
-    let share = (JOB / call.n.n).max(1);
+    let job = if threads.is_entered() { JOB } else { ENTRY_JOB };
+    let share = (job / call.n.n).max(1);
     threads.for_each(rows.div_ceil(share), |job| {
         let first = job * share;
         // SAFETY: the caller's promise is (Call); the jobs divide the rows.

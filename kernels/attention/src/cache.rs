@@ -315,7 +315,14 @@ impl<T: Element> KvCache<T> {
             }
             let new = self.free.pop().expect("reserved");
             let [from, to] = self.pages.get_disjoint_mut([old, new]).expect("a used page is not free");
-            to.values.copy_from_slice(&from.values);
+            // Whole panels of keys and rows of values, head by head; the rest of a page holds nothing.
+            let mut copy = |first: usize, head: usize, len: usize| {
+                for at in (0..self.kv_heads).map(|h| first + h * head) {
+                    to.values[at..][..len].copy_from_slice(&from.values[at..][..len]);
+                }
+            };
+            copy(0, PAGE * self.dim, slot.next_multiple_of(PANEL) * self.dim);
+            copy(PAGE * self.dim * self.kv_heads, PAGE * self.value_dim, slot * self.value_dim);
             (from.users, to.users) = (from.users - 1, 1);
             sequence.pages[last] = new;
             return (new, slot);

@@ -47,6 +47,7 @@ mod short;
 mod skip;
 mod softmax;
 mod source;
+mod write;
 
 pub use cache::{AppendOptions, KvCache};
 

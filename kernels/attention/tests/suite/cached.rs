@@ -32,7 +32,8 @@ fn positions(x: HeadsRef<'_, f32>, from: usize, to: usize) -> Heads {
 
 fn run(cache: &KvCache, q: &Heads, out: [usize; 4], options: &AttentionOptions) -> Vec<f32> {
     let mut out = Heads::filled(out, &Layout::default(), Fill::Normal, 9);
-    attention_cached(q.heads(), cache, out.heads_mut(), options, &mut Workspace::new()).unwrap();
+    let (q, to) = (q.heads(), out.heads_mut());
+    options.threads.enter(|| attention_cached(q, cache, to, options, &mut Workspace::new())).unwrap();
     out.values()
 }
 

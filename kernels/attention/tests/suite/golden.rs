@@ -135,15 +135,10 @@ fn check<T: Element>(case: &Case) {
             let scale = Some(case.scale as f32);
             let options = AttentionOptions { scale, mask, threads, level: Some(level), softcap: None };
             let mut out = vec![T::from_f32(f32::NAN); batch * heads * queries * dim];
-            attention(
-                HeadsRef::bhsd(&q, [batch, queries, heads, dim]).unwrap(),
-                HeadsRef::bhsd(&k, [batch, keys, heads, dim]).unwrap(),
-                HeadsRef::bhsd(&v, [batch, keys, heads, dim]).unwrap(),
-                HeadsMut::bhsd(&mut out, [batch, queries, heads, dim]).unwrap(),
-                &options,
-                &mut workspace,
-            )
-            .unwrap();
+            let q = HeadsRef::bhsd(&q, [batch, queries, heads, dim]).unwrap();
+            let [k, v] = [&k, &v].map(|x| HeadsRef::bhsd(x, [batch, keys, heads, dim]).unwrap());
+            let to = HeadsMut::bhsd(&mut out, [batch, queries, heads, dim]).unwrap();
+            threads.enter(|| attention(q, k, v, to, &options, &mut workspace)).unwrap();
             let wide: Vec<f32> = out.iter().map(|x| x.to_f32()).collect();
             assert_within(&wide, &case.out, |i| bounds[i] + rounding::<T>(case.out[i]), &context);
             // Masks that mean the same, levels of the same arithmetic and any threads give the same bits.

@@ -250,13 +250,12 @@ impl<S: TensorSource> Reader<'_, S> {
         let name = if only_source { SRC_EMBED } else { TGT_EMBED };
         let targets = Arc::new(if tied_output {
             let [packed] = self.packed(name, d, [tgt_vocab])?;
-            Table::Packed(packed)
+            let table = Table::Packed(packed);
+            self.check_tied(GENERATOR, &table)?;
+            table
         } else {
             Table::Plain(self.matrix(name, tgt_vocab, d)?)
         });
-        if tied_output {
-            self.check_tied(GENERATOR, &targets)?;
-        }
         let sources = if tied_embeddings {
             if !only_source {
                 self.check_tied(SRC_EMBED, &targets)?;

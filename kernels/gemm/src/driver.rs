@@ -7,7 +7,7 @@ use crate::epilogue::{Bias, Block, Epilogue};
 use crate::left::{Left, left, widened_len};
 use crate::pairs::{Dot, InOrder, OddFirst, Way, pair_tile_fn};
 use crate::panels::{Form, source};
-use crate::plan::{Plan, Sizes, Source, part, products_per_job, usable_threads};
+use crate::plan::{Crew, Plan, Sizes, Source, part, products_per_job, usable_threads};
 use crate::product::{Chain, Product, Right, Steps, pairs};
 use crate::tile::{PANEL, Tile, TileFn, max_rows, tile_fn};
 use crate::typed::Operand;
@@ -23,7 +23,8 @@ impl<'p> Product<'p> {
         let chain = if self.is_bf16() { pairs } else { Chain::InOrder };
         let Product { a, b, c, steps } = self.turned();
         let sizes = Sizes { m: c.rows(), n: c.cols(), k: a.cols() };
-        let mut plan = Plan::new::<I>(sizes, source::<I>(sizes, &b, chain), Caches::detected(), threads);
+        let crew = Crew { threads, lines_apart: c.lines_apart() };
+        let mut plan = Plan::new::<I>(sizes, source::<I>(sizes, &b, chain), Caches::detected(), crew);
         if chain == Chain::Dot && !I::DOT {
             plan.group = 1;
         }

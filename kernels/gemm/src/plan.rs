@@ -38,6 +38,14 @@ impl Sizes {
     }
 }
 
+/// Who shares a product.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crew {
+    pub threads: usize,
+    /// Whether panels of C begin where cache lines do, so that neighbours write none in common.
+    pub lines_apart: bool,
+}
+
 /// Multiply-adds below which another thread does not pay, nor more jobs than threads: some ten microseconds of one core.
 const MIN_JOB: usize = 1 << 20;
 
@@ -52,6 +60,9 @@ const JOBS_PER_THREAD: usize = 4;
 
 /// What packing one panel costs, in rows of tiles computed on it.
 const REPACK_ROWS: usize = 16;
+
+/// What a row costs that ends in the middle of a line which two threads write, in steps of panels: some 50 ns.
+const SHARED_LINE: usize = 360;
 
 /// Bytes of panels that a worker packs for itself and keeps for all row blocks: a part of the last cache.
 const PACKED_ROOM: usize = 4 << 20;
@@ -103,9 +114,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Chooses the cuts for a level, the caches and the threads.
-    pub(crate) fn new<I: Isa>(sizes: Sizes, source: Source, caches: Caches, threads: usize) -> Plan {
-        let (row_jobs, col_jobs) = job_grid::<I>(sizes, source, threads);
+    /// Chooses the cuts for a level, the caches and the crew.
+    pub(crate) fn new<I: Isa>(sizes: Sizes, source: Source, caches: Caches, crew: Crew) -> Plan {
+        let (row_jobs, col_jobs) = job_grid::<I>(sizes, source, crew);
         let rows = sizes.m.div_ceil(row_jobs);
         // Few rows. A B beyond the second cache is better packed to its whole depth, which lets the tiles ask for more of it.
         let tiles = rows.div_ceil(max_rows::<I>(1));
@@ -257,17 +268,22 @@ const fn panel_cost<I: Isa>(rows: usize, panels: usize) -> usize {
 }
 
 /// Cuts of rows and of columns that let the slowest thread finish first.
-fn job_grid<I: Isa>(sizes: Sizes, source: Source, threads: usize) -> (usize, usize) {
-    let jobs = (sizes.work() / MIN_JOB).clamp(threads, threads * JOBS_PER_THREAD);
+fn job_grid<I: Isa>(sizes: Sizes, source: Source, crew: Crew) -> (usize, usize) {
+    let Crew { threads, lines_apart } = crew;
     if threads <= 1 {
         return (1, 1);
     }
-    let groups = sizes.n.div_ceil(PANEL * group_panels::<I>(sizes.m));
+    let jobs = (sizes.work() / MIN_JOB).clamp(threads, threads * JOBS_PER_THREAD);
+    let panels = sizes.n.div_ceil(PANEL);
+    let groups = panels.div_ceil(group_panels::<I>(sizes.m));
     let blocks = sizes.m.div_ceil(max_rows::<I>(2).max(max_rows::<I>(1)));
     let cost = |(row_jobs, col_jobs): (usize, usize)| {
-        let rows = sizes.m.div_ceil(row_jobs) + if source == Source::Repack { REPACK_ROWS } else { 0 };
+        let rows = sizes.m.div_ceil(row_jobs);
+        let packed = if source == Source::Repack { REPACK_ROWS } else { 0 };
+        let shared = if col_jobs > 1 && !lines_apart { rows.saturating_mul(SHARED_LINE) } else { 0 };
         let rounds = (row_jobs * col_jobs).div_ceil(threads);
-        rounds * rows * groups.div_ceil(col_jobs)
+        let steps = sizes.k.saturating_mul((rows + packed).saturating_mul(panels.div_ceil(col_jobs)));
+        rounds.saturating_mul(steps.saturating_add(shared))
     };
     let grids = (1..=jobs.min(blocks)).map(|row_jobs| (row_jobs, (jobs / row_jobs).clamp(1, groups)));
     grids.min_by_key(|&grid| cost(grid)).unwrap_or((1, 1))

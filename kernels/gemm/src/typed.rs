@@ -62,6 +62,13 @@ impl Operand<'_> {
         self.start.offset((i as isize).wrapping_mul(row).wrapping_add((j as isize).wrapping_mul(col)))
     }
 
+    /// Whether every row begins at a cache line; columns that lie apart share lines with nobody.
+    pub(crate) fn lines_apart(&self) -> bool {
+        const LINE: usize = 64;
+        let [row, col] = self.strides.map(|stride| stride.unsigned_abs() * self.dtype().size());
+        col != self.dtype().size() || (self.start.address().addr().is_multiple_of(LINE) && row.is_multiple_of(LINE))
+    }
+
     /// The same shape and strides, `n` elements further on.
     #[inline]
     pub(crate) fn shifted(self, n: isize) -> Self {

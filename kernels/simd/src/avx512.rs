@@ -16,19 +16,30 @@ x86_features! { Avx512<true>, "avx512f", "avx512bw", "avx512dq", "avx512vl", "av
 const ROUND: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
 impl<const BF16: bool> Avx512<BF16> {
-    /// Bits of bf16 in the low half of each lane: nearest even, subnormals kept, NaN quiet. The conversion
-    /// instruction would flush subnormals.
+    /// Sixteen values of bf16, in the low half: nearest even, subnormals kept, NaN quiet. The conversion instruction would
+    /// flush subnormals.
     #[inline(always)]
-    fn narrow_bf16(self, v: __m512) -> __m256i {
-        // SAFETY: the token proves AVX-512 F; registers only.
+    fn narrow_bf16(self, v: __m512) -> __m512i {
+        /// The high half of each lane.
+        const HIGH: [u16; 32] = {
+            let mut halves = [0; 32];
+            let mut i = 0;
+            while i < 32 {
+                halves[i] = (2 * i + 1) as u16 % 32;
+                i += 1;
+            }
+            halves
+        };
+        // SAFETY: the token proves AVX-512 BW; registers only, and a constant of 64 bytes.
         unsafe {
             let x = _mm512_castps_si512(v);
-            let high = _mm512_srli_epi32::<16>(x);
-            let odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
-            let rounded = _mm512_add_epi32(_mm512_add_epi32(x, _mm512_set1_epi32(0x7fff)), odd);
-            let quiet = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
-            _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(_mm512_srli_epi32::<16>(rounded), nan, quiet))
+            // Half a unit of the result; just less where a tie must go down, to an even one.
+            let even = _mm512_testn_epi32_mask(x, _mm512_set1_epi32(1 << 16));
+            let half = _mm512_mask_blend_epi32(even, _mm512_set1_epi32(0x8000), _mm512_set1_epi32(0x7fff));
+            let number = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(v, v);
+            let nan = _mm512_castps_si512(_mm512_set1_ps(f32::NAN));
+            let rounded = _mm512_mask_add_epi32(nan, number, x, half);
+            _mm512_permutexvar_epi16(_mm512_loadu_si512(HIGH.as_ptr().cast()), rounded)
         }
     }
 
@@ -101,9 +112,9 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
         fn load_tail_f16(self, p: *const f16, tail: __mmask16) -> __m512 = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(tail, p.cast()));
         fn store_tail_f16(self, p: *mut f16, v: __m512, tail: __mmask16) = _mm256_mask_storeu_epi16(p.cast(), tail, _mm512_cvtps_ph::<ROUND>(v));
         fn load_bf16(self, p: *const bf16) -> __m512 = self.widen_bf16(_mm256_loadu_si256(p.cast()));
-        fn store_bf16(self, p: *mut bf16, v: __m512) = _mm256_storeu_si256(p.cast(), self.narrow_bf16(v));
+        fn store_bf16(self, p: *mut bf16, v: __m512) = _mm256_storeu_si256(p.cast(), _mm512_castsi512_si256(self.narrow_bf16(v)));
         fn load_tail_bf16(self, p: *const bf16, tail: __mmask16) -> __m512 = self.widen_bf16(_mm256_maskz_loadu_epi16(tail, p.cast()));
-        fn store_tail_bf16(self, p: *mut bf16, v: __m512, tail: __mmask16) = _mm256_mask_storeu_epi16(p.cast(), tail, self.narrow_bf16(v));
+        fn store_tail_bf16(self, p: *mut bf16, v: __m512, tail: __mmask16) = _mm512_mask_storeu_epi16(p.cast(), tail.into(), self.narrow_bf16(v));
     }
 
     #[inline(always)]

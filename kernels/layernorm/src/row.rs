@@ -253,6 +253,59 @@ impl Moments {
     }
 }
 
+/// The last pass over a row, from `x` to `y`.
+struct Last<I: Isa, Y> {
+    x: *const f32,
+    y: *mut Y,
+    affine: Affine,
+    m: I::F32,
+    r: I::F32,
+    e: I::F32,
+}
+
+impl<I: Isa, Y: Element> Last<I, Y> {
+    #[inline(always)]
+    fn value(&self, isa: I, x: I::F32, gamma: I::F32, beta: I::F32) -> I::F32 {
+        isa.fma(isa.fma(isa.sub(x, self.m), self.r, self.e), gamma, beta)
+    }
+
+    /// Elements `i .. i + UNROLL * LANES`.
+    ///
+    /// # Safety
+    /// (Row): they exist.
+    #[inline(always)]
+    unsafe fn turn(&self, isa: I, i: usize) {
+        let Affine { gamma, beta, gamma_mask, beta_mask } = self.affine;
+        for g in 0..UNROLL {
+            let k = i + g * I::LANES;
+            // SAFETY: the caller's promise; a masked index stays below 64.
+            unsafe {
+                let x = isa.load(self.x.add(k));
+                let gamma = isa.load(gamma.add(i & gamma_mask).add(g * I::LANES));
+                let beta = isa.load(beta.add(i & beta_mask).add(g * I::LANES));
+                Y::store(isa, self.y.add(k), self.value(isa, x, gamma, beta));
+            }
+        }
+    }
+
+    /// Elements `i .. i + count`, for `count <= LANES`.
+    ///
+    /// # Safety
+    /// (Row): they exist.
+    #[inline(always)]
+    unsafe fn part(&self, isa: I, i: usize, count: usize) {
+        let Affine { gamma, beta, gamma_mask, beta_mask } = self.affine;
+        let tail = isa.tail(count);
+        // SAFETY: the caller's promise; a masked index is 0, where 64 >= count values are.
+        unsafe {
+            let x = isa.load_tail(self.x.add(i), tail);
+            let gamma = isa.load_tail(gamma.add(i & gamma_mask), tail);
+            let beta = isa.load_tail(beta.add(i & beta_mask), tail);
+            Y::store_tail(isa, self.y.add(i), self.value(isa, x, gamma, beta), tail);
+        }
+    }
+}
+
 /// Last pass: normalises `x` into `y`. `ahead` is what will be loaded some time later; nothing of it need exist.
 ///
 /// # Safety
@@ -267,23 +320,14 @@ pub(crate) unsafe fn normalise<I: Isa, Y: Element, const N: usize>(
     ahead: [TypedPtr; N],
 ) {
     let (m, r, e) = (isa.splat(row.m), isa.splat(row.r), isa.splat(row.e));
-    let value = |x, gamma, beta| isa.fma(isa.fma(isa.sub(x, m), r, e), gamma, beta);
-    let part = |i: usize, count: usize| {
-        let tail = isa.tail(count);
-        // SAFETY: (Row): i + count <= n; a masked index is 0, where 64 >= count values are.
-        unsafe {
-            let x = isa.load_tail(x.add(i), tail);
-            let gamma = isa.load_tail(affine.gamma.add(i & affine.gamma_mask), tail);
-            let beta = isa.load_tail(affine.beta.add(i & affine.beta_mask), tail);
-            Y::store_tail(isa, y.add(i), value(x, gamma, beta), tail);
-        }
-    };
+    let last = Last { x, y, affine, m, r, e };
     let turn = UNROLL * I::LANES;
     let mut i = 0;
     // A store that straddles cache lines costs double: worth one partial register where the row is long.
     let head = y.addr().wrapping_neg() % (I::LANES * size_of::<Y>()) / size_of::<Y>();
     if head > 0 && n >= 4 * turn {
-        part(0, head);
+        // SAFETY: (Row): head < LANES < n.
+        unsafe { last.part(isa, 0, head) };
         i = head;
     }
     while i + turn <= n {
@@ -292,21 +336,14 @@ pub(crate) unsafe fn normalise<I: Isa, Y: Element, const N: usize>(
                 isa.prefetch(ahead.offset((i + g * I::LANES) as isize).address());
             }
         }
-        for g in 0..UNROLL {
-            let k = i + g * I::LANES;
-            // SAFETY: (Row): k + LANES <= n; a masked index stays below 64.
-            unsafe {
-                let x = isa.load(x.add(k));
-                let gamma = isa.load(affine.gamma.add(i & affine.gamma_mask).add(g * I::LANES));
-                let beta = isa.load(affine.beta.add(i & affine.beta_mask).add(g * I::LANES));
-                Y::store(isa, y.add(k), value(x, gamma, beta));
-            }
-        }
+        // SAFETY: (Row): i + turn <= n.
+        unsafe { last.turn(isa, i) };
         i += turn;
     }
     while i < n {
         let count = I::LANES.min(n - i);
-        part(i, count);
+        // SAFETY: (Row): i + count <= n.
+        unsafe { last.part(isa, i, count) };
         i += count;
     }
 }

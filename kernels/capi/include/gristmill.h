@@ -135,7 +135,7 @@ gristmill_status gristmill_attention(const gristmill_heads *q, const gristmill_h
                                      gristmill_workspace *workspace);
 
 typedef struct gristmill_norm_options {
-    float eps;          /* added to the variance */
+    float eps;          /* added to the variance, or to the mean square; finite and not negative */
     const float *gamma; /* a factor per column, or null */
     const float *beta;  /* a shift per column, or null */
     int32_t serial;     /* not 0: the calling thread alone */
@@ -146,9 +146,20 @@ typedef struct gristmill_norm_options {
 gristmill_status gristmill_layer_norm(const gristmill_matrix *x, const gristmill_matrix *y,
                                       const gristmill_norm_options *options);
 
-/* The layer norm of x + residual, which is added in f32; y may be x. */
+/* The layer norm of x + residual, which is added in f32. sum receives x + residual, or is null. One of y and sum may be
+ * x: y in post-norm models, sum in pre-norm models. */
 gristmill_status gristmill_add_layer_norm(const gristmill_matrix *x, const gristmill_matrix *residual,
-                                          const gristmill_matrix *y, const gristmill_norm_options *options);
+                                          const gristmill_matrix *y, const gristmill_matrix *sum,
+                                          const gristmill_norm_options *options);
+
+/* y = x / sqrt(mean(x^2) + eps) * gamma + beta, otherwise as gristmill_layer_norm. */
+gristmill_status gristmill_rms_norm(const gristmill_matrix *x, const gristmill_matrix *y,
+                                    const gristmill_norm_options *options);
+
+/* The RMS norm of x + residual, otherwise as gristmill_add_layer_norm. */
+gristmill_status gristmill_add_rms_norm(const gristmill_matrix *x, const gristmill_matrix *residual,
+                                        const gristmill_matrix *y, const gristmill_matrix *sum,
+                                        const gristmill_norm_options *options);
 
 /* y = softmax(x), row by row; y may be x. Both of one type. serial not 0: the calling thread alone. */
 gristmill_status gristmill_softmax(const gristmill_matrix *x, const gristmill_matrix *y, int32_t serial);

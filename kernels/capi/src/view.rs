@@ -137,6 +137,12 @@ impl Matrix {
         extent(name, self.shape(), self.strides())
     }
 
+    /// Whether both describe the same elements, so that an operation is in place.
+    pub(crate) fn same_as(&self, other: &Matrix) -> bool {
+        (self.data, self.shape()) == (other.data, other.shape())
+            && (self.row_stride == other.row_stride || self.rows <= 1)
+    }
+
     /// Where it lies, for elements of type `T`.
     pub(crate) fn span<T>(&self, name: &str) -> Result<Span, Failure> {
         let start = self.data as usize;

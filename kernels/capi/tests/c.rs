@@ -16,20 +16,46 @@ fn library(name: &str) -> PathBuf {
     newest.unwrap_or_else(|| panic!("cargo made no {name} for {}", test.display()))
 }
 
+fn from_root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The compiler that a variable names, or the usual one, told to refuse what deserves a warning.
+fn compiler(variable: &str, usual: &str, standard: &str) -> Command {
+    let mut compiler = Command::new(env::var_os(variable).unwrap_or_else(|| usual.into()));
+    compiler.args([standard, "-Wall", "-Wextra", "-pedantic", "-Werror", "-I"]).arg(from_root("include"));
+    compiler
+}
+
+fn compile(mut compiler: Command) {
+    let compiled = compiler.output().expect("a compiler");
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+}
+
 fn compile_and_run(library: &Path, program: &str, libraries: &[&str]) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let parts = from_root("tests/program").read_dir().expect("the parts of the program");
+    let parts = parts.map(|part| part.expect("a part of the program").path());
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program);
-    let mut cc = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
-    cc.args(["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program);
-    cc.arg("-I").arg(root.join("include")).arg(root.join("tests/program.c")).arg(library).args(libraries);
+    let mut cc = compiler("CC", "cc", "-std=c99");
+    cc.args(["-O1", "-o"]).arg(&program).args(parts.filter(|part| part.extension().is_some_and(|end| end == "c")));
+    cc.arg(library).args(libraries);
     let folder = library.parent().expect("a library lies in a folder");
     if cfg!(target_os = "linux") {
         cc.arg(format!("-Wl,-rpath,{}", folder.display()));
     }
-    let compiled = cc.output().expect("a C compiler");
-    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    compile(cc);
     let ran = Command::new(&program).output().expect("the compiled program");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
+}
+
+#[test]
+fn the_header_is_c_and_cpp() {
+    let header = from_root("include/gristmill.h");
+    for (variable, usual, standard, language) in [("CC", "cc", "-std=c99", "c"), ("CXX", "c++", "-std=c++98", "c++")] {
+        let mut compiler = compiler(variable, usual, standard);
+        compiler.args(["-fsyntax-only", "-x", language]).arg(&header);
+        compile(compiler);
+    }
 }
 
 #[test]

@@ -110,7 +110,7 @@ impl Products for Batch<'_> {
             Right::Plain(first) => Right::Plain(first.shifted(b)),
             packed => packed,
         };
-        Product { a: first_a.shifted(a), b, c: first_c.shifted(c), steps }
+        Product { a: first_a.shifted(a), b, c: first_c.shifted(c), steps }.turned()
     }
     fn alike(&self) -> bool {
         true
@@ -202,7 +202,7 @@ impl Products for List<'_, '_> {
         self.0.len()
     }
     fn get(&self, i: usize) -> Product<'_> {
-        self.0[i].product
+        self.0[i].product.turned()
     }
     fn alike(&self) -> bool {
         false

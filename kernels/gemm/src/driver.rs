@@ -7,35 +7,33 @@ use crate::epilogue::{Bias, Block, Epilogue};
 use crate::left::{Left, left, widened_len};
 use crate::pairs::{Dot, InOrder, OddFirst, Way, pair_tile_fn};
 use crate::panels::{Form, source};
-use crate::plan::{Crew, Plan, Sizes, Source, part, products_per_job, usable_threads};
-use crate::product::{Chain, Product, Right, Steps, pairs};
+use crate::plan::{Crew, Plan, Sizes, Source, cuts, part, products_per_job, usable_threads};
+use crate::product::{Chain, Product, Steps, pairs};
 use crate::tile::{PANEL, Tile, TileFn, max_rows, tile_fn};
-use crate::typed::Operand;
 use gristmill_core::cache::Caches;
 use gristmill_core::{Error, SendPtr, Threads, Workspace};
 use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, bf16, f16};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-impl<'p> Product<'p> {
+impl Product<'_> {
     /// The jobs of the product on `threads` threads; `pairs` is its chain if both factors are bf16.
-    fn job<I: Isa>(self, threads: usize, pairs: Chain) -> Job<'p> {
+    fn job<I: Isa>(&self, threads: usize, pairs: Chain) -> Job<'_> {
         let chain = if self.is_bf16() { pairs } else { Chain::InOrder };
-        let Product { a, b, c, steps } = self.turned();
-        let sizes = Sizes { m: c.rows(), n: c.cols(), k: a.cols() };
-        let crew = Crew { threads, lines_apart: c.lines_apart() };
-        let mut plan = Plan::new::<I>(sizes, source::<I>(sizes, &b, chain), Caches::detected(), crew);
+        let sizes = self.sizes();
+        let crew = Crew { threads, lines_apart: self.c.lines_apart() };
+        let mut plan = Plan::new::<I>(sizes, source::<I>(sizes, &self.b, chain), Caches::detected(), crew);
         if chain == Chain::Dot && !I::DOT {
             plan.group = 1;
         }
-        Job { a, b, c, steps, plan, chain }
+        Job { product: self, plan, chain }
     }
 }
 
-/// Runs one product.
+/// Runs one product, [turned](Product::turned) if need be.
 pub(crate) fn run(
     simd: Simd,
-    product: Product<'_>,
+    product: &Product<'_>,
     threads: Threads<'_>,
     workspace: &mut Workspace,
 ) -> Result<(), Error> {
@@ -44,7 +42,7 @@ pub(crate) fn run(
 
 struct One<'p> {
     simd: Simd,
-    product: Product<'p>,
+    product: &'p Product<'p>,
     threads: Threads<'p>,
     workspace: &'p mut Workspace,
 }
@@ -59,8 +57,11 @@ impl Kernel for One<'_> {
         if sizes.is_empty() {
             return Ok(());
         }
-        let pairs = pairs(isa, self.simd, std::iter::once(self.product));
-        let job = self.product.job::<I>(usable_threads(self.threads, sizes.work()), pairs);
+        let chain = match self.product.is_bf16() {
+            true => pairs(isa, self.simd, std::iter::once(*self.product)),
+            false => Chain::InOrder,
+        };
+        let job = self.product.job::<I>(usable_threads(self.threads, sizes.work()), chain);
         in_scratch(self.threads, job.plan.jobs(), job.scratch_len(), self.workspace, |index, scratch| {
             job.run(isa, index, scratch);
         })
@@ -71,7 +72,7 @@ impl Kernel for One<'_> {
 pub(crate) trait Products: Sync {
     /// How many there are.
     fn count(&self) -> usize;
-    /// Product `i`.
+    /// Product `i`, as it is computed.
     fn get(&self, i: usize) -> Product<'_>;
     /// Whether all have the sizes, strides and types of the first.
     fn alike(&self) -> bool;
@@ -206,10 +207,7 @@ impl<W: Way> Tiles for Pairs<W> {
 
 /// What the jobs of a product share.
 pub(crate) struct Job<'p> {
-    a: Operand<'p>,
-    pub(crate) b: Right<'p>,
-    c: Operand<'p>,
-    steps: Steps<'p>,
+    pub(crate) product: &'p Product<'p>,
     pub(crate) plan: Plan,
     pub(crate) chain: Chain,
 }
@@ -220,13 +218,13 @@ unsafe impl Sync for Job<'_> {}
 impl Job<'_> {
     /// Scratch values that a worker needs.
     fn scratch_len(&self) -> usize {
-        let widened = widened_len(&self.a, self.plan.rows(0).len(), self.chain);
+        let widened = widened_len(&self.product.a, self.plan.rows(0).len(), self.chain);
         (self.plan.pack_len() + self.plan.accumulators_len() + widened).next_multiple_of(PANEL)
     }
 
     /// Computes the rows and columns of job `index`.
     fn run<I: Isa>(&self, isa: I, index: usize, scratch: &mut [f32]) {
-        match (self.plan.source, self.chain, self.b.dtype()) {
+        match (self.plan.source, self.chain, self.product.b.dtype()) {
             (_, Chain::Dot, _) => self.run_tiles::<I, Pairs<Dot>>(isa, index, scratch),
             (Source::Repack, ..) | (_, _, Dtype::F32) => self.run_tiles::<I, Rows<f32>>(isa, index, scratch),
             (_, _, Dtype::F16) => self.run_tiles::<I, Rows<f16>>(isa, index, scratch),
@@ -242,18 +240,16 @@ impl Job<'_> {
         let (accumulators, widened) = scratch.split_at_mut(self.plan.accumulators_len());
         let rows = self.plan.rows(index);
         let k = self.plan.sizes.k;
-        let a: Left = left(isa, self.a.block(rows.clone(), 0..k), self.chain, widened);
+        let a: Left = left(isa, self.product.a.block(rows.clone(), 0..k), self.chain, widened);
         let panels = self.plan.panels(index);
         let col_block = if self.plan.keeps_panels() { self.plan.col_block } else { panels.len() };
-        for first in panels.clone().step_by(col_block.max(1)) {
-            let cols = first..panels.end.min(first + col_block);
-            for first in rows.clone().step_by(self.plan.row_block) {
-                let block = first..rows.end.min(first + self.plan.row_block);
+        for cols in cuts(panels, col_block) {
+            for block in cuts(rows.clone(), self.plan.row_block) {
                 // The first row block packs what all of them use.
-                let fresh = first == rows.start;
+                let fresh = block.start == rows.start;
                 self.block::<I, T>(
                     isa,
-                    a.advanced(first - rows.start),
+                    a.advanced(block.start - rows.start),
                     block,
                     cols.clone(),
                     fresh,
@@ -284,8 +280,8 @@ impl Job<'_> {
             let first = panel * PANEL;
             let cols = (n - first).min(count * PANEL);
             // At least one block, so that k = 0 still stores its zeros.
-            for from in (0..k.max(1)).step_by(depth) {
-                let steps = from..k.min(from + depth);
+            for steps in cuts(0..k.max(1), depth) {
+                let (from, steps) = (steps.start, steps.start..k.min(steps.end));
                 let kept = if self.plan.keeps_panels() {
                     ((panel - panels.start) * kept_depth + count * from) * PANEL
                 } else {
@@ -351,15 +347,15 @@ impl Job<'_> {
 
     /// The epilogue of the tile whose first element is (i, j).
     fn epilogue(&self, i: usize, j: usize) -> Epilogue<'_> {
-        let Steps { alpha, beta, bias, activation, residual, .. } = self.steps;
+        let Steps { alpha, beta, bias, activation, residual, .. } = self.product.steps;
         let bias = match bias {
             Bias::None => Bias::None,
             Bias::PerColumn(bias, life) => Bias::PerColumn(bias.offset(j as isize), life),
             Bias::PerRow(bias, life) => Bias::PerRow(bias.offset(i as isize), life),
         };
         let residual = residual.map(|r| Block { ptr: r.ptr_at(i, j), row: r.strides[0], col: r.strides[1] });
-        let [c_row, c_col] = self.c.strides;
-        Epilogue { alpha, beta, bias, activation, residual, c: self.c.ptr_at(i, j), c_row, c_col }
+        let [c_row, c_col] = self.product.c.strides;
+        Epilogue { alpha, beta, bias, activation, residual, c: self.product.c.ptr_at(i, j), c_row, c_col }
     }
 
     /// How many panels the next tiles span: a group, or what tiles there are for the rest, which is cut evenly. A

@@ -157,7 +157,7 @@ pub fn gemm<'b, A: Element, B: Element, C: Element, V: Element>(
     check([a.rows(), a.cols()], [b.k(), b.n()], [c.rows(), c.cols()], options)?;
     let simd = Simd::choose(options.level)?;
     let product = Product { a: a.into(), b: b.into(), c: c.into(), steps: options.into() };
-    driver::run(simd, product, options.threads, workspace)
+    driver::run(simd, &product.turned(), options.threads, workspace)
 }
 
 /// Checks that the sizes of all operands agree.

@@ -108,7 +108,7 @@ impl Job<'_> {
     ) -> Panels {
         let (k, cut) = (self.plan.sizes.k, self.plan.source);
         let count = cols.div_ceil(PANEL);
-        match self.b {
+        match self.product.b {
             Right::Plain(b) if cut == Source::InPlace => Panels {
                 b: b.ptr_at(steps.start, first),
                 b_step: b.strides[0],

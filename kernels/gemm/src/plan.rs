@@ -199,6 +199,16 @@ pub(crate) fn part(len: usize, parts: usize, i: usize) -> Range<usize> {
     start..start + size + usize::from(i < longer)
 }
 
+/// The parts of a range, `len` long but for the last. `step_by` would divide, which is a good part of a small product.
+pub(crate) fn cuts(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let mut rest = range;
+    std::iter::from_fn(move || {
+        let part = rest.start..rest.end.min(rest.start.saturating_add(len));
+        rest.start = part.end;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 /// How many rows of A should stay in the second cache while `panels` panels pass over them, `group` at a time.
 fn row_block<I: Isa>(rows: usize, k: usize, panels: usize, group: usize, caches: Caches) -> usize {
     // A that is read only once or twice need not stay, and long rows come in time from wherever they are.

@@ -88,6 +88,7 @@ impl<'p> Product<'p> {
 
     /// The product as it is computed. Tiles store rows: a column-major C is a row-major C^T = B^T A^T, with the same
     /// chains of multiply-adds.
+    #[inline]
     pub(crate) fn turned(self) -> Self {
         let Product { a, b, c, steps } = self;
         match b {

@@ -8,12 +8,12 @@ use crate::mask::Edit;
 use crate::plan::{CHUNK, Plan, Rows, Unit, VALUE_BLOCK, WAVE};
 use crate::product::{Left, Product, Right, block_rows};
 use crate::short;
-use crate::softmax;
+use crate::softmax::{self, LOWEST};
 use crate::source::Source;
 use gristmill_gemm::TypedPtr;
 use gristmill_gemm::tile::{PANEL, Tiles};
 use gristmill_simd::{Dtype, Isa};
-use std::ptr;
+use std::{array, ptr};
 
 /// The most rows of a block at any level.
 const MAX_ROWS: usize = 12;
@@ -190,25 +190,30 @@ impl<'w, 'a> Worker<'w, 'a> {
             }
         }
         let strip = &mut self.strip(block.slot)[..rows * stride];
-        let mut done = 0;
-        if !edited {
-            // SAFETY: the strip has these rows, each as long as the keys in whole panels; the last one sees the most.
-            done =
-                unsafe { short::weigh(isa, strip.as_mut_ptr(), stride, block.limit, &keys[..rows], &mut sums[..rows]) };
-        }
-        let mut maxima = [0.0; MAX_ROWS];
-        for (r, row) in strip.chunks_exact_mut(stride).enumerate().skip(done) {
-            let row = &mut row[..keys[r]];
-            let max = if edited {
-                let (h, i) = block.rows.at(r);
-                softmax::edit_and_max(isa, row, &Edit::new(call.options, [unit.batch, h, i]))
-            } else {
-                softmax::max(isa, row)
-            };
-            maxima[r] = isa.reduce_max(max);
-        }
-        for (r, row) in strip.chunks_exact_mut(stride).enumerate().skip(done) {
-            sums[r] = isa.reduce_add(softmax::exp_and_sum(isa, &mut row[..block.limit], keys[r], maxima[r]));
+        // SAFETY: the strip has these rows, each as long as the keys in whole panels; the last one sees the most.
+        let short = !edited
+            && unsafe { short::weigh(isa, strip.as_mut_ptr(), stride, block.limit, &keys[..rows], &mut sums[..rows]) };
+        if !short {
+            let mut maxima = [isa.splat(LOWEST); MAX_ROWS];
+            for (r, row) in strip.chunks_exact_mut(stride).enumerate() {
+                let row = &mut row[..keys[r]];
+                maxima[r] = if edited {
+                    let (h, i) = block.rows.at(r);
+                    softmax::edit_and_max(isa, row, &Edit::new(call.options, [unit.batch, h, i]))
+                } else {
+                    softmax::max(isa, row)
+                };
+            }
+            let mut lanes = [isa.splat(0.0); MAX_ROWS];
+            for (first, strip) in (0..).step_by(4).zip(strip.chunks_mut(4 * stride)) {
+                let maxima = isa.spread_max_each(array::from_fn(|r| maxima[first + r]));
+                for (r, (row, max)) in strip.chunks_exact_mut(stride).zip(maxima).enumerate() {
+                    lanes[first + r] = softmax::exp_and_sum(isa, &mut row[..block.limit], keys[first + r], max);
+                }
+            }
+            for (first, sums) in (0..rows).step_by(4).zip(sums.chunks_exact_mut(4)) {
+                sums.copy_from_slice(&isa.reduce_add_each(array::from_fn(|r| lanes[first + r])));
+            }
         }
         for (state, (&keys, &sum)) in block.states.iter_mut().zip(keys.iter().zip(&sums)) {
             *state = RowState { sum, hides: keys < block.limit || !dense };

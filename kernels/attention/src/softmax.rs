@@ -4,11 +4,15 @@ use crate::mask::Edit;
 use gristmill_simd::sums::{SUM_LANES, sum_registers};
 use gristmill_simd::{Isa, math, slices};
 
+/// What the largest score of a row is at least: above minus infinity, so that scores of minus infinity, though there be
+/// no others, are infinitely far below it.
+pub(crate) const LOWEST: f32 = f32::MIN;
+
 /// Replaces `row` by its edited scores, minus infinity where the edit hides a key, and returns lanes of which the
-/// largest is the largest score that is not NaN, minus infinity if there is none. No lane is NaN.
+/// largest is the largest score that is not NaN, [`LOWEST`] if there is none. No lane is NaN.
 #[inline(always)]
 pub(crate) fn edit_and_max<I: Isa>(isa: I, row: &mut [f32], edit: &Edit) -> I::F32 {
-    let mut max = isa.splat(f32::NEG_INFINITY);
+    let mut max = isa.splat(LOWEST);
     for (block, scores) in row.chunks_mut(I::LANES).enumerate() {
         let (n, tail) = (scores.len(), isa.tail(scores.len()));
         // SAFETY: the tail has as many lanes as `scores` has values; an edit has a value for each score of the row.
@@ -24,26 +28,20 @@ pub(crate) fn edit_and_max<I: Isa>(isa: I, row: &mut [f32], edit: &Edit) -> I::F
 /// As [`edit_and_max`], of scores that stay as they are.
 #[inline(always)]
 pub(crate) fn max<I: Isa>(isa: I, row: &[f32]) -> I::F32 {
-    let lanes = slices::fold(isa, row, f32::NEG_INFINITY, |max, x| isa.max(x, max));
+    let lanes = slices::fold(isa, row, LOWEST, |max, x| isa.max(x, max));
     let (first, others) = (lanes.as_ref()[0], &lanes.as_ref()[1..]);
     others.iter().fold(first, |max, &x| isa.max(x, max))
 }
 
 /// Replaces the first `n` values `x` of `row` by `exp(x - max)`, the others by zeros, and returns lanes whose sum by
-/// halving is their sum in the order of [`gristmill_simd::sums`]. Zeros stand for a row that is all zeros.
+/// halving is their sum in the order of [`gristmill_simd::sums`]: zero for a row that is all zeros. `max` has the row's
+/// largest value, or [`LOWEST`], in every lane.
 #[inline(always)]
-pub(crate) fn exp_and_sum<I: Isa>(isa: I, row: &mut [f32], n: usize, max: f32) -> I::F32 {
+pub(crate) fn exp_and_sum<I: Isa>(isa: I, row: &mut [f32], n: usize, max: I::F32) -> I::F32 {
     let (scores, beyond) = row.split_at_mut(n);
     if !beyond.is_empty() {
         beyond.fill(0.0);
     }
-    if max == f32::NEG_INFINITY {
-        // All scores are minus infinity or, which alone makes a sum, NaN.
-        let nan = scores.iter().any(|x| x.is_nan());
-        scores.fill(0.0);
-        return isa.splat(if nan { f32::NAN } else { 0.0 });
-    }
-    let max = isa.splat(max);
     let mut lanes = isa.splat_lanes64(0.0);
     let sums = &mut lanes.as_mut()[..sum_registers::<I>()];
     let mut blocks = scores.chunks_exact_mut(SUM_LANES);

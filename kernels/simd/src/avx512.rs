@@ -55,6 +55,25 @@ impl<const BF16: bool> Avx512<BF16> {
         // SAFETY: the token proves AVX-512 DQ; registers only.
         unsafe { (_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)) }
     }
+
+    /// The sum, or the largest, of the lanes of each register by halving, in a quarter of the result each.
+    #[inline(always)]
+    fn fold_each<const MAX: bool>(self, [a, b, c, d]: [__m512; 4]) -> __m512 {
+        // SAFETY: the token proves AVX-512 F; registers only.
+        unsafe {
+            // Halves of two registers side by side, then quarters of four.
+            let ab = self.fold::<MAX>(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+            let cd = self.fold::<MAX>(_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xee>(c, d));
+            let all = self.fold::<MAX>(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xdd>(ab, cd));
+            let all = self.fold::<MAX>(all, _mm512_permute_ps::<0x4e>(all));
+            self.fold::<MAX>(all, _mm512_permute_ps::<0xb1>(all))
+        }
+    }
+
+    #[inline(always)]
+    fn fold<const MAX: bool>(self, a: __m512, b: __m512) -> __m512 {
+        if MAX { self.max(a, b) } else { self.add(a, b) }
+    }
 }
 
 // SAFETY: every instruction used is in the token's feature list, and each operation touches what its documentation
@@ -250,5 +269,30 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
         let (low, high) = self.halves(a);
         // SAFETY: the token proves AVX; registers only.
         crate::avx2::reduce_max(unsafe { _mm256_max_ps(low, high) })
+    }
+
+    #[inline(always)]
+    fn reduce_add_each(self, registers: [__m512; 4]) -> [f32; 4] {
+        let mut sums = [0.0; 4];
+        // SAFETY: the token proves AVX-512 F; the array has room for four lanes.
+        unsafe {
+            let firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
+            let all = _mm512_permutexvar_ps(firsts, self.fold_each::<false>(registers));
+            _mm_storeu_ps(sums.as_mut_ptr(), _mm512_castps512_ps128(all));
+        }
+        sums
+    }
+    #[inline(always)]
+    fn spread_max_each(self, registers: [__m512; 4]) -> [__m512; 4] {
+        let max = self.fold_each::<true>(registers);
+        // SAFETY: the token proves AVX-512 F; registers only.
+        unsafe {
+            [
+                _mm512_shuffle_f32x4::<0x00>(max, max),
+                _mm512_shuffle_f32x4::<0x55>(max, max),
+                _mm512_shuffle_f32x4::<0xaa>(max, max),
+                _mm512_shuffle_f32x4::<0xff>(max, max),
+            ]
+        }
     }
 }

@@ -16,6 +16,7 @@ impl Kernel for Whole {
         masks(isa);
         reduce_add(isa);
         reduce_max(isa);
+        four(isa);
         pointers(isa);
     }
 }
@@ -113,6 +114,36 @@ fn reduce_max<I: Isa>(isa: I) {
         check(&x);
         x[i] = f32::INFINITY;
         check(&x);
+    }
+}
+
+/// Four registers in step are as four registers one by one.
+#[inline(always)]
+fn four<I: Isa>(isa: I) {
+    let mut rng = Rng::new(7);
+    for fill in [Fill::Normal, Fill::Scaled, Fill::Special, Fill::Bits] {
+        for _ in 0..2000 {
+            let mut x = [[0.0; 16]; 4];
+            x.iter_mut().flatten().for_each(|x| *x = fill.value(&mut rng));
+            let mut registers = [isa.splat(0.0); 4];
+            for (register_of, x) in registers.iter_mut().zip(&x) {
+                *register_of = register(isa, x);
+            }
+            for (got, v) in isa.reduce_add_each(registers).into_iter().zip(registers) {
+                let want = isa.reduce_add(v);
+                assert!(compare::equal(got, want), "reduce_add_each at {}: {x:?}: {got:e}, want {want:e}", I::LEVEL);
+            }
+            // Without NaN.
+            for (register_of, x) in registers.iter_mut().zip(&mut x) {
+                x.iter_mut().filter(|x| x.is_nan()).for_each(|x| *x = f32::NEG_INFINITY);
+                *register_of = register(isa, x);
+            }
+            for (got, v) in isa.spread_max_each(registers).into_iter().zip(registers) {
+                let want = isa.reduce_max(v);
+                let same = lanes(isa, got)[..I::LANES].iter().all(|&lane| lane == want);
+                assert!(same, "spread_max_each at {}: {x:?}: want {want:e}", I::LEVEL);
+            }
+        }
     }
 }
 

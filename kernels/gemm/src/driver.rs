@@ -2,18 +2,15 @@
 //!
 //! Column groups are outermost: a group of panels stays in cache while every row block of A passes over it.
 
-use crate::columns::columns_fn;
 use crate::epilogue::{Bias, Block, Epilogue};
 use crate::left::{Left, left, widened_len};
-use crate::pairs::{Dot, InOrder, OddFirst, Way, pair_tile_fn};
 use crate::panels::{Form, source};
 use crate::plan::{Crew, Plan, Sizes, Source, cuts, part, products_per_job, usable_threads};
 use crate::product::{Chain, Product, Steps, pairs};
-use crate::tile::{PANEL, Tile, TileFn, max_rows, tile_fn};
+use crate::tile::{PANEL, Tile, max_rows};
 use gristmill_core::cache::Caches;
 use gristmill_core::{Error, SendPtr, Threads, Workspace};
-use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, bf16, f16};
-use std::marker::PhantomData;
+use gristmill_simd::{Isa, Kernel, Simd};
 use std::ops::Range;
 
 impl Product<'_> {
@@ -182,29 +179,6 @@ fn in_scratch(
     Ok(())
 }
 
-/// The tiles of a job: what they read B as.
-trait Tiles {
-    fn tile_fn<I: Isa>(isa: I, rows: usize, panels: usize, masked: bool) -> TileFn;
-}
-
-/// Rows of 16 columns.
-struct Rows<B>(PhantomData<B>);
-
-impl<B: Element> Tiles for Rows<B> {
-    fn tile_fn<I: Isa>(isa: I, rows: usize, panels: usize, masked: bool) -> TileFn {
-        tile_fn::<I, B>(isa, rows, panels, masked)
-    }
-}
-
-/// Rows of 16 pairs of bf16.
-struct Pairs<W>(PhantomData<W>);
-
-impl<W: Way> Tiles for Pairs<W> {
-    fn tile_fn<I: Isa>(isa: I, rows: usize, panels: usize, _: bool) -> TileFn {
-        pair_tile_fn::<I, W>(isa, rows, panels)
-    }
-}
-
 /// What the jobs of a product share.
 pub(crate) struct Job<'p> {
     pub(crate) product: &'p Product<'p>,
@@ -224,18 +198,6 @@ impl Job<'_> {
 
     /// Computes the rows and columns of job `index`.
     fn run<I: Isa>(&self, isa: I, index: usize, scratch: &mut [f32]) {
-        match (self.plan.source, self.chain, self.product.b.dtype()) {
-            (_, Chain::Dot, _) => self.run_tiles::<I, Pairs<Dot>>(isa, index, scratch),
-            (Source::Repack, ..) | (_, _, Dtype::F32) => self.run_tiles::<I, Rows<f32>>(isa, index, scratch),
-            (_, _, Dtype::F16) => self.run_tiles::<I, Rows<f16>>(isa, index, scratch),
-            (Source::InPlace, ..) => self.run_tiles::<I, Rows<bf16>>(isa, index, scratch),
-            (_, Chain::OddFirst, _) => self.run_tiles::<I, Pairs<OddFirst>>(isa, index, scratch),
-            (_, Chain::InOrder, _) => self.run_tiles::<I, Pairs<InOrder>>(isa, index, scratch),
-        }
-    }
-
-    /// The same, by these tiles.
-    fn run_tiles<I: Isa, T: Tiles>(&self, isa: I, index: usize, scratch: &mut [f32]) {
         let (packed, scratch) = scratch.split_at_mut(self.plan.pack_len());
         let (accumulators, widened) = scratch.split_at_mut(self.plan.accumulators_len());
         let rows = self.plan.rows(index);
@@ -247,22 +209,15 @@ impl Job<'_> {
             for block in cuts(rows.clone(), self.plan.row_block) {
                 // The first row block packs what all of them use.
                 let fresh = block.start == rows.start;
-                self.block::<I, T>(
-                    isa,
-                    a.advanced(block.start - rows.start),
-                    block,
-                    cols.clone(),
-                    fresh,
-                    packed,
-                    accumulators,
-                );
+                let a = a.advanced(block.start - rows.start);
+                self.block(isa, a, block, cols.clone(), fresh, packed, accumulators);
             }
         }
     }
 
     /// Computes a block of rows and panels; `a` is the first of the rows. Packs the panels if they are `fresh`.
     #[expect(clippy::too_many_arguments, reason = "the state of the loops around it")]
-    fn block<I: Isa, T: Tiles>(
+    fn block<I: Isa>(
         &self,
         isa: I,
         a: Left,
@@ -328,12 +283,7 @@ impl Job<'_> {
                     // P3: `count` panels from `first` on, cut at n. P4, P5: the accumulators hold the rows of the
                     // block, `count` panels wide; C, bias and residual have these rows and columns, and no other job
                     // has this block of C.
-                    unsafe {
-                        match b.form {
-                            Form::Columns => columns_fn(isa, block.len())(&tile),
-                            form => T::tile_fn(isa, block.len(), count, form == Form::Masked)(&tile),
-                        }
-                    }
+                    unsafe { b.tile_fn(isa, self.chain, block.len(), count)(&tile) };
                 }
             }
             panel += count;

@@ -1,13 +1,14 @@
 //! The panels that the tiles of a job read: where they lie, and how they are made.
 
-use crate::columns;
+use crate::columns::{self, columns_fn};
 use crate::driver::Job;
 use crate::pack::{pack_operand, widen};
 use crate::pack_pairs::{PAIR_ROW, pack_pairs, widen_pairs};
+use crate::pairs::{Dot, InOrder, OddFirst, pair_tile_fn};
 use crate::plan::{Sizes, Source};
 use crate::product::{Chain, Right};
-use crate::tile::{PANEL, PREFETCH_STEPS, max_rows};
-use crate::typed::{Operand, TypedPtr};
+use crate::tile::{PANEL, PREFETCH_STEPS, TileFn, max_rows, tile_fn};
+use crate::typed::{Operand, TypedPtr, typed};
 use gristmill_simd::{Dtype, Isa, bf16};
 use std::ops::Range;
 
@@ -61,6 +62,8 @@ pub(crate) enum Form {
     Whole,
     /// Rows of fewer: B is read in place and the last panel is partial.
     Masked,
+    /// Rows of 16 pairs of bf16.
+    Pairs,
     /// Columns that are contiguous.
     Columns,
 }
@@ -70,7 +73,19 @@ impl Panels {
     fn packed(b: TypedPtr, pairs: bool, k: usize) -> Self {
         let (b_step, depth) = if pairs { (PAIR_ROW, k.next_multiple_of(2)) } else { (PANEL, k) };
         let (b_step, b_panel, step) = (b_step as isize, (depth * PANEL) as isize, PANEL as isize);
-        Self { b, b_step, b_panel, step, next: None, form: Form::Whole }
+        let form = if pairs { Form::Pairs } else { Form::Whole };
+        Self { b, b_step, b_panel, step, next: None, form }
+    }
+
+    /// The tile of `rows` rows that reads `panels` of these panels.
+    pub(crate) fn tile_fn<I: Isa>(&self, isa: I, chain: Chain, rows: usize, panels: usize) -> TileFn {
+        match (self.form, chain) {
+            (Form::Columns, _) => columns_fn(isa, rows),
+            (Form::Pairs, Chain::InOrder) => pair_tile_fn::<I, InOrder>(isa, rows, panels),
+            (Form::Pairs, Chain::OddFirst) => pair_tile_fn::<I, OddFirst>(isa, rows, panels),
+            (Form::Pairs, Chain::Dot) => pair_tile_fn::<I, Dot>(isa, rows, panels),
+            (form, _) => typed!(self.b.dtype(), B => tile_fn::<I, B>(isa, rows, panels, form == Form::Masked)),
+        }
     }
 
     /// `ahead` and `ahead_step` of a tile that prefetches what it will itself need soon.

@@ -89,6 +89,7 @@ impl Product {
                 cols: if masked { cols - panel * PANEL } else { panels * PANEL },
                 start: if self.chains.is_null() { self.chains } else { self.chains.wrapping_add(panel * PANEL) },
                 start_row: self.c_row as isize,
+                keep: std::ptr::null_mut(),
                 epilogue,
             };
             let function = if panels == widest && !masked { wide } else { tiles.get(dtype, rows, panels, masked) };

@@ -6,11 +6,11 @@ use crate::epilogue::{Bias, Block, Epilogue};
 use crate::left::{Left, left, widened_len};
 use crate::panels::{Form, source};
 use crate::plan::{Crew, Plan, Sizes, Source, cuts, part, products_per_job, usable_threads};
-use crate::product::{Chain, Product, Steps, pairs};
+use crate::product::{Chain, Product, Right, Steps, pairs};
 use crate::tile::{PANEL, Tile, max_rows};
 use gristmill_core::cache::Caches;
 use gristmill_core::{Error, SendPtr, Threads, Workspace};
-use gristmill_simd::{Isa, Kernel, Simd};
+use gristmill_simd::{Dtype, Isa, Kernel, Simd};
 use std::ops::Range;
 
 impl Product<'_> {
@@ -20,9 +20,13 @@ impl Product<'_> {
         let sizes = self.sizes();
         let crew = Crew { threads, lines_apart: self.c.lines_apart() };
         let mut plan = Plan::new::<I>(sizes, source::<I>(sizes, &self.b, chain), Caches::detected(), crew);
-        if chain == Chain::Dot && !I::DOT {
-            plan.group = 1;
-        }
+        let is_pairs = matches!(&self.b, Right::Packed { panels, .. } if panels.dtype() == Dtype::Bf16);
+        plan.group = match (chain, plan.group) {
+            (Chain::Dot, _) if !I::DOT => 1,
+            // Three panels leave no registers for both halves of their pairs.
+            (Chain::InOrder | Chain::OddFirst, 3) if is_pairs => 2,
+            (_, group) => group,
+        };
         Job { product: self, plan, chain }
     }
 }
@@ -242,8 +246,9 @@ impl Job<'_> {
                 } else {
                     0
                 };
-                let b =
-                    self.panels_at(isa, first, cols, steps.clone(), packed.get_mut(kept..).unwrap_or_default(), fresh);
+                let packed = packed.get_mut(kept..).unwrap_or_default();
+                let mut b = self.panels_at(isa, first, cols, steps.clone(), packed, fresh);
+                let tile_steps = self.steps_of_tile(&steps);
                 // Divisions would be a good part of the time of short tiles.
                 let tallest = max_rows::<I>(count);
                 let blocks = if rows.len() <= tallest { 1 } else { rows.len().div_ceil(tallest) };
@@ -269,10 +274,11 @@ impl Job<'_> {
                         b_panel: b.b_panel,
                         ahead,
                         ahead_step,
-                        k: self.steps_of_tile(&steps),
+                        k: tile_steps,
                         cols,
                         start: if from == 0 { std::ptr::null() } else { held },
                         start_row: (count * PANEL) as isize,
+                        keep: b.keep,
                         epilogue: if steps.end == k {
                             self.epilogue(rows.start + block.start, first)
                         } else {
@@ -282,8 +288,9 @@ impl Job<'_> {
                     // SAFETY: P1: `block` rows and `steps` lie in A. P2: `panels_at` gives panels for these steps.
                     // P3: `count` panels from `first` on, cut at n. P4, P5: the accumulators hold the rows of the
                     // block, `count` panels wide; C, bias and residual have these rows and columns, and no other job
-                    // has this block of C.
+                    // has this block of C. P6: `panels_at` keeps within the scratch of the job.
                     unsafe { b.tile_fn(isa, self.chain, block.len(), count)(&tile) };
+                    b = b.kept(tile_steps);
                 }
             }
             panel += count;

@@ -1,4 +1,4 @@
-//! Rearranging B into panels of bf16 pairs (see [`pairs`](crate::pairs)), and back into panels of f32.
+//! Rearranging B into panels of bf16 pairs (see [`pairs`](crate::pairs)).
 
 use crate::pack::{Columns, convert};
 use crate::tile::PANEL;
@@ -96,43 +96,4 @@ fn interleave_panel<I: Isa, S: Element>(isa: I, b: &Columns<S>, first: usize, pa
         }
     }
     whole
-}
-
-/// Widens rows of pairs into as many rows of 16 values as `to` holds, the even elements first or the odd ones.
-///
-/// # Safety
-/// `to.len().div_ceil(32)` rows of pairs must be readable at `from`.
-pub(crate) unsafe fn widen_pairs<I: Isa>(isa: I, from: *const bf16, to: &mut [f32], odd_first: bool) {
-    isa.vectorize(Widen { from, to, odd_first });
-}
-
-struct Widen<'p> {
-    from: *const bf16,
-    to: &'p mut [f32],
-    odd_first: bool,
-}
-
-impl Kernel for Widen<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let upper = isa.splat_i32(0xffff_0000_u32 as i32);
-        // From the even row of a pair to the odd one.
-        let (even_at, odd_at) = if self.odd_first { (PANEL, 0) } else { (0, PANEL) };
-        for (i, rows) in self.to.chunks_mut(PAIR_ROW).enumerate() {
-            for j in (0..PANEL).step_by(I::LANES) {
-                // SAFETY: the row of pairs is readable.
-                let pairs = unsafe { isa.to_bits(isa.load(self.from.wrapping_add(i * PAIR_ROW + 2 * j).cast())) };
-                let mut put = |at: usize, bits| {
-                    if let Some(out) = rows.get_mut(at + j..at + j + I::LANES) {
-                        // SAFETY: `out` holds a register.
-                        unsafe { isa.store(out.as_mut_ptr(), isa.from_bits(bits)) };
-                    }
-                };
-                put(even_at, isa.shl_i32::<16>(pairs));
-                put(odd_at, isa.and_i32(pairs, upper));
-            }
-        }
-    }
 }

@@ -12,7 +12,7 @@
 //! operation each, and bf16 activations by the dot product of pairs.
 
 use crate::pack_pairs::PAIR_ROW;
-use crate::registers::{Accumulators, Load, each};
+use crate::registers::{Accumulators, Keep, Load, each};
 use crate::rows::RowPointers;
 use crate::tile::{PANEL, Promised, Tile, TileFn};
 use gristmill_simd::{Isa, Kernel, bf16};
@@ -53,7 +53,7 @@ impl Way for Dot {
 /// The microkernel of `MR` rows and `NP` panels of pairs.
 ///
 /// # Safety
-/// The CPU has the level: a token of I exists. P1 to P5 of [`Tile`], with P2 for whole panels of pairs: `k` rounded up to
+/// The CPU has the level: a token of I exists. P1 to P6 of [`Tile`], with P2 for whole panels of pairs: `k` rounded up to
 /// even, pairs of steps [`PAIR_ROW`] apart.
 unsafe fn pair_tile<I: Isa, W: Way, const MR: usize, const NP: usize>(tile: &Tile<'_>) {
     // SAFETY: passed on.
@@ -69,13 +69,35 @@ const UNROLL: usize = 2;
 struct Micro<'t, W, const MR: usize, const NP: usize>(Promised<'t>, PhantomData<W>);
 
 impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
+    /// All steps. With `KEEP` the panels are left widened, in the order of the multiply-adds.
+    ///
+    /// # Safety
+    /// P1, P2, P6, and with `KEEP` there is a place.
+    #[inline(always)]
+    unsafe fn all<I: Isa, const KEEP: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
+        let t = self.0.tile();
+        // SAFETY: the caller's promise.
+        unsafe {
+            if W::DOT || t.a_step == 1 {
+                let whole = t.k / (2 * UNROLL);
+                self.pairs::<I, UNROLL, true, KEEP>(isa, acc, 0, whole);
+                self.pairs::<I, 1, true, KEEP>(isa, acc, whole * UNROLL, t.k / 2 % UNROLL);
+            } else {
+                self.pairs::<I, 1, false, KEEP>(isa, acc, 0, t.k / 2);
+            }
+            if t.k % 2 == 1 {
+                self.last::<I, KEEP>(isa, acc);
+            }
+        }
+    }
+
     /// `times` times `UNROLL` pairs of steps, from pair `from` on. With `UNIT` the steps of A are next to each other, so
     /// that all addresses of the unrolled pairs are constants from a few pointers.
     ///
     /// # Safety
-    /// P1, P2; `2 * (from + times * UNROLL) <= k`; `UNIT` only if steps of A are contiguous.
+    /// P1, P2, P6; `2 * (from + times * UNROLL) <= k`; `UNIT` only if steps of A are contiguous.
     #[inline(always)]
-    unsafe fn pairs<I: Isa, const UNROLL: usize, const UNIT: bool>(
+    unsafe fn pairs<I: Isa, const UNROLL: usize, const UNIT: bool, const KEEP: bool>(
         &self,
         isa: I,
         acc: &mut Accumulators<I, MR, NP>,
@@ -92,13 +114,14 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
         };
         let mut b = t.b.cast::<bf16>().wrapping_offset(from as isize * PAIR_STEP);
         let mut ahead = t.b.cast::<bf16>().wrapping_offset(t.ahead + 2 * from as isize * t.ahead_step);
+        let mut keep = Keep::<KEEP>::new(t, 2 * from);
         for _ in 0..times {
             for u in 0..UNROLL as isize {
                 for q in 0..NP as isize {
                     isa.prefetch(ahead.wrapping_offset(q * t.b_panel + u * PAIR_STEP));
                 }
                 let pairs = load_pairs::<I, NP>(isa, t, b.wrapping_offset(u * PAIR_STEP));
-                // SAFETY: P1: both steps of the pair.
+                // SAFETY: P1, P6: both steps of the pair.
                 unsafe {
                     if W::DOT {
                         for (r, acc) in acc.iter_mut().enumerate() {
@@ -107,10 +130,12 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
                     } else {
                         // Not a loop over both: it would stay one, and the accumulators would leave the registers.
                         let b = half(isa, &pairs, W::ODD_FIRST);
+                        keep.step(isa, &b, 2 * u as usize);
                         for (r, acc) in acc.iter_mut().enumerate() {
                             multiply_add(isa, acc, isa.splat(*a.at::<f32>(r, 2 * u)), &b);
                         }
                         let b = half(isa, &pairs, !W::ODD_FIRST);
+                        keep.step(isa, &b, 2 * u as usize + 1);
                         for (r, acc) in acc.iter_mut().enumerate() {
                             multiply_add(isa, acc, isa.splat(*a.at::<f32>(r, 2 * u + 1)), &b);
                         }
@@ -120,19 +145,22 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
             a.advance(isa, 2 * UNROLL as isize);
             b = b.wrapping_offset(UNROLL as isize * PAIR_STEP);
             ahead = ahead.wrapping_offset(2 * UNROLL as isize * t.ahead_step);
+            keep.advance(2 * UNROLL);
         }
     }
 
     /// The last step of an odd depth, whose odd element is +0 in A as in B.
     ///
     /// # Safety
-    /// P1, P2; k is odd.
+    /// P1, P2, P6; k is odd.
     #[inline(always)]
-    unsafe fn last<I: Isa>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn last<I: Isa, const KEEP: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
         let t = self.0.tile();
         let step = t.k as isize - 1;
         let pairs = load_pairs::<I, NP>(isa, t, t.b.cast::<bf16>().wrapping_offset(step / 2 * PAIR_STEP));
         let even = half(isa, &pairs, false);
+        // SAFETY: P6.
+        unsafe { Keep::<KEEP>::new(t, t.k - 1).step(isa, &even, 0) };
         for (r, acc) in acc.iter_mut().enumerate() {
             let p = self.left(r as isize, step * t.a_step);
             // SAFETY: P1.
@@ -174,17 +202,12 @@ impl<W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, W, MR, NP> {
             // SAFETY: P3, P4.
             unsafe { each(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Load) };
         }
-        // SAFETY: P1, P2.
+        // SAFETY: P1, P2, P6.
         unsafe {
-            if W::DOT || t.a_step == 1 {
-                let whole = t.k / (2 * UNROLL);
-                self.pairs::<I, UNROLL, true>(isa, &mut acc, 0, whole);
-                self.pairs::<I, 1, true>(isa, &mut acc, whole * UNROLL, t.k / 2 % UNROLL);
+            if W::DOT || t.keep.is_null() {
+                self.all::<I, false>(isa, &mut acc);
             } else {
-                self.pairs::<I, 1, false>(isa, &mut acc, 0, t.k / 2);
-            }
-            if t.k % 2 == 1 {
-                self.last(isa, &mut acc);
+                self.all::<I, true>(isa, &mut acc);
             }
         }
         // SAFETY: P3, P5.

@@ -2,8 +2,8 @@
 
 use crate::columns::{self, columns_fn};
 use crate::driver::Job;
-use crate::pack::{pack_operand, widen};
-use crate::pack_pairs::{PAIR_ROW, pack_pairs, widen_pairs};
+use crate::pack::pack_operand;
+use crate::pack_pairs::{PAIR_ROW, pack_pairs};
 use crate::pairs::{Dot, InOrder, OddFirst, pair_tile_fn};
 use crate::plan::{Sizes, Source};
 use crate::product::{Chain, Right};
@@ -12,15 +12,22 @@ use crate::typed::{Operand, TypedPtr, typed};
 use gristmill_simd::{Dtype, Isa, bf16};
 use std::ops::Range;
 
-/// Rows from which on 16-bit panels are widened once per group of columns and not in every tile.
-const WIDEN_ROWS: usize = 64;
+/// Rows from which on widening panels once repays their way through the cache. In the tile it takes f16 two operations
+/// and bf16 one.
+fn widen_rows(dtype: Dtype) -> usize {
+    match dtype {
+        Dtype::F32 => usize::MAX,
+        Dtype::F16 => 17,
+        Dtype::Bf16 => 48,
+    }
+}
 
 /// Decides where the tiles find B.
 pub(crate) fn source<I: Isa>(sizes: Sizes, b: &Right<'_>, chain: Chain) -> Source {
     match b {
         Right::Packed { panels, .. } => {
-            let widen = panels.dtype() != Dtype::F32 && chain != Chain::Dot && sizes.m >= WIDEN_ROWS;
-            if widen { Source::Repack } else { Source::Panels }
+            let widen = chain != Chain::Dot && sizes.m >= widen_rows(panels.dtype());
+            if widen { Source::Widen } else { Source::Panels }
         }
         Right::Plain(_) if chain != Chain::InOrder => Source::Repack,
         Right::Plain(b)
@@ -52,6 +59,8 @@ pub(crate) struct Panels {
     /// How far from `b` what the next group is read from, or packed from, begins, where it lies as the panels here do:
     /// panel after panel, and step after step or column after column, so that a share of the steps is a share of it.
     next: Option<isize>,
+    /// Where the first tile leaves them widened; or null.
+    pub(crate) keep: *mut f32,
     pub(crate) form: Form,
 }
 
@@ -74,7 +83,12 @@ impl Panels {
         let (b_step, depth) = if pairs { (PAIR_ROW, k.next_multiple_of(2)) } else { (PANEL, k) };
         let (b_step, b_panel, step) = (b_step as isize, (depth * PANEL) as isize, PANEL as isize);
         let form = if pairs { Form::Pairs } else { Form::Whole };
-        Self { b, b_step, b_panel, step, next: None, form }
+        Self { b, b_step, b_panel, step, next: None, keep: std::ptr::null_mut(), form }
+    }
+
+    /// What the tiles after the first read: the panels that it left, of `k` steps, if any.
+    pub(crate) fn kept(self, k: usize) -> Self {
+        if self.keep.is_null() { self } else { Self::packed(TypedPtr::new(self.keep), false, k) }
     }
 
     /// The tile of `rows` rows that reads `panels` of these panels.
@@ -94,9 +108,10 @@ impl Panels {
     }
 
     /// `ahead` and `ahead_step` of tile `index` of `tiles` that use these panels one after the other: each of the first
-    /// [`MAX_SHARES`] prefetches its share of the steps of the next panels; the others what they need.
+    /// [`MAX_SHARES`] prefetches its share of the steps of the next panels; the others what they need. Panels that
+    /// one tile reads leave it all to that one.
     pub(crate) fn share_of_next(&self, index: usize, tiles: usize, k: usize) -> (isize, isize) {
-        let shares = tiles.min(MAX_SHARES);
+        let shares = if self.keep.is_null() { tiles.min(MAX_SHARES) } else { 1 };
         match self.next {
             Some(next) if index < shares => (next + (index * k / shares * PANEL) as isize, (PANEL / shares) as isize),
             _ => self.soon(),
@@ -111,7 +126,7 @@ impl Panels {
 
 impl Job<'_> {
     /// The panels of `cols` columns from `first` on, at `steps`: in place, or at the start of `packed`, where they are
-    /// packed first if they are `fresh`.
+    /// packed first if they are `fresh`, or left by the first tile.
     pub(crate) fn panels_at<I: Isa>(
         &self,
         isa: I,
@@ -130,16 +145,30 @@ impl Job<'_> {
                 b_panel: PANEL as isize,
                 step: b.strides[0],
                 next: None,
+                keep: std::ptr::null_mut(),
                 form: if cols.is_multiple_of(PANEL) { Form::Whole } else { Form::Masked },
             },
             Right::Plain(b) if cut == Source::Columns && cols.is_multiple_of(PANEL) => {
                 let (b_step, b_panel) = (b.strides[1], b.strides[1] * PANEL as isize);
-                Panels { b: b.ptr_at(steps.start, first), b_step, b_panel, step: 1, next: None, form: Form::Columns }
+                let keep = std::ptr::null_mut();
+                Panels {
+                    b: b.ptr_at(steps.start, first),
+                    b_step,
+                    b_panel,
+                    step: 1,
+                    next: None,
+                    keep,
+                    form: Form::Columns,
+                }
             }
-            Right::Packed { panels, .. } if cut == Source::Panels => {
+            Right::Packed { panels, .. } if cut == Source::Panels || fresh => {
                 let panels = Panels::packed(panels, panels.dtype() == Dtype::Bf16, k);
                 let next = (steps.len() == k).then_some(count as isize * panels.b_panel);
-                Panels { next, ..panels.advanced(first / PANEL, steps.start) }
+                let keep = match cut {
+                    Source::Widen => packed[..count * self.steps_of_tile(&steps) * PANEL].as_mut_ptr(),
+                    _ => std::ptr::null_mut(),
+                };
+                Panels { next, keep, ..panels.advanced(first / PANEL, steps.start) }
             }
             Right::Plain(b) if self.chain == Chain::Dot => {
                 let len = count * steps.len().div_ceil(2) * PAIR_ROW;
@@ -162,22 +191,8 @@ impl Job<'_> {
                     }
                     _ => None,
                 };
-                match b {
-                    _ if !fresh => {}
-                    Right::Plain(b) => self.pack_plain(isa, b.block(steps, first..first + cols), depth, packed),
-                    Right::Packed { panels, .. } => {
-                        for (q, to) in packed.chunks_exact_mut((depth * PANEL).max(1)).enumerate() {
-                            let pairs = panels.dtype() == Dtype::Bf16;
-                            let from = Panels::packed(panels, pairs, k).advanced(first / PANEL + q, steps.start).b;
-                            // SAFETY: the panel has these steps, one after the other, pairs rounded up.
-                            unsafe {
-                                match pairs {
-                                    true => widen_pairs(isa, from.cast(), to, self.chain == Chain::OddFirst),
-                                    false => widen(isa, from, to),
-                                }
-                            }
-                        }
-                    }
+                if let (Right::Plain(b), true) = (b, fresh) {
+                    self.pack_plain(isa, b.block(steps, first..first + cols), depth, packed);
                 }
                 Panels { next, ..Panels::packed(TypedPtr::new(packed.as_ptr()), false, depth) }
             }

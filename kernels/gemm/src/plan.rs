@@ -10,6 +10,8 @@ use std::{marker::PhantomData, ops::Range};
 pub(crate) enum Source {
     /// In panels that the caller packed.
     Panels,
+    /// In panels that the caller packed, of 16 bits, which the first row block leaves widened for the others.
+    Widen,
     /// In the matrix itself, whose rows are contiguous.
     InPlace,
     /// In the matrix itself, whose columns are contiguous; a last partial panel is packed.
@@ -127,6 +129,11 @@ impl Plan {
             Source::Repack if few => group_panels::<I>(rows).min(4),
             _ => group_panels::<I>(rows),
         };
+        let source = match source {
+            // Nobody else reads what one row block widens.
+            Source::Widen if rows <= max_rows::<I>(group) => Source::Panels,
+            source => source,
+        };
         // A group that is packed for few rows stays in the first cache; one that is used often, in the second. With
         // one row block of packed panels B is read once, and where it lies does not matter.
         let room = match source {
@@ -176,8 +183,10 @@ impl Plan {
     /// Scratch values that a worker needs for packed panels.
     pub(crate) fn pack_len(&self) -> usize {
         match (self.source, self.keeps_panels()) {
-            (Source::Repack, true) => self.kept_depth() * self.col_block * PANEL,
-            (Source::Repack, false) => self.depth.min(self.kept_depth()).next_multiple_of(2) * self.group * PANEL,
+            (Source::Repack | Source::Widen, true) => self.kept_depth() * self.col_block * PANEL,
+            (Source::Repack | Source::Widen, false) => {
+                self.depth.min(self.kept_depth()).next_multiple_of(2) * self.group * PANEL
+            }
             (Source::Columns, _) if !self.sizes.n.is_multiple_of(PANEL) => self.sizes.k * PANEL,
             _ => 0,
         }

@@ -1,6 +1,6 @@
 //! The accumulators of a tile, and what is done to each of them.
 
-use crate::tile::PANEL;
+use crate::tile::{PANEL, Tile};
 use gristmill_simd::{Isa, math};
 
 /// `MR` rows of `NP` panels in registers.
@@ -118,5 +118,41 @@ impl<I: Isa> Step<I> for Relu {
     #[inline(always)]
     unsafe fn apply(&self, isa: I, y: I::F32, _: *mut f32, _: Option<I::Tail>) -> I::F32 {
         math::relu(isa, y)
+    }
+}
+
+/// Where a tile leaves the rows of B that it widened: at [`Tile::keep`], with `KEEP`, or nowhere.
+pub(crate) struct Keep<const KEEP: bool> {
+    to: *mut f32,
+    panel: usize,
+}
+
+impl<const KEEP: bool> Keep<KEEP> {
+    /// From step `from` on.
+    #[inline(always)]
+    pub(crate) fn new(tile: &Tile<'_>, from: usize) -> Self {
+        Self { to: tile.keep.wrapping_add(from * PANEL), panel: tile.k * PANEL }
+    }
+
+    /// Writes a row of every panel, of `u` steps further on.
+    ///
+    /// # Safety
+    /// P6, and with `KEEP` there is a place; the step is one of the tile's, and so are the panels.
+    #[inline(always)]
+    pub(crate) unsafe fn step<I: Isa, const NP: usize>(&self, isa: I, rows: &[I::Row; NP], u: usize) {
+        if KEEP {
+            for (q, row) in rows.iter().enumerate() {
+                for (v, &register) in row.as_ref().iter().enumerate() {
+                    // SAFETY: the caller's promise.
+                    unsafe { isa.store(self.to.wrapping_add(q * self.panel + u * PANEL + v * I::LANES), register) };
+                }
+            }
+        }
+    }
+
+    /// Goes on by some steps.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, steps: usize) {
+        self.to = self.to.wrapping_add(steps * PANEL);
     }
 }

@@ -18,7 +18,7 @@
 //! may be of any storage type and is widened in registers, once for all rows.
 
 use crate::epilogue::Epilogue;
-use crate::registers::{Accumulators, Load, each};
+use crate::registers::{Accumulators, Keep, Load, each};
 use crate::rows::RowPointers;
 use crate::typed::TypedPtr;
 use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, bf16, f16};
@@ -45,7 +45,8 @@ const UNROLL: usize = 4;
 ///   for `16 q + j < cols`; it is of the function's type;
 /// - **P3** `(NP - 1) * 16 < cols <= NP * 16`;
 /// - **P4** `start` is null, or `start + r * start_row + j` is readable for `r < MR`, `j < cols`;
-/// - **P5** the destination of `epilogue` is valid for `MR` rows and `cols` columns, and nobody else uses it.
+/// - **P5** the destination of `epilogue` is valid for `MR` rows and `cols` columns, and nobody else uses it;
+/// - **P6** `keep` is null, or `keep + i` is writable for `i < NP * k * 16`, and nobody else uses it.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile<'e> {
     /// Row 0 of A at step 0.
@@ -73,6 +74,8 @@ pub struct Tile<'e> {
     pub start: *const f32,
     /// From a row of `start` to the next.
     pub start_row: isize,
+    /// Where a tile over panels of 16 bits leaves them as panels of f32, for the tiles of other rows; or null.
+    pub keep: *mut f32,
     /// What happens to the accumulators, and where they go.
     pub epilogue: Epilogue<'e>,
 }
@@ -80,19 +83,19 @@ pub struct Tile<'e> {
 /// A tile function of fixed rows, panels and type of B, at a level that the CPU has: whoever looked it up had the proof.
 ///
 /// # Safety
-/// P1 to P5 of [`Tile`] must hold for the function's rows, panels and type.
+/// P1 to P6 of [`Tile`] must hold for the function's rows, panels and type.
 pub type TileFn = unsafe fn(&Tile<'_>);
 
 /// The microkernel of `MR` rows and `NP` panels; `MASKED` reads only the columns of B that exist.
 ///
 /// # Safety
-/// The CPU has the level: a token of I exists. P1 to P5 of [`Tile`].
+/// The CPU has the level: a token of I exists. P1 to P6 of [`Tile`].
 unsafe fn tile<I: Isa, B: Element, const MR: usize, const NP: usize, const MASKED: bool>(tile: &Tile<'_>) {
     // SAFETY: passed on.
     unsafe { I::assume().vectorize(Micro::<B, MR, NP, MASKED>(Promised::new(tile), PhantomData)) };
 }
 
-/// A tile whose preconditions somebody promised: P1 to P5, or those of its function.
+/// A tile whose preconditions somebody promised: P1 to P6, or those of its function.
 pub(crate) struct Promised<'t>(&'t Tile<'t>);
 
 impl<'t> Promised<'t> {
@@ -119,26 +122,47 @@ struct Walk {
 }
 
 impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_, B, MR, NP, MASKED> {
-    /// All steps, as many at a time as are written out.
+    /// All steps. With `KEEP` the panels are packed, and left widened.
     ///
     /// # Safety
-    /// P1, P2.
+    /// P1, P2, P6, and with `KEEP` there is a place.
     #[inline(always)]
-    unsafe fn unrolled<I: Isa>(&self, isa: I, walk: &Walk, acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn all<I: Isa, const KEEP: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
+        let t = self.0.tile();
+        let panel = PANEL as isize;
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !MASKED && t.a_step == 1 && t.b_step == panel {
+                self.unrolled::<I, KEEP>(isa, &Walk { a_step: 1, b_step: panel, b_panel: t.b_panel }, acc);
+            } else if !MASKED && !KEEP && t.a_step == 1 && t.b_panel == panel {
+                self.unrolled::<I, KEEP>(isa, &Walk { a_step: 1, b_step: t.b_step, b_panel: panel }, acc);
+            } else {
+                let walk = Walk { a_step: t.a_step, b_step: t.b_step, b_panel: t.b_panel };
+                self.steps::<I, 1, KEEP>(isa, &walk, acc, 0, t.k);
+            }
+        }
+    }
+
+    /// The same, as many at a time as are written out.
+    ///
+    /// # Safety
+    /// P1, P2, P6.
+    #[inline(always)]
+    unsafe fn unrolled<I: Isa, const KEEP: bool>(&self, isa: I, walk: &Walk, acc: &mut Accumulators<I, MR, NP>) {
         let k = self.0.tile().k;
         // SAFETY: the caller's promise.
         unsafe {
-            self.steps::<I, UNROLL>(isa, walk, acc, 0, k / UNROLL);
-            self.steps::<I, 1>(isa, walk, acc, k / UNROLL * UNROLL, k % UNROLL);
+            self.steps::<I, UNROLL, KEEP>(isa, walk, acc, 0, k / UNROLL);
+            self.steps::<I, 1, KEEP>(isa, walk, acc, k / UNROLL * UNROLL, k % UNROLL);
         }
     }
 
     /// `times` times `UNROLL` steps, from step `from` on, through operands that lie as `walk` says.
     ///
     /// # Safety
-    /// P1, P2; `from + times * UNROLL <= k`.
+    /// P1, P2, P6; `from + times * UNROLL <= k`.
     #[inline(always)]
-    unsafe fn steps<I: Isa, const UNROLL: usize>(
+    unsafe fn steps<I: Isa, const UNROLL: usize, const KEEP: bool>(
         &self,
         isa: I,
         walk: &Walk,
@@ -155,6 +179,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
         let mut a = RowPointers::new(t.a.wrapping_offset(from as isize * a_step), t.a_row, a_step);
         let mut b = t.b.cast::<B>().wrapping_offset(from as isize * b_step);
         let mut ahead = t.b.cast::<B>().wrapping_offset(t.ahead + from as isize * t.ahead_step);
+        let mut keep = Keep::<KEEP>::new(t, from);
         for _ in 0..times {
             for u in 0..UNROLL as isize {
                 let mut b_row = [isa.splat_row(0.0); NP];
@@ -169,6 +194,8 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
                         };
                     }
                 }
+                // SAFETY: P6.
+                unsafe { keep.step(isa, &b_row, u as usize) };
                 for (r, row) in acc.iter_mut().enumerate() {
                     // SAFETY: P1.
                     let value = isa.splat(unsafe { *a.at::<f32>(r, u) });
@@ -182,6 +209,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
             a.advance(isa, UNROLL as isize);
             b = b.wrapping_offset(UNROLL as isize * b_step);
             ahead = ahead.wrapping_offset(UNROLL as isize * t.ahead_step);
+            keep.advance(UNROLL);
         }
     }
 }
@@ -199,16 +227,12 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel fo
             unsafe { each(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Load) };
         }
 
-        // SAFETY: P1, P2.
+        // SAFETY: P1, P2, P6.
         unsafe {
-            let panel = PANEL as isize;
-            if !MASKED && t.a_step == 1 && t.b_step == panel {
-                self.unrolled(isa, &Walk { a_step: 1, b_step: panel, b_panel: t.b_panel }, &mut acc);
-            } else if !MASKED && t.a_step == 1 && t.b_panel == panel {
-                self.unrolled(isa, &Walk { a_step: 1, b_step: t.b_step, b_panel: panel }, &mut acc);
+            if B::DTYPE == Dtype::F16 && !MASKED && !t.keep.is_null() {
+                self.all::<I, true>(isa, &mut acc);
             } else {
-                let walk = Walk { a_step: t.a_step, b_step: t.b_step, b_panel: t.b_panel };
-                self.steps::<I, 1>(isa, &walk, &mut acc, 0, t.k);
+                self.all::<I, false>(isa, &mut acc);
             }
         }
 

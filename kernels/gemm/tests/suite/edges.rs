@@ -94,7 +94,7 @@ fn deep_products() {
     }
 }
 
-/// Every mix of storage types: with few rows, where panels are widened in tiles, and with many, where they are not.
+/// Every mix of storage types: with few rows, where every tile widens its panels, and with many, where one does for all.
 #[test]
 fn every_mix() {
     for transposed_b in [false, true] {
@@ -121,6 +121,8 @@ fn more_rows_than_stay_in_cache() {
         let mut product = product::<f32, f32, f32>([m, n, k], transposed_b);
         product.bias = Some(vec![0.5; n]);
         product.check();
+        check::<f32, f16, f32>([m, n, k], transposed_b);
+        check::<f32, bf16, f32>([m, n, k], transposed_b);
     }
 }
 

@@ -119,16 +119,45 @@ gristmill_status gristmill_gemm(const gristmill_matrix *a, const gristmill_matri
 gristmill_status gristmill_gemm_packed(const gristmill_matrix *a, const gristmill_packed *b, const gristmill_matrix *c,
                                        const gristmill_gemm_options *options, gristmill_workspace *workspace);
 
+/*
+ * One value for every sequence, query head, query and key; a size of 1 stands for all. Element (b, h, i, j) is
+ * data[b * batch_stride + h * head_stride + i * query_stride + j * key_stride].
+ */
+typedef struct gristmill_scores {
+    const void *data;
+    size_t batch;
+    size_t heads;
+    size_t queries;
+    size_t keys;
+    size_t batch_stride;
+    size_t head_stride;
+    size_t query_stride;
+    size_t key_stride;
+} gristmill_scores;
+
+/* Causal masks: query i sees keys 0 to i + offset. */
+typedef uint32_t gristmill_causal;
+enum {
+    GRISTMILL_NOT_CAUSAL = 0,
+    GRISTMILL_CAUSAL_BOTTOM_RIGHT = 1, /* an offset of S_k - S_q */
+    GRISTMILL_CAUSAL_OFFSET = 2,       /* causal_offsets[0], of any sign */
+    GRISTMILL_CAUSAL_PER_BATCH = 3     /* causal_offsets[b] in sequence b */
+};
+
+/* A key is hidden where any part of the mask hides it. */
 typedef struct gristmill_attention_options {
-    float scale;               /* of the scores; 0 for 1 / sqrt(dim) */
-    float softcap;             /* s = softcap * tanh(s / softcap); 0 for none */
-    int32_t causal;            /* not 0: query i sees keys 0 to i + S_k - S_q */
-    const size_t *key_lengths; /* keys of each sequence; null for all */
-    int32_t serial;            /* not 0: the calling thread alone */
+    float scale;                     /* of the scores; 0 for 1 / sqrt(dim) */
+    float softcap;                   /* s = softcap * tanh(s / softcap); 0 for none */
+    gristmill_causal causal;
+    const ptrdiff_t *causal_offsets; /* null where causal needs none */
+    const size_t *key_lengths;       /* keys of each sequence; null for all */
+    const gristmill_scores *keep;    /* bytes, 0 where the key is hidden; null for none */
+    const gristmill_scores *bias;    /* floats, added to the scores; minus infinity hides the key; null for none */
+    int32_t serial;                  /* not 0: the calling thread alone */
 } gristmill_attention_options;
 
-/* out = softmax(scale * q k^T) v for every sequence and head. The heads of k and v divide those of q. q and out have
- * one type, k and v may have another. Hidden keys and values are without effect, even if they are NaN; a query that
+/* out = softmax(scale * q k^T + bias) v for every sequence and head. The heads of k and v divide those of q. q and out
+ * have one type, k and v may have another. Hidden keys and values are without effect, even if they are NaN; a query that
  * sees no key gives zeros. Null options stand for none of them. */
 gristmill_status gristmill_attention(const gristmill_heads *q, const gristmill_heads *k, const gristmill_heads *v,
                                      const gristmill_heads *out, const gristmill_attention_options *options,

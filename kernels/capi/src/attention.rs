@@ -3,10 +3,12 @@
 use crate::{
     dispatch::{get, same_type, threads, typed},
     handles::{Workspace, with_scratch},
+    mask::{Parts, Scores},
     status::{Failure, Status, guard},
-    view::{self, Heads, Span},
+    view::{Heads, Span},
 };
-use gristmill::{AttentionOptions, Causal, Mask, attention};
+use gristmill::{AttentionOptions, HeadsMut, HeadsRef, attention, simd::Element};
+use std::ptr::null;
 
 /// `gristmill_attention_options`; null stands for none of them.
 #[repr(C)]
@@ -16,17 +18,32 @@ pub struct Options {
     pub scale: f32,
     /// Soft cap of the scores; 0 for none.
     pub softcap: f32,
-    /// Not 0: query i of `S_q` sees keys up to `i + S_k - S_q`.
-    pub causal: i32,
+    /// `gristmill_causal`: 0 not causal, 1 from the bottom right, 2 one offset, 3 one per sequence.
+    pub causal: u32,
+    /// The offsets of causal masks that have them.
+    pub causal_offsets: *const isize,
     /// Keys of each sequence, `batch` of them; null for all.
     pub key_lengths: *const usize,
+    /// Bytes, 0 for keys that are hidden; null for none.
+    pub keep: *const Scores,
+    /// Values of f32, added to the scores; null for none.
+    pub bias: *const Scores,
     /// Not 0: the calling thread alone.
     pub serial: i32,
 }
 
-const PLAIN: Options = Options { scale: 0.0, softcap: 0.0, causal: 0, key_lengths: std::ptr::null(), serial: 0 };
+const PLAIN: Options = Options {
+    scale: 0.0,
+    softcap: 0.0,
+    causal: 0,
+    causal_offsets: null(),
+    key_lengths: null(),
+    keep: null(),
+    bias: null(),
+    serial: 0,
+};
 
-/// `out = softmax(scale q k^T) v` for every sequence and head.
+/// `out = softmax(scale * q k^T + bias) v` for every sequence and head.
 ///
 /// # Safety
 /// Pointers are null or point to values; what they describe is readable, the output writable; nobody uses the output or
@@ -45,47 +62,46 @@ pub unsafe extern "C" fn gristmill_attention(
         let (q, k, v, out) = unsafe { (get("q", q)?, get("k", k)?, get("v", v)?, get("out", out)?) };
         same_type(&[("q", q.element), ("out", out.element)])?;
         same_type(&[("k", k.element), ("v", v.element)])?;
-        // SAFETY: the caller's promise.
-        let options = unsafe { options.as_ref() }.unwrap_or(&PLAIN);
         typed!("q", q.element, T => typed!("k", k.element, K => {
+            let keys = [("k", Some(k.span::<K>("k")?)), ("v", Some(v.span::<K>("v")?))];
             // SAFETY: the caller's promise.
-            unsafe { attend::<T, K>([q, k, v, out], options, workspace) }
+            unsafe {
+                let (k, v) = (k.view::<K>("k")?, v.view::<K>("v")?);
+                attend::<T>(q, &keys, out, options, |q, out, options| {
+                    with_scratch(workspace, |scratch| Ok(attention(q, k, v, out, options, scratch)?))
+                })
+            }
         }))
     })
 }
 
+/// Calls `run` with views of q and the output, which shares no memory with anything that is read, `keys` included.
+///
 /// # Safety
-/// As [`gristmill_attention`]; `T` is the type of q and the output, `K` that of k and v.
-unsafe fn attend<T: gristmill::simd::Element, K: gristmill::simd::Element>(
-    [q, k, v, out]: [&Heads; 4],
-    options: &Options,
-    workspace: *mut Workspace,
+/// As [`gristmill_attention`]; `T` is the type of q and the output.
+unsafe fn attend<T: Element>(
+    q: &Heads,
+    keys: &[(&str, Option<Span>)],
+    out: &Heads,
+    options: *const Options,
+    run: impl FnOnce(HeadsRef<'_, T>, HeadsMut<'_, T>, &AttentionOptions<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let lengths = if options.key_lengths.is_null() { 0 } else { q.batch };
-    // SAFETY: the caller's promise: a length per sequence.
-    let lengths = unsafe { view::read::<usize>("key_lengths", options.key_lengths.cast(), lengths)? };
-    let others = [
-        ("q", Some(q.span::<T>("q")?)),
-        ("k", Some(k.span::<K>("k")?)),
-        ("v", Some(v.span::<K>("v")?)),
-        ("key_lengths", Some(Span::of(lengths))),
-    ];
-    out.span::<T>("out")?.apart("out", &others)?;
-    // SAFETY: the caller's promise; the output shares no memory with the others.
-    let (q, k, v, out) =
-        unsafe { (q.view::<T>("q")?, k.view::<K>("k")?, v.view::<K>("v")?, out.view_mut::<T>("out")?) };
-    let mask = Mask {
-        causal: (options.causal != 0).then_some(Causal::BottomRight),
-        key_lengths: (!options.key_lengths.is_null()).then_some(lengths),
-        ..Mask::default()
-    };
+    // SAFETY: the caller's promise.
+    let options = unsafe { options.as_ref() }.unwrap_or(&PLAIN);
+    // SAFETY: the caller's promise.
+    let mask = unsafe { Parts::read(options, q.batch)? };
+    let span = out.span::<T>("out")?;
+    span.apart("out", &[("q", Some(q.span::<T>("q")?))])?;
+    span.apart("out", keys)?;
+    span.apart("out", &mask.spans)?;
     let options = AttentionOptions {
         scale: (options.scale != 0.0).then_some(options.scale),
         softcap: (options.softcap != 0.0).then_some(options.softcap),
-        mask,
+        mask: mask.mask()?,
         threads: threads(options.serial != 0),
         level: None,
     };
-    // SAFETY: the caller's promise.
-    unsafe { with_scratch(workspace, |scratch| attention(q, k, v, out, &options, scratch)) }.map_err(Failure::from)
+    // SAFETY: the caller's promise; the output shares no memory with the others.
+    let (q, out) = unsafe { (q.view::<T>("q")?, out.view_mut::<T>("out")?) };
+    run(q, out, &options)
 }

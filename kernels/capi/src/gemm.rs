@@ -101,12 +101,11 @@ unsafe fn multiply<B: Element>(
     let residual = unsafe { options.residual.as_ref() };
     same_type(&[("a", a.element), ("c", c.element), ("residual", residual.map_or(c.element, |r| r.element))])?;
     typed!("c", c.element, T => {
-        let bias_len = if options.bias.is_null() { 0 } else { b.n() };
         // SAFETY: as above; a bias has a value per column.
-        let bias = unsafe { view::read::<f32>("bias", options.bias.cast(), bias_len)? };
+        let bias = unsafe { view::read_optional("bias", options.bias, b.n())? };
         let residual_span = residual.map(|residual| residual.span::<T>("residual")).transpose()?;
         let others =
-            [("a", Some(a.span::<T>("a")?)), ("b", b_span), ("residual", residual_span), ("bias", Some(Span::of(bias)))];
+            [("a", Some(a.span::<T>("a")?)), ("b", b_span), ("residual", residual_span), ("bias", bias.map(Span::of))];
         c.span::<T>("c")?.apart("c", &others)?;
         // SAFETY: as above, and C shares no memory with the others.
         let (a, c) = unsafe { (a.view::<T>("a")?, c.view_mut::<T>("c")?) };
@@ -115,7 +114,7 @@ unsafe fn multiply<B: Element>(
         let options = GemmOptions {
             alpha: options.alpha,
             beta: options.beta,
-            bias: (!options.bias.is_null()).then_some(bias),
+            bias,
             activation: activation(options.activation)?,
             residual,
             threads: threads(options.serial != 0),

@@ -13,6 +13,7 @@ pub mod attention;
 mod dispatch;
 pub mod gemm;
 pub mod handles;
+pub mod mask;
 pub mod norms;
 pub mod rows;
 pub mod status;

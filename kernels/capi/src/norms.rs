@@ -100,18 +100,15 @@ unsafe fn norm(
     let types = [("x", x.element), ("y", y.element), ("residual", type_or_x(residual)), ("sum", type_or_x(sum))];
     same_type(&types)?;
     typed!("x", x.element, T => {
-        let column = |name, values: *const f32| {
-            let len = if values.is_null() { 0 } else { x.cols };
-            // SAFETY: the caller's promise: a value per column.
-            unsafe { view::read::<f32>(name, values.cast(), len) }
-        };
+        // SAFETY: the caller's promise: a value per column.
+        let column = |name, values| unsafe { view::read_optional(name, values, x.cols) };
         let (gamma, beta) = (column("gamma", options.gamma)?, column("beta", options.beta)?);
         let in_place = x.same_as(sum.unwrap_or(y));
         let inputs = [
             ("x", if in_place { None } else { Some(x.span::<T>("x")?) }),
             ("residual", residual.map(|residual| residual.span::<T>("residual")).transpose()?),
-            ("gamma", Some(Span::of(gamma))),
-            ("beta", Some(Span::of(beta))),
+            ("gamma", gamma.map(Span::of)),
+            ("beta", beta.map(Span::of)),
         ];
         let y_span = y.span::<T>("y")?;
         y_span.apart("y", &inputs)?;
@@ -122,8 +119,8 @@ unsafe fn norm(
         }
         let options = LayerNormOptions {
             eps: options.eps,
-            gamma: (!options.gamma.is_null()).then_some(gamma),
-            beta: (!options.beta.is_null()).then_some(beta),
+            gamma,
+            beta,
             threads: threads(options.serial != 0),
             level: None,
         };

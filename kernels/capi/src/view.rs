@@ -78,7 +78,7 @@ impl Span {
 }
 
 /// Elements from the first to the last of sizes and strides; none where a size is zero.
-fn extent<const N: usize>(name: &str, sizes: [usize; N], strides: [usize; N]) -> Result<usize, Failure> {
+pub(crate) fn extent<const N: usize>(name: &str, sizes: [usize; N], strides: [usize; N]) -> Result<usize, Failure> {
     if sizes.contains(&0) {
         return Ok(0);
     }
@@ -109,6 +109,15 @@ pub(crate) unsafe fn read<'a, T>(name: &str, data: *const c_void, len: usize) ->
     Ok(if len == 0 { &[] } else { unsafe { slice::from_raw_parts(data.cast(), len) } })
 }
 
+/// `len` elements, if there is a pointer to them.
+///
+/// # Safety
+/// As [`read`].
+pub(crate) unsafe fn read_optional<'a, T>(name: &str, data: *const T, len: usize) -> Result<Option<&'a [T]>, Failure> {
+    // SAFETY: the caller's promise.
+    if data.is_null() { Ok(None) } else { unsafe { read(name, data.cast(), len) }.map(Some) }
+}
+
 /// `len` elements to be written.
 ///
 /// # Safety
@@ -119,8 +128,48 @@ unsafe fn write<'a, T>(name: &str, data: *mut c_void, len: usize) -> Result<&'a 
     Ok(if len == 0 { &mut [] } else { unsafe { slice::from_raw_parts_mut(data.cast(), len) } })
 }
 
+/// Where a description's elements lie, and views of them. It has `len`, `sizes` and `strides`.
+macro_rules! views {
+    ($Described:ident, $Ref:ident, $Mut:ident) => {
+        impl $Described {
+            /// Where they lie, for elements of type `T`.
+            pub(crate) fn span<T>(&self, name: &str) -> Result<Span, Failure> {
+                let start = self.data as usize;
+                Ok(Span { start, end: start.saturating_add(self.len(name)? * size_of::<T>()) })
+            }
+
+            /// # Safety
+            /// The elements are readable for `'a`, and nobody writes them meanwhile.
+            pub(crate) unsafe fn view<'a, T: Element>(&self, name: &str) -> Result<$Ref<'a, T>, Failure> {
+                // SAFETY: the caller's promise.
+                let data = unsafe { read(name, self.data, self.len(name)?)? };
+                Ok($Ref::strided(data, 0, self.sizes(), self.strides().map(|stride| stride as isize))?)
+            }
+
+            /// # Safety
+            /// The elements are readable and writable for `'a`, and nobody else uses them meanwhile.
+            pub(crate) unsafe fn view_mut<'a, T: Element>(&self, name: &str) -> Result<$Mut<'a, T>, Failure> {
+                // SAFETY: the caller's promise.
+                let data = unsafe { write(name, self.data, self.len(name)?)? };
+                Ok($Mut::strided(data, 0, self.sizes(), self.strides().map(|stride| stride as isize))?)
+            }
+        }
+    };
+}
+
+views!(Matrix, MatRef, MatMut);
+views!(Heads, HeadsRef, HeadsMut);
+
+/// A row that reaches into the next one.
+fn check_rows(name: &str, rows: usize, cols: usize, row_stride: usize) -> Result<(), Failure> {
+    if rows > 1 && row_stride < cols {
+        return Err(Failure::invalid(format!("{name} has {cols} columns, but a row stride of {row_stride}")));
+    }
+    Ok(())
+}
+
 impl Matrix {
-    fn shape(&self) -> [usize; 2] {
+    fn sizes(&self) -> [usize; 2] {
         [self.rows, self.cols]
     }
 
@@ -130,39 +179,14 @@ impl Matrix {
 
     /// Elements from the first to the last.
     fn len(&self, name: &str) -> Result<usize, Failure> {
-        if self.rows > 1 && self.row_stride < self.cols {
-            let (stride, cols) = (self.row_stride, self.cols);
-            return Err(Failure::invalid(format!("{name} has {cols} columns, but a row stride of {stride}")));
-        }
-        extent(name, self.shape(), self.strides())
+        check_rows(name, self.rows, self.cols, self.row_stride)?;
+        extent(name, self.sizes(), self.strides())
     }
 
     /// Whether both describe the same elements, so that an operation is in place.
     pub(crate) fn same_as(&self, other: &Matrix) -> bool {
-        (self.data, self.shape()) == (other.data, other.shape())
+        (self.data, self.sizes()) == (other.data, other.sizes())
             && (self.row_stride == other.row_stride || self.rows <= 1)
-    }
-
-    /// Where it lies, for elements of type `T`.
-    pub(crate) fn span<T>(&self, name: &str) -> Result<Span, Failure> {
-        let start = self.data as usize;
-        Ok(Span { start, end: start.saturating_add(self.len(name)? * size_of::<T>()) })
-    }
-
-    /// # Safety
-    /// The elements are readable for `'a`, and nobody writes them meanwhile.
-    pub(crate) unsafe fn view<'a, T: Element>(&self, name: &str) -> Result<MatRef<'a, T>, Failure> {
-        // SAFETY: the caller's promise.
-        let data = unsafe { read(name, self.data, self.len(name)?)? };
-        Ok(MatRef::strided(data, 0, self.shape(), self.strides().map(|stride| stride as isize))?)
-    }
-
-    /// # Safety
-    /// The elements are readable and writable for `'a`, and nobody else uses them meanwhile.
-    pub(crate) unsafe fn view_mut<'a, T: Element>(&self, name: &str) -> Result<MatMut<'a, T>, Failure> {
-        // SAFETY: the caller's promise.
-        let data = unsafe { write(name, self.data, self.len(name)?)? };
-        Ok(MatMut::strided(data, 0, self.shape(), self.strides().map(|stride| stride as isize))?)
     }
 }
 
@@ -175,30 +199,9 @@ impl Heads {
         [self.batch_stride, self.seq_stride, self.head_stride, 1]
     }
 
+    /// Elements from the first to the last.
     fn len(&self, name: &str) -> Result<usize, Failure> {
         extent(name, self.sizes(), self.strides())
-    }
-
-    /// Where they lie, for elements of type `T`.
-    pub(crate) fn span<T>(&self, name: &str) -> Result<Span, Failure> {
-        let start = self.data as usize;
-        Ok(Span { start, end: start.saturating_add(self.len(name)? * size_of::<T>()) })
-    }
-
-    /// # Safety
-    /// The elements are readable for `'a`, and nobody writes them meanwhile.
-    pub(crate) unsafe fn view<'a, T: Element>(&self, name: &str) -> Result<HeadsRef<'a, T>, Failure> {
-        // SAFETY: the caller's promise.
-        let data = unsafe { read(name, self.data, self.len(name)?)? };
-        Ok(HeadsRef::strided(data, 0, self.sizes(), self.strides().map(|stride| stride as isize))?)
-    }
-
-    /// # Safety
-    /// The elements are readable and writable for `'a`, and nobody else uses them meanwhile.
-    pub(crate) unsafe fn view_mut<'a, T: Element>(&self, name: &str) -> Result<HeadsMut<'a, T>, Failure> {
-        // SAFETY: the caller's promise.
-        let data = unsafe { write(name, self.data, self.len(name)?)? };
-        Ok(HeadsMut::strided(data, 0, self.sizes(), self.strides().map(|stride| stride as isize))?)
     }
 }
 

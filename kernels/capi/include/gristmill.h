@@ -163,6 +163,52 @@ gristmill_status gristmill_attention(const gristmill_heads *q, const gristmill_h
                                      const gristmill_heads *out, const gristmill_attention_options *options,
                                      gristmill_workspace *workspace);
 
+/*
+ * The keys and values of any number of sequences, each of its own length, which a decoder keeps from step to step: of
+ * one type, with kv_heads heads of dim elements in a key and value_dim in a value. A new one has no sequences. Several
+ * threads may use it at once as long as none changes it.
+ */
+typedef struct gristmill_kv_cache gristmill_kv_cache;
+gristmill_status gristmill_kv_cache_new(gristmill_type type, size_t kv_heads, size_t dim, size_t value_dim,
+                                        gristmill_kv_cache **cache);
+void gristmill_kv_cache_free(gristmill_kv_cache *cache);
+
+/* How many sequences there are, the tokens of one, and the bytes held, whether in use or kept for later. 0 for what does
+ * not exist. */
+size_t gristmill_kv_cache_sequences(const gristmill_kv_cache *cache);
+size_t gristmill_kv_cache_len(const gristmill_kv_cache *cache, size_t sequence);
+size_t gristmill_kv_cache_bytes(const gristmill_kv_cache *cache);
+
+/* Forgets everything, keeps the memory, and starts so many empty sequences. */
+gristmill_status gristmill_kv_cache_reset(gristmill_kv_cache *cache, size_t sequences);
+
+/* Makes room for so many more tokens in every sequence. */
+gristmill_status gristmill_kv_cache_reserve(gristmill_kv_cache *cache, size_t tokens);
+
+typedef struct gristmill_append_options {
+    const size_t *counts; /* of the tokens given, how many each sequence gets, the first ones; null for all */
+    int32_t serial;       /* not 0: the calling thread alone */
+} gristmill_append_options;
+
+/* Appends the tokens of k[B, n, kv_heads, dim] and v[B, n, kv_heads, value_dim] to the B sequences. k and v have one
+ * type, and are rounded to that of the cache. Null options stand for all tokens. */
+gristmill_status gristmill_kv_cache_append(gristmill_kv_cache *cache, const gristmill_heads *k, const gristmill_heads *v,
+                                           const gristmill_append_options *options);
+
+/* Makes sequence i what sequence parents[i] was, for count sequences, which are all that there are afterwards: beams are
+ * forked, exchanged and dropped. Copies no keys and no values. */
+gristmill_status gristmill_kv_cache_select(gristmill_kv_cache *cache, const size_t *parents, size_t count);
+
+/* Forgets the tokens of a sequence from len on, if it has that many. */
+gristmill_status gristmill_kv_cache_truncate(gristmill_kv_cache *cache, size_t sequence, size_t len);
+
+/* Attention to the keys and values of a cache, which has a sequence for each of q, to the bit as gristmill_attention
+ * computes it for each sequence alone: S_k is the sequence's own length. keep and bias have the keys of the longest
+ * sequence, of which shorter ones use the first. */
+gristmill_status gristmill_attention_cached(const gristmill_heads *q, const gristmill_kv_cache *cache,
+                                            const gristmill_heads *out, const gristmill_attention_options *options,
+                                            gristmill_workspace *workspace);
+
 typedef struct gristmill_norm_options {
     float eps;          /* added to the variance, or to the mean square; finite and not negative */
     const float *gamma; /* a factor per column, or null */

@@ -1,13 +1,14 @@
-//! Attention.
+//! Attention, over keys and values in place or in a cache.
 
 use crate::{
-    dispatch::{get, same_type, threads, typed},
+    cache::{KvCache, Pages},
+    dispatch::{get, same_type, stored, threads, typed},
     handles::{Workspace, with_scratch},
     mask::{Parts, Scores},
     status::{Failure, Status, guard},
     view::{Heads, Span},
 };
-use gristmill::{AttentionOptions, HeadsMut, HeadsRef, attention, simd::Element};
+use gristmill::{AttentionOptions, HeadsMut, HeadsRef, attention, attention_cached, simd::Element};
 use std::ptr::null;
 
 /// `gristmill_attention_options`; null stands for none of them.
@@ -69,6 +70,33 @@ pub unsafe extern "C" fn gristmill_attention(
                 let (k, v) = (k.view::<K>("k")?, v.view::<K>("v")?);
                 attend::<T>(q, &keys, out, options, |q, out, options| {
                     with_scratch(workspace, |scratch| Ok(attention(q, k, v, out, options, scratch)?))
+                })
+            }
+        }))
+    })
+}
+
+/// [`gristmill_attention`] to what a cache holds.
+///
+/// # Safety
+/// As [`gristmill_attention`]; nobody changes the cache meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gristmill_attention_cached(
+    q: *const Heads,
+    cache: *const KvCache,
+    out: *const Heads,
+    options: *const Options,
+    workspace: *mut Workspace,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (q, cache, out) = unsafe { (get("q", q)?, get("cache", cache)?, get("out", out)?) };
+        same_type(&[("q", q.element), ("out", out.element)])?;
+        typed!("q", q.element, T => stored!(Pages, &cache.0, cache => {
+            // SAFETY: the caller's promise.
+            unsafe {
+                attend::<T>(q, &[], out, options, |q, out, options| {
+                    with_scratch(workspace, |scratch| Ok(attention_cached(q, cache, out, options, scratch)?))
                 })
             }
         }))

@@ -22,6 +22,41 @@ macro_rules! typed {
 }
 pub(crate) use typed;
 
+/// An enum of a generic type with each storage type, and how to make it.
+macro_rules! of_any_type {
+    ($(#[$doc:meta])* $Any:ident of $Value:ident) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(crate) enum $Any {
+            F32($Value<f32>),
+            F16($Value<gristmill::f16>),
+            Bf16($Value<gristmill::bf16>),
+        }
+
+        $crate::dispatch::of_any_type!(from $Any, $Value: F32 f32, F16 gristmill::f16, Bf16 gristmill::bf16);
+    };
+    (from $Any:ident, $Value:ident: $($Variant:ident $T:ty),+) => {
+        $(impl From<$Value<$T>> for $Any {
+            fn from(value: $Value<$T>) -> $Any {
+                $Any::$Variant(value)
+            }
+        })+
+    };
+}
+pub(crate) use of_any_type;
+
+/// Evaluates the body with the value in such an enum.
+macro_rules! stored {
+    ($Any:ident, $any:expr, $value:ident => $body:expr) => {
+        match $any {
+            $Any::F32($value) => $body,
+            $Any::F16($value) => $body,
+            $Any::Bf16($value) => $body,
+        }
+    };
+}
+pub(crate) use stored;
+
 use crate::{status::Failure, view::Type};
 use gristmill::Threads;
 
@@ -45,4 +80,13 @@ pub(crate) fn threads(serial: bool) -> Threads<'static> {
 pub(crate) unsafe fn get<'a, T>(name: &str, pointer: *const T) -> Result<&'a T, Failure> {
     // SAFETY: the caller's promise.
     unsafe { pointer.as_ref() }.ok_or_else(|| Failure::null(name))
+}
+
+/// As [`get`], to be changed.
+///
+/// # Safety
+/// A pointer that is not null points to a value that lives for `'a` and that nobody else uses meanwhile.
+pub(crate) unsafe fn get_mut<'a, T>(name: &str, pointer: *mut T) -> Result<&'a mut T, Failure> {
+    // SAFETY: the caller's promise.
+    unsafe { pointer.as_mut() }.ok_or_else(|| Failure::null(name))
 }

@@ -1,7 +1,7 @@
 //! Matrix products.
 
 use crate::{
-    dispatch::{get, same_type, threads, typed},
+    dispatch::{get, same_type, stored, threads, typed},
     handles::{Packed, Panels, Workspace, with_scratch},
     status::{Failure, Status, guard},
     view::{self, Matrix, Span},
@@ -75,14 +75,8 @@ pub unsafe extern "C" fn gristmill_gemm_packed(
     options: *const Options,
     workspace: *mut Workspace,
 ) -> Status {
-    // SAFETY: the caller's promise, here and below.
-    guard(|| unsafe {
-        match &get("b", b)?.0 {
-            Panels::F32(b) => multiply(a, Rhs::Packed(b), None, c, options, workspace),
-            Panels::F16(b) => multiply(a, Rhs::Packed(b), None, c, options, workspace),
-            Panels::Bf16(b) => multiply(a, Rhs::Packed(b), None, c, options, workspace),
-        }
-    })
+    // SAFETY: the caller's promise.
+    guard(|| unsafe { stored!(Panels, &get("b", b)?.0, b => multiply(a, Rhs::Packed(b), None, c, options, workspace)) })
 }
 
 /// # Safety

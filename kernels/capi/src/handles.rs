@@ -1,11 +1,35 @@
-//! What C owns through pointers: scratch memory and packed weights.
+//! What C owns through pointers: how it is given away and freed, scratch memory, packed weights.
 
 use crate::{
-    dispatch::{get, typed},
+    dispatch::{get, of_any_type, typed},
     status::{Failure, Status, guard},
     view::Matrix,
 };
-use gristmill::{PackedRhs, Workspace as Scratch, bf16, f16};
+use gristmill::{PackedRhs, Workspace as Scratch};
+
+/// Gives C a value to own, until it is [`free`]d.
+///
+/// # Safety
+/// `place` is null or points to a pointer.
+pub(crate) unsafe fn give<T>(name: &str, place: *mut *mut T, value: T) -> Result<(), Failure> {
+    if place.is_null() {
+        return Err(Failure::null(name));
+    }
+    // SAFETY: it is not null; the caller's promise.
+    unsafe { place.write(Box::into_raw(Box::new(value))) };
+    Ok(())
+}
+
+/// Drops what C owned; nothing for null.
+///
+/// # Safety
+/// The pointer is null, or was made by `Box::into_raw` and is not used again.
+pub(crate) unsafe fn free<T>(pointer: *mut T) {
+    if !pointer.is_null() {
+        // SAFETY: the caller's promise.
+        drop(unsafe { Box::from_raw(pointer) });
+    }
+}
 
 /// `gristmill_workspace`: scratch memory that grows to the largest call's need and is kept from call to call.
 #[derive(Debug, Default)]
@@ -23,10 +47,8 @@ pub extern "C" fn gristmill_workspace_new() -> *mut Workspace {
 /// The pointer is null, or came from [`gristmill_workspace_new`] and is not used again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gristmill_workspace_free(workspace: *mut Workspace) {
-    if !workspace.is_null() {
-        // SAFETY: it was made by `Box::into_raw`, and this is the last use.
-        drop(unsafe { Box::from_raw(workspace) });
-    }
+    // SAFETY: the caller's promise.
+    unsafe { free(workspace) }
 }
 
 /// Calls `body` with the workspace, or with a fresh one for null.
@@ -45,26 +67,10 @@ pub(crate) unsafe fn with_scratch<R>(workspace: *mut Workspace, body: impl FnOnc
 #[derive(Debug)]
 pub struct Packed(pub(crate) Panels);
 
-#[derive(Debug)]
-pub(crate) enum Panels {
-    F32(PackedRhs<f32>),
-    F16(PackedRhs<f16>),
-    Bf16(PackedRhs<bf16>),
+of_any_type! {
+    /// A packed matrix of one of the storage types.
+    Panels of PackedRhs
 }
-
-macro_rules! into_panels {
-    ($t:ty, $variant:ident) => {
-        impl From<PackedRhs<$t>> for Panels {
-            fn from(packed: PackedRhs<$t>) -> Panels {
-                Panels::$variant(packed)
-            }
-        }
-    };
-}
-
-into_panels!(f32, F32);
-into_panels!(f16, F16);
-into_panels!(bf16, Bf16);
 
 /// Packs `b` for `a b`, or the weight `b` of a linear layer, `[out, in]`, for `a b^T` if `transposed` is not 0.
 ///
@@ -73,9 +79,6 @@ into_panels!(bf16, Bf16);
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gristmill_pack(b: *const Matrix, transposed: i32, packed: *mut *mut Packed) -> Status {
     guard(|| {
-        if packed.is_null() {
-            return Err(Failure::null("packed"));
-        }
         // SAFETY: the caller's promise.
         let b = unsafe { get("b", b)? };
         let panels = typed!("b", b.element, B => {
@@ -84,9 +87,8 @@ pub unsafe extern "C" fn gristmill_pack(b: *const Matrix, transposed: i32, packe
             let packed = if transposed != 0 { PackedRhs::from_out_in(b) } else { PackedRhs::from_in_out(b) };
             packed.map(Panels::from).map_err(Failure::from)
         })?;
-        // SAFETY: it is not null, so it points to a pointer.
-        unsafe { packed.write(Box::into_raw(Box::new(Packed(panels)))) };
-        Ok(())
+        // SAFETY: the caller's promise.
+        unsafe { give("packed", packed, Packed(panels)) }
     })
 }
 
@@ -96,8 +98,6 @@ pub unsafe extern "C" fn gristmill_pack(b: *const Matrix, transposed: i32, packe
 /// The pointer is null, or came from [`gristmill_pack`] and is not used again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gristmill_packed_free(packed: *mut Packed) {
-    if !packed.is_null() {
-        // SAFETY: it was made by `Box::into_raw`, and this is the last use.
-        drop(unsafe { Box::from_raw(packed) });
-    }
+    // SAFETY: the caller's promise.
+    unsafe { free(packed) }
 }

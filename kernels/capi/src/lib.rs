@@ -10,6 +10,7 @@
 //! sizes describe is there: that is the caller's promise, and the reason why every function is `unsafe`.
 
 pub mod attention;
+pub mod cache;
 mod dispatch;
 pub mod gemm;
 pub mod handles;

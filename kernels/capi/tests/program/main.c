@@ -33,6 +33,7 @@ int main(void) {
     CHECK(strlen(gristmill_version()) > 0);
     test_products();
     test_attention();
+    test_cache();
     test_norms();
     test_rows();
     printf("%d failures\n", failures);

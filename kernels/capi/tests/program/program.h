@@ -37,6 +37,7 @@ void to_bf16(const float *x, uint16_t *y, size_t n);
 /* The parts: each checks some functions against plain loops or other calls, and the mistakes that they must notice. */
 void test_products(void);
 void test_attention(void);
+void test_cache(void);
 void test_norms(void);
 void test_rows(void);
 

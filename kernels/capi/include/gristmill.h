@@ -109,8 +109,8 @@ typedef struct gristmill_gemm_options {
     int32_t serial;                   /* not 0: the calling thread alone */
 } gristmill_gemm_options;
 
-/* c[m, n] = a[m, k] b[k, n], or with b as [n, k] if b_transposed is not 0. a and c have one type, b may have another.
- * Null options stand for alpha 1 and nothing else. */
+/* c[m, n] = a[m, k] b[k, n], or with b as [n, k] if b_transposed is not 0. Each may have a type of its own. Null
+ * options stand for alpha 1 and nothing else. */
 gristmill_status gristmill_gemm(const gristmill_matrix *a, const gristmill_matrix *b, int32_t b_transposed,
                                 const gristmill_matrix *c, const gristmill_gemm_options *options,
                                 gristmill_workspace *workspace);
@@ -118,6 +118,28 @@ gristmill_status gristmill_gemm(const gristmill_matrix *a, const gristmill_matri
 /* The same with a packed right-hand side, to the bit. */
 gristmill_status gristmill_gemm_packed(const gristmill_matrix *a, const gristmill_packed *b, const gristmill_matrix *c,
                                        const gristmill_gemm_options *options, gristmill_workspace *workspace);
+
+/* Matrices of one shape: element (b, i, j) is data[b * batch_stride + i * row_stride + j]. With a batch_stride of 0 an
+ * input is one matrix, count times. */
+typedef struct gristmill_batch {
+    void *data;
+    gristmill_type type;
+    size_t count;
+    size_t rows;
+    size_t cols;
+    size_t batch_stride;
+    size_t row_stride;
+} gristmill_batch;
+
+/* gristmill_gemm for every product of a batch, to the bit, in one parallel region. All have the same options. */
+gristmill_status gristmill_gemm_batch(const gristmill_batch *a, const gristmill_batch *b, int32_t b_transposed,
+                                      const gristmill_batch *c, const gristmill_gemm_options *options,
+                                      gristmill_workspace *workspace);
+
+/* The same with one packed right-hand side for all products. */
+gristmill_status gristmill_gemm_batch_packed(const gristmill_batch *a, const gristmill_packed *b,
+                                             const gristmill_batch *c, const gristmill_gemm_options *options,
+                                             gristmill_workspace *workspace);
 
 /*
  * One value for every sequence, query head, query and key; a size of 1 stands for all. Element (b, h, i, j) is

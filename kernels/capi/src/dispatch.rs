@@ -58,7 +58,7 @@ macro_rules! stored {
 pub(crate) use stored;
 
 use crate::{status::Failure, view::Type};
-use gristmill::Threads;
+use gristmill::{Activation, Threads};
 
 /// Operands of one call that must have one type.
 pub(crate) fn same_type(pairs: &[(&str, Type)]) -> Result<(), Failure> {
@@ -66,6 +66,13 @@ pub(crate) fn same_type(pairs: &[(&str, Type)]) -> Result<(), Failure> {
         Some(pair) => Err(Failure::invalid(format!("{} and {} have different types", pair[0].0, pair[1].0))),
         None => Ok(()),
     }
+}
+
+/// The activation of a code.
+pub(crate) fn activation(code: u32) -> Result<Activation, Failure> {
+    use Activation::{Gelu, GeluTanh, Identity, Relu, Silu};
+    let known = [Identity, Relu, Gelu, GeluTanh, Silu];
+    known.get(code as usize).copied().ok_or_else(|| Failure::invalid(format!("unknown activation {code}")))
 }
 
 /// The threads that a flag asks for.

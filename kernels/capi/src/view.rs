@@ -1,7 +1,7 @@
-//! Matrices and heads as C describes them, checked and turned into views.
+//! Matrices, batches and heads as C describes them, checked and turned into views.
 
 use crate::status::Failure;
-use gristmill::{HeadsMut, HeadsRef, MatMut, MatRef, simd::Element};
+use gristmill::{BatchMut, BatchRef, HeadsMut, HeadsRef, MatMut, MatRef, simd::Element};
 use std::{ffi::c_void, slice};
 
 /// `gristmill_type`.
@@ -26,6 +26,26 @@ pub struct Matrix {
     pub rows: usize,
     /// Columns.
     pub cols: usize,
+    /// Elements from a row to the next, at least `cols`.
+    pub row_stride: usize,
+}
+
+/// `gristmill_batch`: element (b, i, j) is `data[b * batch_stride + i * row_stride + j]`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    /// The first element; may be null where there is none.
+    pub data: *mut c_void,
+    /// [`F32`], [`F16`] or [`BF16`].
+    pub element: Type,
+    /// Matrices.
+    pub count: usize,
+    /// Rows of each.
+    pub rows: usize,
+    /// Columns of each.
+    pub cols: usize,
+    /// Elements from a matrix to the next; 0 where all are the same one.
+    pub batch_stride: usize,
     /// Elements from a row to the next, at least `cols`.
     pub row_stride: usize,
 }
@@ -158,6 +178,7 @@ macro_rules! views {
 }
 
 views!(Matrix, MatRef, MatMut);
+views!(Batch, BatchRef, BatchMut);
 views!(Heads, HeadsRef, HeadsMut);
 
 /// A row that reaches into the next one.
@@ -187,6 +208,22 @@ impl Matrix {
     pub(crate) fn same_as(&self, other: &Matrix) -> bool {
         (self.data, self.sizes()) == (other.data, other.sizes())
             && (self.row_stride == other.row_stride || self.rows <= 1)
+    }
+}
+
+impl Batch {
+    fn sizes(&self) -> [usize; 3] {
+        [self.count, self.rows, self.cols]
+    }
+
+    fn strides(&self) -> [usize; 3] {
+        [self.batch_stride, self.row_stride, 1]
+    }
+
+    /// Elements from the first to the last.
+    fn len(&self, name: &str) -> Result<usize, Failure> {
+        check_rows(name, self.rows, self.cols, self.row_stride)?;
+        extent(name, self.sizes(), self.strides())
     }
 }
 

@@ -79,7 +79,82 @@ static void half_weights(void) {
     }
 }
 
+/* Every mix of types, on numbers that all of them have: the same results. */
+static void mixed_types(void) {
+    enum { M = 2, N = 3, K = 4, TYPES = 2 };
+    float a[M * K], w[N * K], c[M * N], residual[M * N];
+    uint16_t half_a[M * K], half_w[N * K], half_c[M * N], want[M * N], half_residual[M * N];
+    for (int i = 0; i < M * K; i++) a[i] = (float)(i % 3) - 1.0f;
+    for (int i = 0; i < N * K; i++) w[i] = (float)(i % 4) - 2.0f;
+    for (int i = 0; i < M * N; i++) residual[i] = (float)i;
+    to_bf16(a, half_a, M * K), to_bf16(w, half_w, N * K), to_bf16(residual, half_residual, M * N);
+    gristmill_matrix as[TYPES] = {matrix(a, M, K, K), {half_a, GRISTMILL_BF16, M, K, K}};
+    gristmill_matrix ws[TYPES] = {matrix(w, N, K, K), {half_w, GRISTMILL_BF16, N, K, K}};
+    gristmill_matrix rs[TYPES] = {matrix(residual, M, N, N), {half_residual, GRISTMILL_BF16, M, N, N}};
+    gristmill_matrix mc = matrix(c, M, N, N), mh = {half_c, GRISTMILL_BF16, M, N, N};
+    for (int i = 0; i < TYPES; i++)
+        for (int j = 0; j < TYPES; j++) {
+            gristmill_gemm_options options = {1.0f, 0.0f, NULL, GRISTMILL_IDENTITY, &rs[0], 0};
+            CHECK(gristmill_gemm(&as[i], &ws[j], 1, &mc, &options, NULL) == GRISTMILL_OK);
+            for (int at = 0; at < M * N; at++) {
+                float sum = residual[at];
+                for (int p = 0; p < K; p++) sum += a[at / N * K + p] * w[at % N * K + p];
+                CHECK(c[at] == sum);
+            }
+            options.residual = &rs[1];
+            CHECK(gristmill_gemm(&as[i], &ws[j], 1, &mh, &options, NULL) == GRISTMILL_OK);
+            to_bf16(c, want, M * N);
+            CHECK(memcmp(half_c, want, sizeof want) == 0);
+            REFUSED(gristmill_gemm(&as[i], &ws[j], 1, &mc, &options, NULL), GRISTMILL_INVALID_ARGUMENT, "residual");
+        }
+}
+
+/* Each product of a batch has the bits that it has alone. */
+static void batches(void) {
+    enum { COUNT = 3, M = 4, N = 19, K = 33, C_STRIDE = M * N + 5 };
+    float a[COUNT * M * K], w[COUNT * N * K], bias[N], residual[M * N], c[COUNT * C_STRIDE], want[COUNT * C_STRIDE];
+    fill(a, COUNT * M * K, 40), fill(w, COUNT * N * K, 41), fill(bias, N, 42), fill(residual, M * N, 43);
+    for (int i = 0; i < COUNT * C_STRIDE; i++) c[i] = want[i] = 77.0f;
+    gristmill_batch ba = {a, GRISTMILL_F32, COUNT, M, K, M * K, K}, bw = {w, GRISTMILL_F32, COUNT, N, K, N * K, K};
+    gristmill_batch bc = {c, GRISTMILL_F32, COUNT, M, N, C_STRIDE, N};
+    gristmill_matrix mr = matrix(residual, M, N, N), first = matrix(w, N, K, K);
+    gristmill_gemm_options options = {0.5f, 0.0f, bias, GRISTMILL_GELU, &mr, 0};
+    gristmill_packed *packed = NULL;
+    CHECK(gristmill_pack(&first, 1, &packed) == GRISTMILL_OK);
+    for (int one_weight = 0; one_weight < 2; one_weight++) {
+        bw.batch_stride = one_weight ? 0 : N * K;
+        for (int b = 0; b < COUNT; b++) {
+            gristmill_matrix ma = matrix(a + b * M * K, M, K, K), mw = matrix(w + (one_weight ? 0 : b) * N * K, N, K, K);
+            gristmill_matrix mc = matrix(want + b * C_STRIDE, M, N, N);
+            CHECK(gristmill_gemm(&ma, &mw, 1, &mc, &options, NULL) == GRISTMILL_OK);
+        }
+        CHECK(gristmill_gemm_batch(&ba, &bw, 1, &bc, &options, NULL) == GRISTMILL_OK);
+        CHECK(memcmp(c, want, sizeof c) == 0);
+    }
+    for (int b = 0; b < COUNT; b++) memset(c + b * C_STRIDE, 0, M * N * sizeof(float));
+    CHECK(gristmill_gemm_batch_packed(&ba, packed, &bc, &options, NULL) == GRISTMILL_OK);
+    CHECK(memcmp(c, want, sizeof c) == 0);
+
+    /* Mistakes leave everything as it was. */
+    gristmill_batch few = bw, onto_itself = bc, narrow = bc, huge = bc, inside = bc;
+    few.count = 2, onto_itself.batch_stride = N, narrow.row_stride = N - 1, huge.batch_stride = (size_t)-1;
+    inside.data = a;
+    REFUSED(gristmill_gemm_batch(&ba, &few, 1, &bc, NULL, NULL), GRISTMILL_INVALID_ARGUMENT, "matrices of b");
+    REFUSED(gristmill_gemm_batch(&ba, &bw, 0, &bc, NULL, NULL), GRISTMILL_INVALID_ARGUMENT, "33");
+    REFUSED(gristmill_gemm_batch(&ba, &bw, 1, &onto_itself, NULL, NULL), GRISTMILL_INVALID_ARGUMENT, "overlap");
+    REFUSED(gristmill_gemm_batch(&ba, &bw, 1, &narrow, NULL, NULL), GRISTMILL_INVALID_ARGUMENT, "row stride of 18");
+    REFUSED(gristmill_gemm_batch(&ba, &bw, 1, &huge, NULL, NULL), GRISTMILL_INVALID_ARGUMENT, "c is larger");
+    REFUSED(gristmill_gemm_batch(&ba, &bw, 1, &inside, NULL, NULL), GRISTMILL_INVALID_ARGUMENT, "c overlaps a");
+    REFUSED(gristmill_gemm_batch(&ba, NULL, 1, &bc, NULL, NULL), GRISTMILL_NULL_POINTER, "b is null");
+    REFUSED(gristmill_gemm_batch_packed(&ba, NULL, &bc, NULL, NULL), GRISTMILL_NULL_POINTER, "b is null");
+    REFUSED(gristmill_gemm_batch_packed(NULL, packed, &bc, NULL, NULL), GRISTMILL_NULL_POINTER, "a is null");
+    CHECK(memcmp(c, want, sizeof c) == 0);
+    gristmill_packed_free(packed);
+}
+
 void test_products(void) {
     one_product();
     half_weights();
+    mixed_types();
+    batches();
 }

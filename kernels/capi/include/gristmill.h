@@ -261,6 +261,42 @@ gristmill_status gristmill_add_rms_norm(const gristmill_matrix *x, const gristmi
 /* y = softmax(x), row by row; y may be x. Both of one type. serial not 0: the calling thread alone. */
 gristmill_status gristmill_softmax(const gristmill_matrix *x, const gristmill_matrix *y, int32_t serial);
 
+/* The logarithm of that, which is finite where the quotient would be 0. */
+gristmill_status gristmill_log_softmax(const gristmill_matrix *x, const gristmill_matrix *y, int32_t serial);
+
+/* y = activation(x + bias), element by element; y may be x. Both of one type. bias has a float per column, or is null. */
+gristmill_status gristmill_bias_activation(const gristmill_matrix *x, const float *bias,
+                                           gristmill_activation activation, const gristmill_matrix *y, int32_t serial);
+
+/* out[i] = the column of the largest value of row i, the first of equal ones. NaN is larger than everything. */
+gristmill_status gristmill_argmax(const gristmill_matrix *x, size_t *out, int32_t serial);
+
+/* out[i * k] to out[i * k + k - 1] = the columns of the k largest values of row i, the largest first and equal ones in
+ * the order of their columns. */
+gristmill_status gristmill_top_k(const gristmill_matrix *x, size_t k, size_t *out, int32_t serial);
+
+/* Which row of a table of positions token t gets. */
+typedef uint32_t gristmill_position_rows;
+enum {
+    GRISTMILL_POSITIONS_FROM = 0, /* position + t: the tokens are one sentence, or a part of one */
+    GRISTMILL_POSITIONS_ALL = 1,  /* position: one token each of several sentences */
+    GRISTMILL_POSITIONS_EACH = 2  /* rows[t] */
+};
+
+typedef struct gristmill_embed_options {
+    float scale;                           /* of the embedding, not of the position; 0 for 1 */
+    const gristmill_matrix *positions;     /* floats, a row per position; null for none */
+    gristmill_position_rows position_rows;
+    size_t position;
+    const uint32_t *rows;                  /* a row for each token; null where none is needed */
+    int32_t serial;                        /* not 0: the calling thread alone */
+} gristmill_embed_options;
+
+/* Row t of y = scale * table[ids[t]] + position, for a token in each row of y. table[vocabulary, d] and y[tokens, d] may
+ * differ in type. Null options stand for the rows of the table as they are. */
+gristmill_status gristmill_embed(const gristmill_matrix *table, const uint32_t *ids, const gristmill_matrix *y,
+                                 const gristmill_embed_options *options);
+
 #ifdef __cplusplus
 }
 #endif

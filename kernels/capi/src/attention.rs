@@ -6,7 +6,7 @@ use crate::{
     handles::{Workspace, with_scratch},
     mask::{Parts, Scores},
     status::{Failure, Status, guard},
-    view::{Heads, Span},
+    view::{Heads, Named},
 };
 use gristmill::{AttentionOptions, HeadsMut, HeadsRef, attention, attention_cached, simd::Element};
 use std::ptr::null;
@@ -109,7 +109,7 @@ pub unsafe extern "C" fn gristmill_attention_cached(
 /// As [`gristmill_attention`]; `T` is the type of q and the output.
 unsafe fn attend<T: Element>(
     q: &Heads,
-    keys: &[(&str, Option<Span>)],
+    keys: &[Named],
     out: &Heads,
     options: *const Options,
     run: impl FnOnce(HeadsRef<'_, T>, HeadsMut<'_, T>, &AttentionOptions<'_>) -> Result<(), Failure>,

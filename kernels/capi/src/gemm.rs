@@ -4,7 +4,7 @@ use crate::{
     dispatch::{activation, get, same_type, stored, threads, typed},
     handles::{Packed, Panels, Workspace, with_scratch},
     status::{Failure, Status, guard},
-    view::{self, Batch, Matrix, Span},
+    view::{self, Batch, Matrix, Named, Span},
 };
 use gristmill::{BatchRhs, GemmOptions, Rhs, gemm, gemm_batch, simd::Element};
 
@@ -176,7 +176,7 @@ unsafe fn read<'a, T: Element>(
     element: view::Type,
     n: usize,
     c: Span,
-    inputs: &[(&str, Option<Span>)],
+    inputs: &[Named],
 ) -> Result<GemmOptions<'a, T>, Failure> {
     // SAFETY: the caller's promise, for all pointers; a bias has a value per column.
     let (options, residual, bias) = unsafe {

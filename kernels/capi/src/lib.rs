@@ -12,6 +12,7 @@
 pub mod attention;
 pub mod cache;
 mod dispatch;
+pub mod embed;
 pub mod gemm;
 pub mod handles;
 pub mod mask;

@@ -3,7 +3,7 @@
 use crate::{
     attention::Options,
     status::Failure,
-    view::{self, Span, extent},
+    view::{self, Named, Span, extent},
 };
 use gristmill::{Causal, Error, Mask, ScoresRef};
 use std::ffi::c_void;
@@ -58,7 +58,7 @@ pub(crate) struct Parts<'a> {
     keep: Option<([usize; 4], Vec<bool>)>,
     bias: Option<ScoresRef<'a, f32>>,
     /// Where all of it lies.
-    pub(crate) spans: [(&'static str, Option<Span>); 4],
+    pub(crate) spans: [Named; 4],
 }
 
 impl<'a> Parts<'a> {

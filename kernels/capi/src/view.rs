@@ -81,14 +81,22 @@ pub(crate) struct Span {
     end: usize,
 }
 
+/// An operand and where it lies; nowhere if there is none.
+pub(crate) type Named = (&'static str, Option<Span>);
+
 impl Span {
+    /// That of `len` elements.
+    pub(crate) fn new<T>(first: *const T, len: usize) -> Span {
+        let start = first as usize;
+        Span { start, end: start.saturating_add(len * size_of::<T>()) }
+    }
+
     pub(crate) fn of<T>(values: &[T]) -> Span {
-        let start = values.as_ptr() as usize;
-        Span { start, end: start + size_of_val(values) }
+        Span::new(values.as_ptr(), values.len())
     }
 
     /// Checks that an output shares no memory with other operands. Empty operands share nothing.
-    pub(crate) fn apart(self, name: &str, others: &[(&str, Option<Span>)]) -> Result<(), Failure> {
+    pub(crate) fn apart(self, name: &str, others: &[Named]) -> Result<(), Failure> {
         let overlaps = |other: Span| self.start.max(other.start) < self.end.min(other.end);
         match others.iter().find(|(_, other)| other.is_some_and(overlaps)) {
             Some((other, _)) => Err(Failure::invalid(format!("{name} overlaps {other}"))),
@@ -142,7 +150,7 @@ pub(crate) unsafe fn read_optional<'a, T>(name: &str, data: *const T, len: usize
 ///
 /// # Safety
 /// They are readable and writable for `'a`, and nobody else uses them meanwhile.
-unsafe fn write<'a, T>(name: &str, data: *mut c_void, len: usize) -> Result<&'a mut [T], Failure> {
+pub(crate) unsafe fn write<'a, T>(name: &str, data: *mut c_void, len: usize) -> Result<&'a mut [T], Failure> {
     check::<T>(name, data, len)?;
     // SAFETY: not null and aligned by the check; the caller's promise.
     Ok(if len == 0 { &mut [] } else { unsafe { slice::from_raw_parts_mut(data.cast(), len) } })
@@ -154,8 +162,7 @@ macro_rules! views {
         impl $Described {
             /// Where they lie, for elements of type `T`.
             pub(crate) fn span<T>(&self, name: &str) -> Result<Span, Failure> {
-                let start = self.data as usize;
-                Ok(Span { start, end: start.saturating_add(self.len(name)? * size_of::<T>()) })
+                Ok(Span::new::<T>(self.data.cast(), self.len(name)?))
             }
 
             /// # Safety

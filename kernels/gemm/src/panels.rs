@@ -180,6 +180,15 @@ impl Job<'_> {
                 }
                 Panels::packed(TypedPtr::new(pairs.as_ptr()), true, steps.len())
             }
+            Right::Plain(b) if fresh && b.strides[1] == 1 && self.left_by_tiles(b, cols) => Panels {
+                b: b.ptr_at(steps.start, first),
+                b_step: b.strides[0],
+                b_panel: PANEL as isize,
+                step: b.strides[0],
+                next: None,
+                keep: packed[..count * steps.len() * PANEL].as_mut_ptr(),
+                form: Form::Whole,
+            },
             b => {
                 let depth = self.steps_of_tile(&steps);
                 let packed = &mut packed[..count * depth * PANEL];
@@ -197,6 +206,11 @@ impl Job<'_> {
                 Panels { next, ..Panels::packed(TypedPtr::new(packed.as_ptr()), false, depth) }
             }
         }
+    }
+
+    /// Whether the tiles of the first row block pack these columns of B while they read them.
+    fn left_by_tiles(&self, b: Operand<'_>, cols: usize) -> bool {
+        self.chain == Chain::InOrder && b.dtype() != Dtype::Bf16 && cols.is_multiple_of(PANEL)
     }
 
     /// Packs a block of B into panels of `depth` rows, in the order of the chain.

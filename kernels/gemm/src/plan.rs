@@ -16,7 +16,8 @@ pub(crate) enum Source {
     InPlace,
     /// In the matrix itself, whose columns are contiguous; a last partial panel is packed.
     Columns,
-    /// In panels that each job packs for itself, group by group.
+    /// In panels that each job packs for itself, group by group: contiguous rows in the tiles of the first row block,
+    /// everything else before them.
     Repack,
 }
 

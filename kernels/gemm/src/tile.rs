@@ -74,7 +74,7 @@ pub struct Tile<'e> {
     pub start: *const f32,
     /// From a row of `start` to the next.
     pub start_row: isize,
-    /// Where a tile over panels of 16 bits leaves them as panels of f32, for the tiles of other rows; or null.
+    /// Where a tile leaves what it reads as packed panels of f32, for the tiles of other rows; or null.
     pub keep: *mut f32,
     /// What happens to the accumulators, and where they go.
     pub epilogue: Epilogue<'e>,
@@ -122,7 +122,10 @@ struct Walk {
 }
 
 impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_, B, MR, NP, MASKED> {
-    /// All steps. With `KEEP` the panels are packed, and left widened.
+    /// Whether there is a tile that leaves what it reads: bf16 has tiles of pairs for that.
+    const KEEPS: bool = !MASKED && matches!(B::DTYPE, Dtype::F32 | Dtype::F16);
+
+    /// All steps. With `KEEP` the panels are left, packed and widened.
     ///
     /// # Safety
     /// P1, P2, P6, and with `KEEP` there is a place.
@@ -134,7 +137,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
         unsafe {
             if !MASKED && t.a_step == 1 && t.b_step == panel {
                 self.unrolled::<I, KEEP>(isa, &Walk { a_step: 1, b_step: panel, b_panel: t.b_panel }, acc);
-            } else if !MASKED && !KEEP && t.a_step == 1 && t.b_panel == panel {
+            } else if !MASKED && t.a_step == 1 && t.b_panel == panel {
                 self.unrolled::<I, KEEP>(isa, &Walk { a_step: 1, b_step: t.b_step, b_panel: panel }, acc);
             } else {
                 let walk = Walk { a_step: t.a_step, b_step: t.b_step, b_panel: t.b_panel };
@@ -229,7 +232,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel fo
 
         // SAFETY: P1, P2, P6.
         unsafe {
-            if B::DTYPE == Dtype::F16 && !MASKED && !t.keep.is_null() {
+            if Self::KEEPS && !t.keep.is_null() {
                 self.all::<I, true>(isa, &mut acc);
             } else {
                 self.all::<I, false>(isa, &mut acc);

@@ -35,6 +35,8 @@ pub(crate) struct Worker<'w, 'a> {
     pub(crate) chains: &'w mut [f32],
     /// The queries of every block of a wave, widened; empty where they are f32.
     pub(crate) queries: &'w mut [f32],
+    /// The rows of every block of a wave.
+    pub(crate) states: [[RowState; MAX_ROWS]; WAVE],
     /// Which sequence and key/value head the scratch memory holds.
     pub(crate) holds: Option<(usize, usize)>,
     /// How many of its keys are packed.
@@ -51,7 +53,6 @@ pub(crate) struct Block {
     pub(crate) rows: Rows,
     /// The keys that it looks at: as many as its last row sees.
     pub(crate) limit: usize,
-    pub(crate) states: [RowState; MAX_ROWS],
 }
 
 /// The softmax of a row.
@@ -72,8 +73,23 @@ impl<'w, 'a> Worker<'w, 'a> {
         let (sums, rest) = rest.split_at_mut(plan.scratch.sums);
         let (chains, rest) = rest.split_at_mut(plan.scratch.chains);
         let queries = &mut rest[..plan.scratch.queries];
+        let states = [[RowState::default(); MAX_ROWS]; WAVE];
         let (holds, packed_keys, packed_values) = (None, 0, 0);
-        Self { call, plan, tiles, keys, values, scores, sums, chains, queries, holds, packed_keys, packed_values }
+        Self {
+            call,
+            plan,
+            tiles,
+            keys,
+            values,
+            scores,
+            sums,
+            chains,
+            queries,
+            states,
+            holds,
+            packed_keys,
+            packed_values,
+        }
     }
 
     /// Computes a unit.
@@ -93,15 +109,15 @@ impl<'w, 'a> Worker<'w, 'a> {
                 let rows = self.plan.rows(unit.kv_head, first + slot);
                 // The last row sees the most keys.
                 let limit = self.call.key_end(unit.batch, rows.at(rows.count - 1).1);
-                *block = Block { slot, rows, limit, ..Block::default() };
+                *block = Block { slot, rows, limit };
             }
-            self.wave(isa, unit, &mut wave[..blocks]);
+            self.wave(isa, unit, &wave[..blocks]);
         }
     }
 
     /// Computes some blocks.
     #[inline(always)]
-    fn wave<I: Isa>(&mut self, isa: I, unit: Unit, wave: &mut [Block]) {
+    fn wave<I: Isa>(&mut self, isa: I, unit: Unit, wave: &[Block]) {
         let end = wave.iter().fold(0, |end, block| end.max(block.limit));
         let unit = if self.plan.by_head { Unit { kv_head: wave[0].rows.at(0).0, ..unit } } else { unit };
         if self.call.q.dtype() != Dtype::F32 {
@@ -115,7 +131,7 @@ impl<'w, 'a> Worker<'w, 'a> {
                 self.score(isa, unit, block, panels, first);
             }
         }
-        for block in wave.iter_mut() {
+        for block in wave.iter() {
             self.weight(isa, unit, block);
         }
         if let Source::Keys(k) = &self.call.source {
@@ -178,7 +194,7 @@ impl<'w, 'a> Worker<'w, 'a> {
 
     /// Turns the scores of a block into weights: `exp(score - max)` for what a row sees, zeros for the rest.
     #[inline(always)]
-    fn weight<I: Isa>(&mut self, isa: I, unit: Unit, block: &mut Block) {
+    fn weight<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block) {
         let (call, stride) = (self.call, self.plan.score_stride);
         let dense = call.options.mask.is_dense();
         let edited = !dense || call.options.softcap.is_some();
@@ -215,7 +231,7 @@ impl<'w, 'a> Worker<'w, 'a> {
                 sums.copy_from_slice(&isa.reduce_add_each(array::from_fn(|r| lanes[first + r])));
             }
         }
-        for (state, (&keys, &sum)) in block.states.iter_mut().zip(keys.iter().zip(&sums)) {
+        for (state, (&keys, &sum)) in self.states[block.slot].iter_mut().zip(keys.iter().zip(&sums)).take(rows) {
             *state = RowState { sum, hides: keys < block.limit || !dense };
         }
     }

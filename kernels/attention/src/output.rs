@@ -23,7 +23,7 @@ impl Worker<'_, '_> {
     #[inline(always)]
     unsafe fn finish_into<I: Isa, O: Element>(&mut self, isa: I, unit: Unit, block: &Block, out: &SharedHeads<O>) {
         let dim = self.call.source.value_dim();
-        for (r, state) in block.states.iter().enumerate().take(block.rows.count) {
+        for (r, state) in self.states[block.slot].into_iter().enumerate().take(block.rows.count) {
             let (h, i) = block.rows.at(r);
             // SAFETY: the caller's promise.
             let mut out = unsafe { out.block(unit.batch, h, i..i + 1) };
@@ -67,8 +67,9 @@ impl Worker<'_, '_> {
         keys: usize,
     ) {
         let (call, stride) = (self.call, self.plan.score_stride);
+        let states = self.states[block.slot];
         let rows = self.strip(block.slot).chunks_exact_mut(stride);
-        for (r, (row, state)) in rows.zip(&block.states).enumerate().take(block.rows.count) {
+        for (r, (row, state)) in rows.zip(states).enumerate().take(block.rows.count) {
             let (h, i) = block.rows.at(r);
             // SAFETY: the caller's promise.
             let mut out = unsafe { out.block(unit.batch, h, i..i + 1) };

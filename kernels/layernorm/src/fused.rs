@@ -8,7 +8,9 @@ use crate::call::{Call, Norm, Raw};
 use crate::keep::{Home, Places, Scratch};
 use crate::narrow;
 use crate::operand::{Nowhere, Sink, Source, Sum};
+use crate::passes::{self, Passes};
 use crate::row::{self, Affine, Moments};
+use crate::uniform;
 use gristmill_simd::{Dtype, Isa, Kernel, Simd, TypedPtr, typed};
 use std::ops::Range;
 
@@ -20,11 +22,12 @@ pub(crate) unsafe fn run(call: &Call, simd: Simd, rows: Range<usize>) {
     let short = call.n.n <= SHORT;
     // SAFETY: the caller's promise.
     unsafe {
-        match (call.is_of_f32s(), call.residual) {
-            (true, None) => in_scratch::<true, 0>(call, simd, rows, 0),
-            (true, Some(_)) => in_scratch::<true, { 2 * SHORT }>(call, simd, rows, SHORT),
-            (false, _) if short => in_scratch::<false, { 5 * SHORT }>(call, simd, rows, SHORT),
-            (false, _) => in_scratch::<false, { 5 * LONG }>(call, simd, rows, LONG),
+        match call.uniform() {
+            // Short rows of other types are better widened once.
+            Some(dtype) if dtype == Dtype::F32 || !short => uniform::run(call, dtype, simd, rows),
+            _ if call.is_of_f32s() => in_scratch::<true, { 2 * SHORT }>(call, simd, rows, SHORT),
+            _ if short => in_scratch::<false, { 5 * SHORT }>(call, simd, rows, SHORT),
+            _ => in_scratch::<false, { 5 * LONG }>(call, simd, rows, LONG),
         }
     }
 }
@@ -37,8 +40,7 @@ const SHORT: usize = 2048;
 const LONG: usize = 8192;
 
 /// # Safety
-/// As [`run`]. `N` values are the places of `room` elements that the call needs: for f32 rows two with a residual and
-/// none without, for others five.
+/// As [`run`]. `N` values are the places of `room` elements that the call needs: two for f32 rows, five for others.
 #[inline(never)]
 unsafe fn in_scratch<const F32: bool, const N: usize>(call: &Call, simd: Simd, rows: Range<usize>, room: usize) {
     let mut scratch = Scratch::<N>::new();
@@ -71,10 +73,14 @@ impl<const F32: bool, const ONE: bool> Kernel for Fused<'_, F32, ONE> {
             // SAFETY: (Call).
             rows.start = unsafe { narrow::blocks(isa, &call, rows.clone()) };
         }
-        match call.home(places) {
-            Some(home) if ONE => Work { call, rows, places }.single(isa, home),
-            Some(home) => Work { call, rows, places }.pipeline(isa, home),
-            None => Work { call, rows, places }.pieces(isa),
+        let work = Work { call, rows: rows.clone(), places };
+        let Some(home) = call.home(places) else { return work.pieces(isa) };
+        let passes = AtHome { work: &work, home, affine: None };
+        // SAFETY: (Call) gives every row n elements of each operand, and a place in the statistics. A place in scratch
+        // memory is not used again before the row is done, for there are two. Reading the next row before this one is
+        // stored is harmless: they do not overlap.
+        unsafe {
+            if ONE { passes::single(isa, passes, rows.start) } else { passes::pipeline(isa, passes, rows, call.n.n) }
         }
     }
 }
@@ -132,82 +138,60 @@ struct Work {
     places: Places,
 }
 
-impl Work {
-    /// Rows that have a home. The first pass of a row runs between the second and the third of the row before it: each
-    /// fills the time in which the other's sum is being reduced to a number.
-    #[inline(always)]
-    fn pipeline<I: Isa>(&self, isa: I, home: Home) {
-        let (Call { norm, n, eps, statistics, .. }, Range { start, end }) = (self.call, self.rows.clone());
-        let all = 0..n.n;
-        // Some rows ahead of the first pass, which is one ahead of the last.
-        let distance = 1 + AHEAD.div_ceil(n.n);
-        let zero = isa.splat_lanes64(0.0);
-        let whole = self.is_finished_whole();
-        let mut affine = Affine::new(None, None);
-        let mut begun = Moments::default();
-        for next in start..end + 1 {
-            // The row to finish, and the row to begin; at the ends there is only one of them.
-            let (this, first, last) = (next.wrapping_sub(1), next == start, next == end);
-            let mut moments = begun;
-            // SAFETY: (Call) gives every row n elements of each operand, and a place in the statistics. The first pass
-            // fills the row's home before the others read it, and a place in scratch memory is not reused before the
-            // row is done. Reading the next row before this one is stored is harmless: they do not overlap.
-            unsafe {
-                if !first {
-                    if norm == Norm::Layer {
-                        let lanes = row::powers(isa, [zero; 2], n.n, home.row(this), begun.m);
-                        moments = begun.about(isa, n, lanes, eps);
-                    }
-                    statistics.set(this, moments.mean(), moments.rstd());
-                }
-                if !last {
-                    let c = self.call.first(next);
-                    let row = home.row(next);
-                    let lanes = self.begin(isa, next, all.clone(), (c, zero), row);
-                    begun = self.call.reduce(isa, c, lanes);
-                    if first && whole {
-                        affine = self.call.affine(isa, all.clone(), self.places);
-                    }
-                }
-                if !first {
-                    let ahead = (n.n <= FETCHED && this + distance < end).then_some(this + distance);
-                    let row = home.row(this).cast_const();
-                    if whole {
-                        self.finish(isa, this, row, (moments, affine), ahead);
-                    } else {
-                        self.finish_part(isa, this, all.clone(), row, moments);
-                    }
-                }
-            }
-        }
-    }
+/// Rows that have a home: their first pass leaves them there as f32.
+struct AtHome<'w> {
+    work: &'w Work,
+    home: Home,
+    /// Gamma and beta, where the last pass goes over whole rows.
+    affine: Option<Affine<f32>>,
+}
 
-    /// One row that has a home.
+impl<I: Isa> Passes<I> for AtHome<'_> {
     #[inline(always)]
-    fn single<I: Isa>(&self, isa: I, home: Home) {
-        let (Call { norm, n, eps, statistics, .. }, r) = (self.call, self.rows.start);
-        let zero = isa.splat_lanes64(0.0);
-        let (all, row, whole) = (0..n.n, home.row(r), self.is_finished_whole());
-        // SAFETY: (Call) gives the row n elements of each operand, and a place in the statistics. The first pass fills
-        // the row's home before the others read it.
+    unsafe fn begin(&self, isa: I, r: usize) -> Moments {
+        let Self { work, home, .. } = self;
+        // SAFETY: the caller's promise.
         unsafe {
-            let c = self.call.first(r);
-            let lanes = self.begin(isa, r, all.clone(), (c, zero), row);
-            // Widening gamma and beta fills the time in which the sum is reduced.
-            let affine = whole.then(|| self.call.affine(isa, all.clone(), self.places));
-            let mut moments = self.call.reduce(isa, c, lanes);
-            if norm == Norm::Layer {
-                let lanes = row::powers(isa, [zero; 2], n.n, row, moments.m);
-                moments = moments.about(isa, n, lanes, eps);
-            }
-            statistics.set(r, moments.mean(), moments.rstd());
-            match affine {
-                Some(affine) => self.finish(isa, r, row, (moments, affine), None),
-                None => self.finish_part(isa, r, all, row, moments),
-            }
+            let c = work.call.first(r);
+            let lanes = work.begin(isa, r, 0..work.call.n.n, (c, isa.splat_lanes64(0.0)), home.row(r));
+            work.call.reduce(isa, c, lanes)
         }
     }
 
+    #[inline(always)]
+    unsafe fn prepare(&mut self, isa: I) {
+        let work = self.work;
+        if work.is_finished_whole() {
+            // SAFETY: the caller's promise, and there is room.
+            self.affine = Some(unsafe { work.call.affine(isa, 0..work.call.n.n, work.places) });
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn moments(&self, isa: I, r: usize, begun: Moments) -> Moments {
+        let Call { norm, n, eps, .. } = self.work.call;
+        match norm {
+            // SAFETY: the caller's promise; the first pass has filled the row's home.
+            Norm::Layer => unsafe { begun.second(isa, n, self.home.row(r).cast_const(), eps) },
+            Norm::Rms => begun,
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(&self, isa: I, r: usize, moments: Moments, ahead: Option<usize>) {
+        let row = self.home.row(r).cast_const();
+        // SAFETY: the caller's promise; the first pass has filled the row's home.
+        unsafe {
+            self.work.call.statistics.set(r, moments.mean(), moments.rstd());
+            match self.affine {
+                Some(affine) => self.work.finish(isa, r, row, (moments, affine), ahead),
+                None => self.work.finish_part(isa, r, 0..self.work.call.n.n, row, moments),
+            }
+        }
+    }
+}
+
+impl Work {
     /// Whether the last pass can go over whole rows: results need not pass through scratch memory, and it has room for
     /// what must be widened of gamma and beta.
     #[inline(always)]
@@ -241,7 +225,7 @@ impl Work {
                         lanes = self.begin(isa, r, columns.clone(), (c, lanes), piece);
                         match pass {
                             0 => {}
-                            1 => powers = row::powers(isa, powers, columns.len(), piece, moments.m),
+                            1 => powers = row::powers(isa, powers, columns.len(), piece.cast_const(), moments.m),
                             _ => self.finish_part(isa, r, columns, piece, moments),
                         }
                     }
@@ -316,7 +300,7 @@ impl Work {
         isa: I,
         r: usize,
         row: *const f32,
-        (moments, affine): (Moments, Affine),
+        (moments, affine): (Moments, Affine<f32>),
         ahead: Option<usize>,
     ) {
         let Call { x, residual, y, n, .. } = self.call;
@@ -381,9 +365,3 @@ impl Work {
         }
     }
 }
-
-/// Elements between what is in the first pass and what is being fetched.
-const AHEAD: usize = 2048;
-
-/// Longest row that is fetched while an earlier one is finished: several have room in the second cache.
-const FETCHED: usize = 16 << 10;

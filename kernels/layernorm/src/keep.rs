@@ -99,7 +99,7 @@ impl Call {
     /// # Safety
     /// (Call), for these columns; unless both are f32 there are at most `room`.
     #[inline(always)]
-    pub(crate) unsafe fn affine<I: Isa>(&self, isa: I, columns: Range<usize>, places: Places) -> Affine {
+    pub(crate) unsafe fn affine<I: Isa>(&self, isa: I, columns: Range<usize>, places: Places) -> Affine<f32> {
         let bring = |values: Option<TypedPtr>, place: *mut f32| {
             let values = values?.offset(columns.start as isize);
             if values.dtype() == Dtype::F32 {

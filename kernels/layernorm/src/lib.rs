@@ -46,8 +46,10 @@ pub mod naive;
 mod narrow;
 mod operand;
 mod options;
+mod passes;
 mod row;
 mod sums;
+mod uniform;
 
 pub use options::{LayerNormOptions, NormOutput};
 

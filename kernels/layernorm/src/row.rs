@@ -45,9 +45,9 @@ impl Length {
 /// A missing gamma is a row of 1 and a missing beta one of -0: a product with 1 and a sum with -0 are exact, so
 /// that the one loop gives the bits of the operations that are there.
 #[derive(Clone, Copy)]
-pub(crate) struct Affine {
-    gamma: *const f32,
-    beta: *const f32,
+pub(crate) struct Affine<P> {
+    gamma: *const P,
+    beta: *const P,
     /// All ones where the values advance with the column, zero where the first 64 serve all.
     gamma_mask: usize,
     beta_mask: usize,
@@ -58,13 +58,13 @@ const UNROLL: usize = 4;
 /// A turn at the widest level has as many elements as the constants that stand for a missing parameter.
 const _: () = assert!(UNROLL * 16 <= f32::ONES.len());
 
-impl Affine {
+impl<P: Element> Affine<P> {
     #[inline(always)]
-    pub(crate) fn new(gamma: Option<*const f32>, beta: Option<*const f32>) -> Self {
+    pub(crate) fn new(gamma: Option<*const P>, beta: Option<*const P>) -> Self {
         let mask = |values: Option<_>| if values.is_some() { usize::MAX } else { 0 };
         Self {
-            gamma: gamma.unwrap_or(f32::ONES.as_ptr()),
-            beta: beta.unwrap_or(f32::NEG_ZEROS.as_ptr()),
+            gamma: gamma.unwrap_or(P::ONES.as_ptr()),
+            beta: beta.unwrap_or(P::NEG_ZEROS.as_ptr()),
             gamma_mask: mask(gamma),
             beta_mask: mask(beta),
         }
@@ -122,12 +122,12 @@ impl<I: Isa, S: Source, K: Sink> Terms<I, 1> for Shifted<I, S, K> {
     }
 }
 
-struct Centred<I: Isa> {
-    x: *const f32,
+struct Centred<I: Isa, S> {
+    x: S,
     m: I::F32,
 }
 
-impl<I: Isa> Terms<I, 2> for Centred<I> {
+impl<I: Isa, S: Source> Terms<I, 2> for Centred<I, S> {
     #[inline(always)]
     unsafe fn add(&self, isa: I, [s1, s2]: [I::F32; 2], i: usize) -> [I::F32; 2] {
         // SAFETY: the caller's promise.
@@ -219,7 +219,7 @@ pub(crate) unsafe fn powers<I: Isa>(
     isa: I,
     lanes: [I::Lanes64; 2],
     n: usize,
-    x: *const f32,
+    x: impl Source,
     m: f32,
 ) -> [I::Lanes64; 2] {
     // SAFETY: (Row).
@@ -244,6 +244,17 @@ impl Moments {
         Self { d, r, e: -(d * r), ..self }
     }
 
+    /// The second pass, over `n` elements of `x`.
+    ///
+    /// # Safety
+    /// (Row).
+    #[inline(always)]
+    pub(crate) unsafe fn second<I: Isa>(self, isa: I, n: Length, x: impl Source, eps: f32) -> Self {
+        // SAFETY: (Row).
+        let lanes = unsafe { powers(isa, [isa.splat_lanes64(0.0); 2], n.n, x, self.m) };
+        self.about(isa, n, lanes, eps)
+    }
+
     /// About 0, with nothing missing.
     #[inline(always)]
     pub(crate) fn of_squares<I: Isa>(isa: I, n: Length, squares: I::Lanes64, eps: f32) -> Self {
@@ -254,16 +265,16 @@ impl Moments {
 }
 
 /// The last pass over a row, from `x` to `y`.
-struct Last<I: Isa, Y> {
-    x: *const f32,
+struct Last<I: Isa, S, P, Y> {
+    x: S,
     y: *mut Y,
-    affine: Affine,
+    affine: Affine<P>,
     m: I::F32,
     r: I::F32,
     e: I::F32,
 }
 
-impl<I: Isa, Y: Element> Last<I, Y> {
+impl<I: Isa, S: Source, P: Element, Y: Element> Last<I, S, P, Y> {
     #[inline(always)]
     fn value(&self, isa: I, x: I::F32, gamma: I::F32, beta: I::F32) -> I::F32 {
         isa.fma(isa.fma(isa.sub(x, self.m), self.r, self.e), gamma, beta)
@@ -280,9 +291,9 @@ impl<I: Isa, Y: Element> Last<I, Y> {
             let k = i + g * I::LANES;
             // SAFETY: the caller's promise; a masked index stays below 64.
             unsafe {
-                let x = isa.load(self.x.add(k));
-                let gamma = isa.load(gamma.add(i & gamma_mask).add(g * I::LANES));
-                let beta = isa.load(beta.add(i & beta_mask).add(g * I::LANES));
+                let x = self.x.load(isa, k);
+                let gamma = P::load(isa, gamma.add(i & gamma_mask).add(g * I::LANES));
+                let beta = P::load(isa, beta.add(i & beta_mask).add(g * I::LANES));
                 Y::store(isa, self.y.add(k), self.value(isa, x, gamma, beta));
             }
         }
@@ -298,9 +309,9 @@ impl<I: Isa, Y: Element> Last<I, Y> {
         let tail = isa.tail(count);
         // SAFETY: the caller's promise; a masked index is 0, where 64 >= count values are.
         unsafe {
-            let x = isa.load_tail(self.x.add(i), tail);
-            let gamma = isa.load_tail(gamma.add(i & gamma_mask), tail);
-            let beta = isa.load_tail(beta.add(i & beta_mask), tail);
+            let x = self.x.load_tail(isa, i, count);
+            let gamma = P::load_tail(isa, gamma.add(i & gamma_mask), tail);
+            let beta = P::load_tail(isa, beta.add(i & beta_mask), tail);
             Y::store_tail(isa, self.y.add(i), self.value(isa, x, gamma, beta), tail);
         }
     }
@@ -311,12 +322,12 @@ impl<I: Isa, Y: Element> Last<I, Y> {
 /// # Safety
 /// (Row); gamma and beta, where present, have `n` elements too.
 #[inline(always)]
-pub(crate) unsafe fn normalise<I: Isa, Y: Element, const N: usize>(
+pub(crate) unsafe fn normalise<I: Isa, S: Source, P: Element, Y: Element, const N: usize>(
     isa: I,
     n: usize,
-    (x, y): (*const f32, *mut Y),
+    (x, y): (S, *mut Y),
     row: Moments,
-    affine: Affine,
+    affine: Affine<P>,
     ahead: [TypedPtr; N],
 ) {
     let (m, r, e) = (isa.splat(row.m), isa.splat(row.r), isa.splat(row.e));

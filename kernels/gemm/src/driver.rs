@@ -127,7 +127,9 @@ impl Kernel for Many<'_> {
                 return Ok(());
             }
             let job = first.job::<I>(split, pairs);
-            let (each, scratch_len) = (job.plan.jobs(), job.scratch_len());
+            // One plan for all: a plan also depends on where C lies.
+            let (plan, chain) = (job.plan, job.chain);
+            let (each, scratch_len) = (plan.jobs(), job.scratch_len());
             // Small products go together, so that handing them out costs little.
             let together = if each > 1 { 1 } else { products_per_job(first.sizes().work(), count, usable) };
             let jobs = if each > 1 { count * each } else { count.div_ceil(together) };
@@ -135,11 +137,11 @@ impl Kernel for Many<'_> {
             let together = if usable == 1 { count } else { together };
             let products: &dyn Products = products;
             return in_scratch(threads, jobs, scratch_len, workspace, |index, scratch| {
-                if each > 1 && usable > 1 {
-                    return products.get(index / each).job::<I>(split, pairs).run(isa, index % each, scratch);
+                if each > 1 {
+                    return Job { product: &products.get(index / each), plan, chain }.run(isa, index % each, scratch);
                 }
                 for i in index * together..count.min((index + 1) * together) {
-                    products.get(i).job::<I>(1, pairs).run(isa, 0, scratch);
+                    Job { product: &products.get(i), plan, chain }.run(isa, 0, scratch);
                 }
             });
         }

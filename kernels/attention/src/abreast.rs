@@ -11,8 +11,6 @@ use std::array;
 /// A [`Product`] whose rows each have a right operand of their own.
 pub(crate) struct Abreast {
     product: Product,
-    /// From the right operand of a row to that of the next, in elements.
-    right_row: isize,
     rows: usize,
     /// Of columns.
     panels: usize,
@@ -23,10 +21,10 @@ impl Abreast {
     /// `rows` by `cols` elements, each a chain of `depth` multiply-adds.
     ///
     /// # Safety
-    /// P1 and P3 to P5 of [`Product`] for so many rows, and P2 for whole panels `right_row` further on for each row.
+    /// P1 and P3 to P5 of [`Product`] for so many rows, and P2 for whole panels of each row.
     #[inline(always)]
-    pub(crate) unsafe fn new(product: Product, right_row: isize, [rows, cols, depth]: [usize; 3]) -> Self {
-        Self { product, right_row, rows, panels: cols.div_ceil(PANEL), depth }
+    pub(crate) unsafe fn new(product: Product, [rows, cols, depth]: [usize; 3]) -> Self {
+        Self { product, rows, panels: cols.div_ceil(PANEL), depth }
     }
 
     #[inline(always)]
@@ -82,7 +80,7 @@ impl Abreast {
         }
         let first = right.start.cast::<B>().wrapping_offset(panel as isize * right.panel);
         let mut a: [_; MR] = array::from_fn(|r| left.start.wrapping_offset((row + r) as isize * left.row));
-        let mut b: [_; MR] = array::from_fn(|r| first.wrapping_offset((row + r) as isize * self.right_row));
+        let mut b: [_; MR] = array::from_fn(|r| first.wrapping_offset((row + r) as isize * right.row));
         for _ in 0..self.depth {
             for ((a, b), sums) in a.iter_mut().zip(&mut b).zip(&mut sums) {
                 // SAFETY: P1.

@@ -2,7 +2,6 @@
 
 use crate::abreast::Abreast;
 use crate::any::{AnyOutput, any};
-use crate::cache::PAGE;
 use crate::driver::Call;
 use crate::mask::Edit;
 use crate::plan::{CHUNK, Plan, Rows, Unit, VALUE_BLOCK, WAVE};
@@ -10,9 +9,9 @@ use crate::product::{Left, Product, Right, block_rows};
 use crate::short;
 use crate::softmax::{self, LOWEST};
 use crate::source::Source;
-use gristmill_gemm::TypedPtr;
-use gristmill_gemm::tile::{PANEL, Tiles};
+use gristmill_gemm::tile::Tiles;
 use gristmill_simd::{Dtype, Isa};
+use std::ops::Range;
 use std::{array, ptr};
 
 /// The most rows of a block at any level.
@@ -23,7 +22,7 @@ pub(crate) struct Worker<'w, 'a> {
     pub(crate) call: &'w Call<'a>,
     pub(crate) plan: &'w Plan,
     tiles: Tiles,
-    /// Packed keys: of the whole unit, or of one chunk.
+    /// Packed keys: of the whole unit, or of one chunk; of a cache the newest, of every row's head.
     pub(crate) keys: &'w mut [f32],
     /// Packed values, if they are packed: blocks of 512 keys, each in panels of 16 columns.
     pub(crate) values: &'w mut [f32],
@@ -126,9 +125,18 @@ impl<'w, 'a> Worker<'w, 'a> {
             }
         }
         for first in (0..end).step_by(CHUNK) {
-            let panels = self.keys_from(isa, unit, first, (first + CHUNK).min(end));
-            for block in wave.iter().filter(|block| first < block.limit) {
-                self.score(isa, unit, block, panels, first);
+            let end = (first + CHUNK).min(end);
+            let turned = (first + self.call.source.turned(unit.batch, first)).min(end);
+            for keys in [first..turned, turned..end].into_iter().filter(|keys| !keys.is_empty()) {
+                let right = if keys.start < turned {
+                    self.keys_from(isa, unit, first, end)
+                } else {
+                    let heads = if self.plan.by_head { wave[0].rows.count } else { 1 };
+                    self.newest_keys(isa, unit, heads, keys.clone())
+                };
+                for block in wave.iter().filter(|block| keys.start < block.limit) {
+                    self.score(isa, unit, block, right, keys.clone());
+                }
             }
         }
         for block in wave.iter() {
@@ -152,9 +160,9 @@ impl<'w, 'a> Worker<'w, 'a> {
         }
     }
 
-    /// The scores of a block for the chunk of keys from `first` on.
+    /// The scores of a block for some keys, whose panels are these.
     #[inline(always)]
-    fn score<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block, panels: TypedPtr, first: usize) {
+    fn score<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block, right: Right, keys: Range<usize>) {
         let ([.., dim], [.., step]) = (self.call.q.sizes(), self.call.q.strides());
         let left = if self.call.q.dtype() == Dtype::F32 {
             let (start, row) = block.rows.locate(&self.call.q, unit.batch);
@@ -167,19 +175,19 @@ impl<'w, 'a> Worker<'w, 'a> {
         let stride = self.plan.score_stride;
         let product = Product {
             left,
-            right: Right { start: panels, step: PANEL as isize, panel: (PANEL * dim) as isize, exact: false },
-            c: self.strip(block.slot)[first..].as_mut_ptr(),
+            right,
+            c: self.strip(block.slot)[keys.start..].as_mut_ptr(),
             c_row: stride,
             alpha: self.call.scale,
             accumulate: false,
             chains: ptr::null(),
         };
-        let (rows, keys) = (block.rows.count, (block.limit - first).min(CHUNK));
-        // SAFETY: the rows exist; the chunk's panels are packed and full, those of other heads `PAGE * dim` further on;
-        // a strip has a block's rows, each as long as the keys in whole panels.
+        let (rows, keys) = (block.rows.count, block.limit.min(keys.end) - keys.start);
+        // SAFETY: the rows exist; the keys' panels are packed and full; a strip has a block's rows, each as long as the
+        // keys in whole panels, of which these begin one.
         unsafe {
             if self.plan.by_head {
-                isa.vectorize(Abreast::new(product, (PAGE * dim) as isize, [rows, keys, dim]));
+                isa.vectorize(Abreast::new(product, [rows, keys, dim]));
             } else {
                 product.run(self.tiles, rows, keys, dim);
             }
@@ -255,12 +263,11 @@ impl<'w, 'a> Worker<'w, 'a> {
             chains: if begins { ptr::null() } else { chains },
         };
         let (rows, dim) = (block.rows.count, self.call.source.value_dim());
-        // SAFETY: the strip holds a weight for each key below the limit; as many values exist, those of other heads
-        // `PAGE * dim` further on, and those in place are read exactly; the sums, and the chains of a cache, have whole
-        // panels.
+        // SAFETY: the strip holds a weight for each key below the limit; as many values exist, and those in place are
+        // read exactly; the sums, and the chains of a cache, have whole panels.
         unsafe {
             if self.plan.by_head {
-                isa.vectorize(Abreast::new(product, (PAGE * dim) as isize, [rows, dim, depth]));
+                isa.vectorize(Abreast::new(product, [rows, dim, depth]));
             } else {
                 product.run(self.tiles, rows, dim, depth);
             }

@@ -16,10 +16,11 @@ pub(crate) const PAGE: usize = 64;
 /// Keys and values of any number of sequences, each of its own length, stored as `T`, for
 /// [`attention_cached`](crate::attention_cached).
 ///
-/// Tokens lie in pages of 64. A page holds, for each head, its keys transposed in panels of 16, which is how attention
-/// reads them, and then its values in rows. Sequences share pages: [`select`](KvCache::select) copies a beam by
-/// counting one more user of each of its pages, and only a page that is both shared and not full is copied, once, when
-/// one of its users appends. Pages that nobody uses any more are kept for later; growing never moves a page.
+/// Tokens lie in pages of 64. A page holds keys transposed in panels of 16, which is how attention reads them, the
+/// panels of all heads side by side, and then values in rows of all heads. The newest keys, up to 16 of them that came
+/// one by one, are not transposed yet. Sequences share pages: [`select`](KvCache::select) copies a beam by counting one
+/// more user of each of its pages, and only a page that is both shared and not full is copied, once, when one of its
+/// users appends. Pages that nobody uses any more are kept for later; growing never moves a page.
 ///
 /// ```
 /// use gristmill_attention::{AttentionOptions, KvCache, attention_cached};
@@ -58,6 +59,8 @@ struct Page<T> {
     values: AVec<T, ConstAlign<64>>,
     /// Sequences that it belongs to.
     users: usize,
+    /// How many of its keys are in panels, whole ones; those of the next one are in squares.
+    turned: usize,
     /// What an append is about to write into it.
     coming: Option<Coming>,
 }
@@ -222,23 +225,14 @@ impl<T: Element> KvCache<T> {
             }
             tokens += count;
         }
-        let (kv_heads, dim, value_dim) = (self.kv_heads, self.dim, self.value_dim);
+        let keys = PAGE * self.dim * self.kv_heads;
         let write = |page: &mut Page<T>| {
             let Some(Coming { sequence, tokens, slot }) = page.coming.take() else { return };
-            let (keys, values) = page.values.split_at_mut(PAGE * dim * kv_heads);
-            for h in 0..kv_heads {
-                simd.run(Write {
-                    k: k.head(sequence, h).submatrix(tokens.clone(), 0..dim).expect("tokens of k"),
-                    v: v.head(sequence, h).submatrix(tokens.clone(), 0..value_dim).expect("tokens of v"),
-                    slot,
-                    keys: &mut keys[h * PAGE * dim..][..PAGE * dim],
-                    values: &mut values[h * PAGE * value_dim..][..PAGE * value_dim],
-                });
-            }
+            let (keys, values) = page.values.split_at_mut(keys);
+            page.turned = simd.run(Write { k, v, sequence, tokens, slot, turned: page.turned, keys, values });
         };
         let coming = self.pages.iter_mut().filter(|page| page.coming.is_some());
-        // A key that is transposed goes to as many cache lines as it has elements.
-        if tokens * dim * kv_heads < SHARED_LINES || !threads.is_entered() {
+        if tokens * self.dim * self.kv_heads < SHARED_WORK || !threads.is_entered() {
             coming.for_each(write);
         } else {
             let coming = Mutex::new(coming);
@@ -299,8 +293,8 @@ impl<T: Element> KvCache<T> {
     }
 
     #[inline]
-    fn page(&self, sequence: usize, token: usize) -> &[T] {
-        &self.pages[self.sequences[sequence].pages[token / PAGE]].values
+    fn page(&self, sequence: usize, token: usize) -> &Page<T> {
+        &self.pages[self.sequences[sequence].pages[token / PAGE]]
     }
 
     /// The page, of its own, that the next token of a sequence goes to, and where in it. There must be a free page.
@@ -315,20 +309,18 @@ impl<T: Element> KvCache<T> {
             }
             let new = self.free.pop().expect("reserved");
             let [from, to] = self.pages.get_disjoint_mut([old, new]).expect("a used page is not free");
-            // Whole panels of keys and rows of values, head by head; the rest of a page holds nothing.
-            let mut copy = |first: usize, head: usize, len: usize| {
-                for at in (0..self.kv_heads).map(|h| first + h * head) {
-                    to.values[at..][..len].copy_from_slice(&from.values[at..][..len]);
-                }
-            };
-            copy(0, PAGE * self.dim, slot.next_multiple_of(PANEL) * self.dim);
-            copy(PAGE * self.dim * self.kv_heads, PAGE * self.value_dim, slot * self.value_dim);
+            // Whole panels of keys and rows of values; the rest of a page holds nothing.
+            let [keys, values] = [self.dim, self.value_dim].map(|elements| elements * self.kv_heads);
+            for (first, len) in [(0, slot.next_multiple_of(PANEL) * keys), (PAGE * keys, slot * values)] {
+                to.values[first..][..len].copy_from_slice(&from.values[first..][..len]);
+            }
             (from.users, to.users) = (from.users - 1, 1);
+            to.turned = from.turned.min(slot.next_multiple_of(PANEL));
             sequence.pages[last] = new;
             return (new, slot);
         }
         let new = self.free.pop().expect("reserved");
-        self.pages[new].users = 1;
+        (self.pages[new].users, self.pages[new].turned) = (1, 0);
         sequence.pages.push(new);
         (new, 0)
     }
@@ -357,7 +349,7 @@ impl<T: Element> KvCache<T> {
             values.try_reserve_exact(self.page_len).map_err(|_| Error::OutOfMemory { bytes })?;
             values.resize(self.page_len, T::default());
             self.free.push(self.pages.len());
-            self.pages.push(Page { values, users: 0, coming: None });
+            self.pages.push(Page { values, users: 0, turned: 0, coming: None });
         }
         Ok(())
     }
@@ -369,9 +361,12 @@ pub(crate) trait Pages: Sync {
     fn sizes(&self) -> [usize; 3];
     /// Tokens of sequence `b`.
     fn tokens(&self, b: usize) -> usize;
-    /// The panels of the page that token `first` of sequence `b` begins.
+    /// Keys of the page that token `first` of sequence `b` begins that are in panels; those that follow are in squares.
+    fn turned(&self, b: usize, first: usize) -> usize;
+    /// The first panel of a head in the page that token `first` of sequence `b` begins. The panels, or squares, of one
+    /// head after another are those of 16 keys.
     fn keys_from(&self, b: usize, head: usize, first: usize) -> TypedPtr;
-    /// The rows of values of the page that token `first` of sequence `b` begins.
+    /// The value of token `first` of sequence `b`, which begins a page. The heads of a token follow each other.
     fn values_from(&self, b: usize, head: usize, first: usize) -> TypedPtr;
     /// Element `d` of the value of sequence `b`, head `h`, token `j`, widened.
     fn value(&self, position: [usize; 3], d: usize) -> f32;
@@ -386,24 +381,28 @@ impl<T: Element> Pages for KvCache<T> {
         self.sequences[b].len
     }
 
+    fn turned(&self, b: usize, first: usize) -> usize {
+        self.page(b, first).turned
+    }
+
     fn keys_from(&self, b: usize, head: usize, first: usize) -> TypedPtr {
-        let keys = PAGE * self.dim;
-        TypedPtr::new(self.page(b, first)[head * keys..][..keys].as_ptr())
+        let panel = PANEL * self.dim;
+        TypedPtr::new(self.page(b, first).values[head * panel..][..panel].as_ptr())
     }
 
     fn values_from(&self, b: usize, head: usize, first: usize) -> TypedPtr {
-        let values = PAGE * self.value_dim;
-        TypedPtr::new(self.page(b, first)[PAGE * self.dim * self.kv_heads + head * values..][..values].as_ptr())
+        let rows = &self.page(b, first).values[PAGE * self.dim * self.kv_heads..];
+        TypedPtr::new(rows[head * self.value_dim..][..self.value_dim].as_ptr())
     }
 
     fn value(&self, [b, h, j]: [usize; 3], d: usize) -> f32 {
-        let rows = &self.page(b, j)[PAGE * (self.dim * self.kv_heads + h * self.value_dim)..];
-        rows[j % PAGE * self.value_dim + d].to_f32()
+        let rows = &self.page(b, j).values[PAGE * self.dim * self.kv_heads..];
+        rows[(j % PAGE * self.kv_heads + h) * self.value_dim + d].to_f32()
     }
 }
 
-/// Cache lines of keys from which on an append is shared by threads: some ten microseconds.
-const SHARED_LINES: usize = 4096;
+/// Elements of keys from which on an append is shared by threads: some ten microseconds.
+const SHARED_WORK: usize = 16 << 10;
 
 const TOO_LARGE: Error = Error::SizeOverflow { what: "tokens of a cache" };
 

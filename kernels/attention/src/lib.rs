@@ -47,6 +47,7 @@ mod short;
 mod skip;
 mod softmax;
 mod source;
+mod squares;
 mod write;
 
 pub use cache::{AppendOptions, KvCache};
@@ -145,7 +146,7 @@ pub fn attention_weights<Q: Element, K: Element, O: Element>(
 /// `cache.longest()` keys; shorter sequences read the first ones.
 ///
 /// Nothing is packed and no key is copied; keys and values of 16 bits are widened in registers. Scratch memory per
-/// thread is at most `48 * (S_k + 80 + D + 2 * D_v)` values of f32 for the longest S_k, with `D` and `D_v` rounded up to
+/// thread is at most `48 * (S_k + 80 + 3 * D + 2 * D_v)` values of f32 for the longest S_k, with `D` and `D_v` rounded up to
 /// multiples of 16.
 ///
 /// # Errors

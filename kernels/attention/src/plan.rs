@@ -178,7 +178,8 @@ impl Plan {
         let query_stride = dim.checked_next_multiple_of(PANEL).ok_or(too_large.clone())?;
         let out_stride = out_dim.checked_next_multiple_of(PANEL).ok_or(too_large.clone())?;
         let packed = if cached {
-            0
+            // The newest of each head of a block.
+            if by_head { PANEL * block_rows } else { PANEL }
         } else if keep_keys {
             keys.next_multiple_of(PANEL)
         } else {

@@ -20,6 +20,8 @@ pub(crate) struct Right {
     pub(crate) start: TypedPtr,
     pub(crate) step: isize,
     pub(crate) panel: isize,
+    /// From what a row is multiplied with to that of the next row, where each has its own.
+    pub(crate) row: isize,
     /// Whether the columns that fill up the last panel do not exist.
     pub(crate) exact: bool,
 }

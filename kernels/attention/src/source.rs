@@ -2,6 +2,7 @@
 
 use crate::any::AnyHeads;
 use crate::cache::Pages;
+use crate::plan::CHUNK;
 
 /// The keys and values of a call.
 #[derive(Clone, Copy)]
@@ -39,6 +40,15 @@ impl Source<'_> {
         match self {
             Self::Views { k, .. } | Self::Keys(k) => k.sizes()[1],
             Self::Cache(cache) => cache.tokens(b),
+        }
+    }
+
+    /// Keys of the chunk from key `first` of sequence `b` on that are in panels, or will be when they are needed.
+    #[inline]
+    pub(crate) fn turned(&self, b: usize, first: usize) -> usize {
+        match self {
+            Self::Views { .. } | Self::Keys(_) => CHUNK,
+            Self::Cache(cache) => cache.turned(b, first),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Attention to a cache equals `attention` to the same keys and values, in bits.
 
-use crate::common::{Case, Sizes};
+use crate::common::{Case, Sizes, positions};
 use gristmill_attention::{AppendOptions, AttentionOptions, KvCache, attention_cached};
 use gristmill_core::{Error, HeadsMut, HeadsRef, Threads, Workspace};
 use gristmill_simd::Level;
@@ -13,21 +13,6 @@ fn causal() -> OwnedMask {
 
 fn counted(counts: &[usize]) -> AppendOptions<'_> {
     AppendOptions { counts: Some(counts), ..AppendOptions::default() }
-}
-
-/// Positions `from .. to` of every sequence.
-fn positions(x: HeadsRef<'_, f32>, from: usize, to: usize) -> Heads {
-    let [b, _, h, d] = x.sizes();
-    let mut out = Heads::filled([b, to - from, h, d], &Layout::default(), Fill::Normal, 0);
-    let mut view = out.heads_mut();
-    for b in 0..b {
-        for s in from..to {
-            for h in 0..h {
-                (0..d).for_each(|d| view.set(b, s - from, h, d, x.at(b, s, h, d)));
-            }
-        }
-    }
-    out
 }
 
 fn run(cache: &KvCache, q: &Heads, out: [usize; 4], options: &AttentionOptions) -> Vec<f32> {
@@ -141,11 +126,11 @@ fn sequences_of_different_lengths_equal_each_alone() {
 
 #[test]
 fn threads_append_what_one_appends() {
-    let sizes = Sizes { batch: 8, kv_heads: 8, group: 1, ..Sizes::single(1, 67, 64) };
+    let sizes = Sizes { batch: 8, kv_heads: 8, group: 1, ..Sizes::single(1, 67, 256) };
     let case = Case::normal(sizes, 9);
     // Whole pages and rests, then a token for each of beams that share pages, which is just enough to be shared.
     let appended = |threads: Threads| {
-        let mut cache = KvCache::<f32>::new(8, 64, 64).unwrap();
+        let mut cache = KvCache::<f32>::new(8, 256, 256).unwrap();
         cache.reset(8).unwrap();
         threads.enter(|| {
             let counts = [67, 0, 64, 1, 3, 66, 15, 17];
@@ -161,20 +146,25 @@ fn threads_append_what_one_appends() {
     sweep::threads(|threads| assert_bits_eq(&appended(threads), &want, format_args!("{threads:?}")));
 }
 
-/// Tokens of one head of 4 values that tell what they are.
+/// Tokens of one head that tell what they are, and which element.
+fn tokens(dim: usize, values: &[f32]) -> Vec<f32> {
+    values.iter().flat_map(|&x| (0..dim).map(move |d| x + d as f32 / 16.0)).collect()
+}
+
+/// Appends one of them to each sequence.
 fn token(cache: &mut KvCache, values: &[f32]) {
-    let data: Vec<f32> = values.iter().flat_map(|&x| [x; 4]).collect();
-    let view = HeadsRef::bshd(&data, [values.len(), 1, 1, 4]).unwrap();
+    let data = tokens(cache.dim(), values);
+    let view = HeadsRef::bshd(&data, [values.len(), 1, 1, cache.dim()]).unwrap();
     cache.append(view, view).unwrap();
 }
 
 /// A cache that has never shared anything, with the same tokens.
-fn fresh(histories: &[Vec<f32>]) -> KvCache {
+fn fresh(dim: usize, histories: &[Vec<f32>]) -> KvCache {
     let longest = histories.iter().map(Vec::len).max().unwrap();
     let padded = |history: &Vec<f32>| (0..longest).map(|t| history.get(t).copied().unwrap_or(f32::NAN)).collect();
-    let data: Vec<f32> = histories.iter().flat_map::<Vec<f32>, _>(padded).flat_map(|x| [x; 4]).collect();
-    let view = HeadsRef::bshd(&data, [histories.len(), longest, 1, 4]).unwrap();
-    let mut cache = KvCache::new(1, 4, 4).unwrap();
+    let data = tokens(dim, &histories.iter().flat_map::<Vec<f32>, _>(padded).collect::<Vec<_>>());
+    let view = HeadsRef::bshd(&data, [histories.len(), longest, 1, dim]).unwrap();
+    let mut cache = KvCache::new(1, dim, dim).unwrap();
     cache.reset(histories.len()).unwrap();
     let counts: Vec<usize> = histories.iter().map(Vec::len).collect();
     cache.append_with(view, view, &counted(&counts)).unwrap();
@@ -183,29 +173,53 @@ fn fresh(histories: &[Vec<f32>]) -> KvCache {
 
 #[test]
 fn beams_share_pages_and_never_see_each_other() {
-    let mut cache = KvCache::new(1, 4, 4).unwrap();
-    cache.reset(1).unwrap();
-    let mut histories = vec![Vec::new()];
-    let mut rng = gristmill_testkit::Rng::new(3);
-    for step in 0..400 {
-        let beams = 1 + step % 5;
-        let parents: Vec<usize> = (0..beams).map(|_| rng.below(histories.len())).collect();
-        cache.select(&parents).unwrap();
-        histories = parents.iter().map(|&parent| histories[parent].clone()).collect::<Vec<Vec<f32>>>();
-        if step % 7 == 6 {
-            let (b, len) = (rng.below(beams), rng.below(histories[0].len() + 1));
-            cache.truncate(b, len);
-            histories[b].truncate(len);
+    // Keys that are scattered at once, and keys that are turned 16 at a time.
+    for dim in [4, 32] {
+        let mut cache = KvCache::new(1, dim, dim).unwrap();
+        cache.reset(1).unwrap();
+        let mut histories = vec![Vec::new()];
+        let mut rng = gristmill_testkit::Rng::new(3);
+        for step in 0..400 {
+            let beams = 1 + step % 5;
+            let parents: Vec<usize> = (0..beams).map(|_| rng.below(histories.len())).collect();
+            cache.select(&parents).unwrap();
+            histories = parents.iter().map(|&parent| histories[parent].clone()).collect::<Vec<Vec<f32>>>();
+            if step % 7 == 6 {
+                let (b, len) = (rng.below(beams), rng.below(histories[0].len() + 1));
+                cache.truncate(b, len);
+                histories[b].truncate(len);
+            }
+            let next: Vec<f32> = (0..beams).map(|b| (step * 8 + b) as f32 * 1e-3 - 1.0).collect();
+            token(&mut cache, &next);
+            histories.iter_mut().zip(&next).for_each(|(history, &x)| history.push(x));
+            if step % 19 == 18 {
+                let sizes = [beams, 1, 1, dim];
+                let q = Heads::filled(sizes, &Layout::default(), Fill::Normal, step as u64);
+                let [got, want] =
+                    [&cache, &fresh(dim, &histories)].map(|cache| run(cache, &q, sizes, &AttentionOptions::default()));
+                assert_bits_eq(&got, &want, format_args!("step {step}, d {dim}"));
+            }
         }
-        let next: Vec<f32> = (0..beams).map(|b| (step * 8 + b) as f32 * 1e-3 - 1.0).collect();
-        token(&mut cache, &next);
-        histories.iter_mut().zip(&next).for_each(|(history, &x)| history.push(x));
-        if step % 19 == 18 {
-            let q = Heads::filled([beams, 1, 1, 4], &Layout::default(), Fill::Normal, step as u64);
-            let options = AttentionOptions::default();
-            let [got, want] = [&cache, &fresh(&histories)].map(|cache| run(cache, &q, [beams, 1, 1, 4], &options));
-            assert_bits_eq(&got, &want, format_args!("step {step}"));
+    }
+}
+
+#[test]
+fn scratch_memory_keeps_to_its_bound() {
+    for (queries, keys, heads, dim, value_dim) in [(1, 17, 8, 64, 64), (1, 1, 12, 128, 16), (50, 90, 1, 16, 33)] {
+        let sizes = Sizes { value_dim, kv_heads: heads, ..Sizes::single(queries, keys, dim) };
+        let case = Case::normal(sizes, 4);
+        let (mut cache, mut out) = (KvCache::<f32>::new(heads, dim, value_dim).unwrap(), case.out.clone());
+        cache.reset(1).unwrap();
+        for t in 0..keys {
+            let [k, v] = [&case.k, &case.v].map(|x| positions(x.heads(), t, t + 1));
+            cache.append(k.heads(), v.heads()).unwrap();
         }
+        sweep::levels(|level| {
+            let (mut workspace, options) = (Workspace::new(), case.options(level, Threads::Serial));
+            attention_cached(case.q.heads(), &cache, out.heads_mut(), &options, &mut workspace).unwrap();
+            let bound = 48 * (keys + 80 + 3 * dim + 2 * value_dim.next_multiple_of(16));
+            assert!(workspace.bytes() <= 4 * bound, "{level}: {} bytes of {case:?}", workspace.bytes());
+        });
     }
 }
 

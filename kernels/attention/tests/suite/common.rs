@@ -1,7 +1,7 @@
 //! One attention call with everything that it needs, and its comparison with `naive`.
 
 use gristmill_attention::{AttentionOptions, KvCache, attention, attention_cached, naive};
-use gristmill_core::{Error, Threads, Workspace};
+use gristmill_core::{Error, HeadsRef, Threads, Workspace};
 use gristmill_simd::{Element, Level};
 use gristmill_testkit::{Fill, Heads, Layout, assert_bits_eq, mask::OwnedMask, naive, sweep};
 
@@ -131,7 +131,14 @@ impl Case {
         let [batch, _, kv_heads, dim] = k.heads().sizes();
         let mut cache = KvCache::<K>::new(kv_heads, dim, v.heads().dim()).unwrap();
         cache.reset(batch).unwrap();
-        cache.append(k.heads(), v.heads()).unwrap();
+        // Many tokens at once, and the last ones one by one.
+        let (keys, mut from) = (k.heads().seq(), 0);
+        let many = keys.saturating_sub(19);
+        for to in many..=keys {
+            let [k, v] = [&self.k, &self.v].map(|x| positions(x.heads(), from, to).to::<K>());
+            cache.append(k.heads(), v.heads()).unwrap();
+            from = to;
+        }
         let mut workspace = Workspace::new();
         let wants = sweep::arithmetics().into_iter().map(|level| {
             let mut out = before.clone();
@@ -160,6 +167,21 @@ impl Case {
             assert_bits_eq(&out.values(), want, format_args!("from a cache, {context}"));
         });
     }
+}
+
+/// Positions `from .. to` of every sequence.
+pub(crate) fn positions(x: HeadsRef<'_, f32>, from: usize, to: usize) -> Heads {
+    let [b, _, h, d] = x.sizes();
+    let mut out = Heads::filled([b, to - from, h, d], &Layout::default(), Fill::Normal, 0);
+    let mut view = out.heads_mut();
+    for b in 0..b {
+        for s in from..to {
+            for h in 0..h {
+                (0..d).for_each(|d| view.set(b, s - from, h, d, x.at(b, s, h, d)));
+            }
+        }
+    }
+    out
 }
 
 /// Runs a statement with Q, K and O as the storage types of queries, keys and values, and output.

@@ -103,6 +103,24 @@ fn ids_in_ids_out_in_order_whatever_the_batch() {
 }
 
 #[test]
+fn the_time_of_a_sentence_is_told_beside_the_sentences() {
+    let folder = Folder::with("told", &small());
+    let told = |stdin: &[u8]| {
+        // Sentences of a fixed length.
+        let length = ["--ids", "--max-new-tokens", "12", "--min-new-tokens", "12", "--batch", "2"];
+        let sentences = good(&generate(&folder.0, &length), stdin);
+        let output = program(&generate(&folder.0, &[&length[..], &["--time"]].concat()), stdin);
+        assert_eq!((output.status.code(), output.stdout), (Some(0), sentences.into_bytes()));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let line = told(b"[2,3]\n[2,9,3]\n[2,7,7,3]\n");
+    let numbers = line.strip_prefix("3 sentences, 36 ids: ").and_then(|rest| rest.strip_suffix(" ids per second\n"));
+    let (each, rate) = numbers.and_then(|numbers| numbers.split_once(" ms per sentence, ")).expect(&line);
+    assert!([each, rate].map(|number| number.parse::<f64>().unwrap()).iter().all(|&number| number > 0.0), "{line}");
+    assert_eq!(told(b""), "0 sentences, 0 ids: 0.000 ms per sentence, 0 ids per second\n");
+}
+
+#[test]
 fn searches_are_those_of_the_library() {
     let folder = Folder::with("search", &small());
     let sources = common::sentences(&[5, 1, 9], 41, 5);

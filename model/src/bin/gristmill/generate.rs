@@ -7,6 +7,7 @@ use gristmill_model::{Hypothesis, Session, Tokenizer, Transformer};
 use std::io::{Read, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -22,6 +23,9 @@ pub(crate) struct Arguments {
     /// Write the score and the log-probability before each sentence, separated by tabs.
     #[arg(long)]
     scores: bool,
+    /// Say on stderr what generation took, without loading the model and reading the sentences.
+    #[arg(long)]
+    time: bool,
     #[command(flatten)]
     search: Search,
     #[command(flatten)]
@@ -81,15 +85,19 @@ fn write_targets(
     let progress = Progress::new("sentences", sources.len());
     let mut out = std::io::stdout().lock();
     let size = arguments.batch.get();
+    let (mut time, mut generated) = (Duration::ZERO, 0);
     for (index, batch) in sources.chunks(size).enumerate() {
         let options = arguments.search.options(index * size);
+        let start = Instant::now();
         let hypotheses = if arguments.scores || options.n_best > 1 {
             session.hypotheses(batch, &options)?
         } else {
             let plain = |ids| vec![Hypothesis { ids, log_probability: 0.0, score: 0.0 }];
             session.generate(batch, &options)?.into_iter().map(plain).collect()
         };
+        time += start.elapsed();
         for Hypothesis { ids, log_probability, score } in hypotheses.into_iter().flatten() {
+            generated += ids.len() - 1;
             if arguments.scores {
                 write!(out, "{score}\t{log_probability}\t")?;
             }
@@ -100,6 +108,13 @@ fn write_targets(
         }
         out.flush()?;
         progress.advance(batch.len());
+    }
+    drop(progress);
+    if arguments.time {
+        let (sentences, seconds) = (sources.len(), time.as_secs_f64());
+        let each = seconds * 1e3 / sentences.max(1) as f64;
+        let rate = generated as f64 / seconds.max(f64::MIN_POSITIVE);
+        eprintln!("{sentences} sentences, {generated} ids: {each:.3} ms per sentence, {rate:.0} ids per second");
     }
     Ok(())
 }

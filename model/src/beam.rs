@@ -18,7 +18,10 @@ pub(crate) struct Beams<'p> {
     /// Hypotheses that have ended, for each sentence, best first, at most as many as there are beams.
     ended: Vec<Vec<Ended>>,
     last: Vec<u32>,
-    largest: Vec<(f32, usize)>,
+    /// Columns of the largest logits of each row, in order.
+    ranked: Vec<usize>,
+    /// These logits.
+    logits: Vec<f32>,
     candidates: Vec<Candidate>,
 }
 
@@ -69,7 +72,8 @@ impl<'p> Beams<'p> {
             nodes,
             ended: (0..sentences).map(|_| Vec::new()).collect(),
             last: Vec::new(),
-            largest: Vec::new(),
+            ranked: Vec::new(),
+            logits: Vec::new(),
             candidates: Vec::new(),
         }
     }
@@ -121,15 +125,10 @@ impl<'p> Beams<'p> {
         let width = self.rows.len() / self.live.len();
         // As many as can be ends, and as many again.
         let each = (2 * beams).min(session.logits.cols());
-        session.peaks.columns.clear();
-        self.largest.clear();
-        for row in 0..self.rows.len() {
-            let start = self.largest.len();
-            largest(session.logits.row(row), each, &mut self.largest);
-            // A row without a candidate has no probabilities that matter.
-            session.peaks.columns.push(self.largest.get(start).map_or(0, |&(_, column)| column));
-            self.largest.resize(start + each, (f32::NAN, 0));
-        }
+        session.peaks.rank(&mut session.run, &session.logits, each, &mut self.ranked)?;
+        self.logits.clear();
+        let ranked = self.ranked.iter().enumerate();
+        self.logits.extend(ranked.map(|(at, &column)| session.logits.row(at / each)[column]));
         session.peaks.normalise(&mut session.run, &mut session.logits)?;
 
         self.next.clear();
@@ -138,10 +137,11 @@ impl<'p> Beams<'p> {
             let sentence = self.live[place];
             self.candidates.clear();
             for row in place * width..(place + 1) * width {
-                let of_row = &self.largest[row * each..][..each];
+                let of_row = row * each..(row + 1) * each;
+                let (columns, logits) = (&self.ranked[of_row.clone()], &self.logits[of_row]);
                 let (before, peak) = (self.rows[row].log_probability, session.peaks.logarithms[row]);
-                let candidates = of_row.iter().enumerate().map(|(rank, &(logit, column))| Candidate {
-                    log_probability: before + ((logit - of_row[0].0) + peak),
+                let candidates = columns.iter().zip(logits).enumerate().map(|(rank, (&column, logit))| Candidate {
+                    log_probability: before + ((logit - logits[0]) + peak),
                     row,
                     rank,
                     column,
@@ -234,27 +234,6 @@ impl<'p> Beams<'p> {
     }
 }
 
-/// Appends the largest values of a row with their columns, in order, of equal ones the first; minus infinity and what
-/// is not a number are none of them.
-fn largest(row: &[f32], count: usize, found: &mut Vec<(f32, usize)>) {
-    let start = found.len();
-    let mut least = f32::NEG_INFINITY;
-    for (block, values) in row.chunks(64).enumerate() {
-        // Without an early exit this is a few instructions per register, and mostly all there is to do.
-        if !values.iter().fold(false, |any, &value| any | (value > least)) {
-            continue;
-        }
-        for (column, &value) in values.iter().enumerate() {
-            if value > least {
-                let place = start + found[start..].partition_point(|&(other, _)| other >= value);
-                found.insert(place, (value, block * 64 + column));
-                found.truncate(start + count);
-                least = if found.len() == start + count { found[start + count - 1].0 } else { f32::NEG_INFINITY };
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,19 +252,5 @@ mod tests {
             let plan = Plan { options: &options, bos: 2, eos: Some(3), longest: 15, scored: true };
             assert_eq!(Beams::new(&plan, 7).run(&mut session, &mut |_| ()).unwrap(), greedy);
         }
-    }
-
-    #[test]
-    fn the_largest_come_in_order() {
-        let mut found = vec![(9.0, 9)];
-        let mut row = vec![0.0; 200];
-        for (value, columns) in [(2.0, [150, 3]), (1.0, [64, 63]), (f32::NAN, [5, 199]), (f32::NEG_INFINITY, [0, 1])] {
-            columns.iter().for_each(|&column| row[column] = value);
-        }
-        largest(&row, 5, &mut found);
-        assert_eq!(found, [(9.0, 9), (2.0, 3), (2.0, 150), (1.0, 63), (1.0, 64), (0.0, 2)]);
-        found.clear();
-        largest(&[f32::NAN, f32::NEG_INFINITY, -1.0], 3, &mut found);
-        assert_eq!(found, [(-1.0, 2)]);
     }
 }

@@ -5,8 +5,8 @@ use crate::profile::Operation;
 use crate::run::Run;
 use crate::seeded::SplitMix;
 use crate::{Result, Session};
-use gristmill::rowwise::{argmax, softmax_in_place};
-use gristmill::{Simd, simd::naive};
+use gristmill::rowwise::{argmax, softmax, softmax_in_place, top_k};
+use gristmill::{MatMut, Simd, SoftmaxOptions, simd::naive};
 
 /// How ids are drawn.
 ///
@@ -40,7 +40,7 @@ pub(crate) struct Sampler {
     random: Vec<SplitMix>,
     /// Probabilities and columns that can be drawn.
     candidates: Vec<(f32, u32)>,
-    scaled: Matrix,
+    probabilities: Matrix,
 }
 
 impl Sampler {
@@ -49,7 +49,7 @@ impl Sampler {
         let numbers = (0..sentences as u64).map(|index| first_sentence.wrapping_add(index));
         // A step of the generator itself tells neighbouring numbers apart.
         let random = numbers.map(|number| SplitMix(SplitMix(seed ^ SplitMix(number).next()).next())).collect();
-        Self { sampling, random, candidates: Vec::new(), scaled: Matrix::default() }
+        Self { sampling, random, candidates: Vec::new(), probabilities: Matrix::default() }
     }
 
     /// A column by its probability.
@@ -57,8 +57,8 @@ impl Sampler {
         let Sampling { top_k, top_p, .. } = self.sampling;
         let candidates = &mut self.candidates;
         candidates.clear();
-        candidates
-            .extend(self.scaled.row(row).iter().zip(0..).filter(|(p, _)| **p > 0.0).map(|(&p, column)| (p, column)));
+        let possible = self.probabilities.row(row).iter().zip(0..).filter(|(p, _)| **p > 0.0);
+        candidates.extend(possible.map(|(&p, column)| (p, column)));
         let likelier = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         if top_k > 0 && top_k < candidates.len() {
             candidates.select_nth_unstable_by(top_k - 1, likelier);
@@ -102,6 +102,18 @@ impl Peaks {
         Ok(())
     }
 
+    /// Finds the columns of the `count` largest logits of each row as well, in order, of equals the first; a NaN is the
+    /// largest. There are that many.
+    pub(crate) fn rank(&mut self, run: &mut Run, logits: &Matrix, count: usize, ranked: &mut Vec<usize>) -> Result {
+        let start = run.clock.start();
+        ranked.resize(logits.rows() * count, 0);
+        top_k(logits.view(), MatMut::new(ranked, logits.rows(), count)?, &run.row_options())?;
+        self.columns.clear();
+        self.columns.extend(ranked.iter().step_by(count));
+        run.clock.stop(start, Operation::Choice, || [0, size_of_val(logits.values())]);
+        Ok(())
+    }
+
     /// Turns the logits into probabilities. The logarithm of any of them is that of the row's largest plus the
     /// difference of their logits: no exponential is lost on the way.
     pub(crate) fn normalise(&mut self, run: &mut Run, logits: &mut Matrix) -> Result {
@@ -132,11 +144,9 @@ impl Session<'_> {
         picks.iter_mut().zip(&peaks.columns).for_each(|(pick, &column)| *pick = (column, 0.0));
         if let Some(sampler) = sampler {
             let start = run.clock.start();
-            let factor = sampler.sampling.temperature.recip();
-            sampler.scaled.reshape(logits.rows(), logits.cols())?;
-            let scaled = sampler.scaled.values_mut().iter_mut();
-            scaled.zip(logits.values()).for_each(|(scaled, logit)| *scaled = factor * logit);
-            softmax_in_place(sampler.scaled.view_mut(), &run.softmax_options())?;
+            let options = SoftmaxOptions { scale: sampler.sampling.temperature.recip(), ..run.softmax_options() };
+            sampler.probabilities.reshape(logits.rows(), logits.cols())?;
+            softmax(logits.view(), sampler.probabilities.view_mut(), &options)?;
             for (row, pick) in picks.iter_mut().enumerate() {
                 let column = sampler.draw(live[row], row).unwrap_or(pick.0);
                 *pick = (column, logits.row(row)[column] - logits.row(row)[pick.0]);

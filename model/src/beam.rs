@@ -1,7 +1,7 @@
 //! Beam search.
 
 use crate::generate::{Hypothesis, Plan, Token};
-use crate::{Result, Session};
+use crate::{Error, Result, Session};
 
 /// The hypotheses of a batch: `width` rows for each sentence in progress, one at first.
 pub(crate) struct Beams<'p> {
@@ -57,17 +57,23 @@ struct Candidate {
 }
 
 impl<'p> Beams<'p> {
-    pub(crate) fn new(plan: &'p Plan<'p>, sentences: usize) -> Self {
-        let row = Row { log_probability: 0.0, node: 0 };
+    /// # Errors
+    /// [`Error::Kernel`] where there is no memory for so many rows.
+    pub(crate) fn new(plan: &'p Plan<'p>, sentences: usize) -> Result<Self> {
+        let (mut rows, mut next) = (Vec::new(), Vec::new());
+        let all = sentences.saturating_mul(plan.options.beams);
+        for rows in [&mut rows, &mut next] {
+            rows.try_reserve(all).map_err(|_| Error::out_of_memory::<Row>(all))?;
+        }
+        rows.resize(sentences, Row { log_probability: 0.0, node: 0 });
         // Unless many hypotheses end, or the search is very large, its ids need no more room.
-        let ids = sentences.saturating_mul(plan.options.beams).saturating_mul(plan.longest);
-        let mut nodes = Vec::with_capacity(1 + ids.min(1 << 16));
+        let mut nodes = Vec::with_capacity(1 + all.saturating_mul(plan.longest).min(1 << 16));
         nodes.push(Node { id: plan.bos, parent: 0 });
-        Self {
+        Ok(Self {
             plan,
             live: (0..sentences).collect(),
-            rows: vec![row; sentences],
-            next: Vec::new(),
+            rows,
+            next,
             parents: Vec::new(),
             nodes,
             ended: (0..sentences).map(|_| Vec::new()).collect(),
@@ -75,7 +81,7 @@ impl<'p> Beams<'p> {
             ranked: Vec::new(),
             logits: Vec::new(),
             candidates: Vec::new(),
-        }
+        })
     }
 
     pub(crate) fn run(
@@ -124,7 +130,7 @@ impl<'p> Beams<'p> {
         let beams = self.plan.options.beams;
         let width = self.rows.len() / self.live.len();
         // As many as can be ends, and as many again.
-        let each = (2 * beams).min(session.logits.cols());
+        let each = beams.saturating_mul(2).min(session.logits.cols());
         session.peaks.rank(&mut session.run, &session.logits, each, &mut self.ranked)?;
         self.logits.clear();
         let ranked = self.ranked.iter().enumerate();
@@ -250,7 +256,7 @@ mod tests {
             let greedy = session.hypotheses(&sources, &options).unwrap();
             session.start(&sources).unwrap();
             let plan = Plan { options: &options, bos: 2, eos: Some(3), longest: 15, scored: true };
-            assert_eq!(Beams::new(&plan, 7).run(&mut session, &mut |_| ()).unwrap(), greedy);
+            assert_eq!(Beams::new(&plan, 7).unwrap().run(&mut session, &mut |_| ()).unwrap(), greedy);
         }
     }
 }

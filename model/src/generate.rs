@@ -230,7 +230,7 @@ impl<'a> Session<'a> {
                 session.shortlist(ids)?;
             }
             if options.beams > 1 {
-                Beams::new(&plan, sentences).run(session, receive)
+                Beams::new(&plan, sentences)?.run(session, receive)
             } else {
                 session.follow(&plan, sentences, receive)
             }

@@ -162,6 +162,7 @@ fn searches_are_those_of_the_library() {
         (&["--temperature", "2"], "--sample"),
         (&["--sample", "1", "--top-p", "0"], "top_p is 0"),
         (&["--sample", "1", "--beams", "2"], "2 beams"),
+        (&["--beams", "1000000000000000"], "16000000000000000 bytes"),
         (&["--shortlist", "1,99"], "99"),
         (&["--shortlist", "x"], "--shortlist"),
     ] {
@@ -248,6 +249,9 @@ fn bad_arguments_are_refused_on_one_line() {
         &["time"],
         &["time", "--config", "medium"],
         &["time", "--config", "base", "--workers", "0"],
+        &["time", "--config", "base", "--batch", "0"],
+        &["time", "--config", "base", "--batch", "18446744073709551615"],
+        &["time", "--config", "base", "--length", "1000000000000"],
         &["info", "--all"],
     ] {
         refused(arguments, b"");

@@ -278,6 +278,10 @@ fn contradictions_are_refused() {
     }
     let error = refuse(GenerateOptions { beams: 2, sampling: Some(Sampling::default()), ..fine });
     assert!(matches!(error, Error::SampledBeams { beams: 2 }));
+    for beams in [1 << 50, usize::MAX] {
+        let error = refuse(GenerateOptions { beams, ..fine });
+        assert!(matches!(error, Error::Kernel(gristmill::Error::OutOfMemory { .. })), "{error}");
+    }
 }
 
 #[test]

@@ -6,7 +6,6 @@ use crate::report::{self, Part, Report, milliseconds};
 use crate::{Failure, Machine, workers};
 use gristmill::Simd;
 use gristmill_model::{Checkpoint, Config, GenerateOptions, Session, Transformer};
-use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
@@ -15,11 +14,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "base|big|DIR")]
     config: String,
     /// Sentences at a time.
-    #[arg(long, value_name = "N", default_value = "1")]
-    batch: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    batch: u32,
     /// Source tokens per sentence, and tokens to generate; fewer where the model has fewer positions.
-    #[arg(long, value_name = "N", default_value = "32")]
-    length: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    length: u32,
     /// Also time so many sessions side by side, of one thread and one batch each, that share the weights.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: u16,
@@ -65,10 +64,10 @@ fn id(position: usize, vocabulary: usize) -> u32 {
 
 impl Work {
     fn new(config: &Config, arguments: &Arguments) -> Self {
-        let (asked, positions) = (arguments.length.get(), config.max_length().unwrap_or(usize::MAX));
+        let (asked, positions) = (arguments.length as usize, config.max_length().unwrap_or(usize::MAX));
         let (length, max_new_tokens) = (asked.min(positions), asked.min(positions - 1));
         let sentence = |first: usize| (0..length).map(|position| id(first + position, config.src_vocab)).collect();
-        let sources = (0..arguments.batch.get()).map(|index| sentence(index * length)).collect();
+        let sources = (0..arguments.batch as usize).map(|index| sentence(index * length)).collect();
         Self { length, sources, options: GenerateOptions { max_new_tokens, ..Default::default() } }
     }
 }

@@ -2,7 +2,7 @@
 #![cfg(unix)]
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -32,13 +32,21 @@ fn compile(mut compiler: Command) {
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
 }
 
-fn compile_and_run(library: &Path, program: &str, libraries: &[&str]) {
+/// The files of `tests/program`.
+fn parts() -> Vec<PathBuf> {
     let parts = from_root("tests/program").read_dir().expect("the parts of the program");
     let parts = parts.map(|part| part.expect("a part of the program").path());
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program);
+    parts.filter(|part| part.extension().is_some_and(|end| end == "c")).collect()
+}
+
+fn in_target(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+fn compile_and_run(library: &Path, program: &str, sources: &[PathBuf], libraries: &[&str]) {
+    let program = in_target(program);
     let mut cc = compiler("CC", "cc", "-std=c99");
-    cc.args(["-O1", "-o"]).arg(&program).args(parts.filter(|part| part.extension().is_some_and(|end| end == "c")));
-    cc.arg(library).args(libraries);
+    cc.args(["-O1", "-o"]).arg(&program).args(sources).arg(library).args(libraries);
     let folder = library.parent().expect("a library lies in a folder");
     if cfg!(target_os = "linux") {
         cc.arg(format!("-Wl,-rpath,{}", folder.display()));
@@ -58,13 +66,26 @@ fn the_header_is_c_and_cpp() {
     }
 }
 
+/// What the static library needs.
+const STATIC: &[&str] = &["-lpthread", "-ldl", "-lm"];
+
 #[test]
 fn a_program_in_c_with_the_static_library() {
-    compile_and_run(&library("libgristmill_capi.a"), "static", &["-lpthread", "-ldl", "-lm"]);
+    compile_and_run(&library("libgristmill_capi.a"), "static", &parts(), STATIC);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_program_in_c_with_the_shared_library() {
-    compile_and_run(&library("libgristmill_capi.so"), "shared", &["-lm"]);
+    compile_and_run(&library("libgristmill_capi.so"), "shared", &parts(), &["-lm"]);
+}
+
+#[test]
+fn the_example_of_the_readme() {
+    let readme = fs::read_to_string(from_root("../../README.md")).expect("the README");
+    let (_, example) = readme.split_once("```c\n").expect("an example in C");
+    let (example, _) = example.split_once("```").expect("the end of the example");
+    let source = in_target("readme.c");
+    fs::write(&source, example).expect("a file for the example");
+    compile_and_run(&library("libgristmill_capi.a"), "readme", &[source], STATIC);
 }

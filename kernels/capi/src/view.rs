@@ -113,13 +113,20 @@ pub(crate) fn extent<const N: usize>(name: &str, sizes: [usize; N], strides: [us
     let mut steps = sizes.iter().zip(strides).map(|(size, stride)| (size - 1).checked_mul(stride));
     let last = steps.try_fold(0_usize, |sum, step| sum.checked_add(step?));
     let count = last.and_then(|last| last.checked_add(1)).filter(|&count| count <= isize::MAX as usize / 4);
-    count.ok_or_else(|| Failure::invalid(format!("{name} is larger than the address space")))
+    count.ok_or_else(|| too_large(name))
+}
+
+fn too_large(name: &str) -> Failure {
+    Failure::invalid(format!("{name} is larger than the address space"))
 }
 
 /// What makes a slice of `len` elements at `data` impossible.
 fn check<T>(name: &str, data: *const c_void, len: usize) -> Result<(), Failure> {
     if len > 0 && data.is_null() {
         return Err(Failure::null(name));
+    }
+    if len > isize::MAX as usize / size_of::<T>() {
+        return Err(too_large(name));
     }
     if len > 0 && !data.cast::<T>().is_aligned() {
         return Err(Failure::invalid(format!("{name} is not aligned to its elements")));

@@ -117,6 +117,8 @@ static void embeddings(void) {
     REFUSED(gristmill_embed(&mt, NULL, &my, NULL), GRISTMILL_NULL_POINTER, "ids is null");
     REFUSED(gristmill_embed(&mt, far_id, &my, NULL), GRISTMILL_INVALID_ARGUMENT, "6");
     REFUSED(gristmill_embed(&narrow, ids, &my, NULL), GRISTMILL_INVALID_ARGUMENT, "columns of y");
+    gristmill_matrix columnless = matrix(table, V, 0, 0), endless = matrix(y, (size_t)-1, 0, 0);
+    REFUSED(gristmill_embed(&columnless, ids, &endless, NULL), GRISTMILL_INVALID_ARGUMENT, "ids is larger");
     REFUSED(gristmill_embed(&my, ids, &my, NULL), GRISTMILL_INVALID_ARGUMENT, "y overlaps table");
     REFUSED(gristmill_embed(&mt, ids, &inside, &options), GRISTMILL_INVALID_ARGUMENT, "y overlaps positions");
     options.rows = NULL;

@@ -3,6 +3,7 @@
 //! - [`MatRef`], [`MatMut`]: matrices over slices with any strides; [`BatchRef`], [`BatchMut`]: many of
 //!   one shape; [`HeadsRef`], [`HeadsMut`]: queries, keys and values as `[B, S, H, D]`;
 //!   [`ScoresRef`]: a broadcast `[B, H, S_q, S_k]`. All are checked when built.
+//! - [`Operand`]: a matrix whose storage type is known at run time.
 //! - [`Mask`]: which keys a query attends to.
 //! - [`Threads`]: where parallel work runs; [`Workspace`]: scratch memory that is allocated once.
 //! - [`Activation`]: the functions that fused kernels apply.
@@ -18,6 +19,7 @@ mod error;
 mod heads;
 mod layout;
 mod mask;
+mod operand;
 mod queue;
 mod scores;
 mod share;
@@ -30,6 +32,7 @@ pub use batch::{BatchMut, BatchRef};
 pub use error::Error;
 pub use heads::{HeadsMut, HeadsRef};
 pub use mask::{Causal, Mask};
+pub use operand::Operand;
 pub use queue::Queue;
 pub use scores::ScoresRef;
 pub use share::{SendPtr, SharedHeads, SharedMat};

@@ -2,9 +2,8 @@
 
 use crate::driver::{self, Products};
 use crate::product::{Product, Right};
-use crate::typed::Operand;
 use crate::{GemmOptions, PackedRhs, Rhs, check};
-use gristmill_core::{BatchMut, BatchRef, Error, MatMut, MatRef, Threads, Workspace};
+use gristmill_core::{BatchMut, BatchRef, Error, MatMut, MatRef, Operand, Threads, Workspace};
 use gristmill_simd::{Element, Level, Simd};
 use std::{fmt, marker::PhantomData};
 

@@ -5,7 +5,7 @@
 use crate::epilogue::{Bias, Block, Epilogue};
 use crate::left::{Left, left, widened_len};
 use crate::panels::{Form, source};
-use crate::plan::{Crew, Plan, Sizes, Source, cuts, part, products_per_job, usable_threads};
+use crate::plan::{Crew, Plan, Sizes, Source, cuts, lines_apart, part, products_per_job, usable_threads};
 use crate::product::{Chain, Product, Right, Steps, pairs};
 use crate::tile::{PANEL, Tile, max_rows};
 use gristmill_core::cache::Caches;
@@ -18,7 +18,7 @@ impl Product<'_> {
     fn job<I: Isa>(&self, threads: usize, pairs: Chain) -> Job<'_> {
         let chain = if self.is_bf16() { pairs } else { Chain::InOrder };
         let sizes = self.sizes();
-        let crew = Crew { threads, lines_apart: self.c.lines_apart() };
+        let crew = Crew { threads, lines_apart: lines_apart(&self.c) };
         let mut plan = Plan::new::<I>(sizes, source::<I>(sizes, &self.b, chain), Caches::detected(), crew);
         let is_pairs = matches!(&self.b, Right::Packed { panels, .. } if panels.dtype() == Dtype::Bf16);
         plan.group = match (chain, plan.group) {
@@ -312,8 +312,8 @@ impl Job<'_> {
             Bias::PerColumn(bias, life) => Bias::PerColumn(bias.offset(j as isize), life),
             Bias::PerRow(bias, life) => Bias::PerRow(bias.offset(i as isize), life),
         };
-        let residual = residual.map(|r| Block { ptr: r.ptr_at(i, j), row: r.strides[0], col: r.strides[1] });
-        let [c_row, c_col] = self.product.c.strides;
+        let residual = residual.map(|r| Block { ptr: r.ptr_at(i, j), row: r.strides()[0], col: r.strides()[1] });
+        let [c_row, c_col] = self.product.c.strides();
         Epilogue { alpha, beta, bias, activation, residual, c: self.product.c.ptr_at(i, j), c_row, c_col }
     }
 

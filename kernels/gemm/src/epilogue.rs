@@ -2,9 +2,8 @@
 
 use crate::registers::{Accumulators, Add, AddScaled, Relu, Scale, Store, each};
 use crate::tile::{MAX_TILE, PANEL};
-use crate::typed::{TypedPtr, typed};
 use gristmill_core::Activation;
-use gristmill_simd::{Dtype, Element, Isa, Kernel};
+use gristmill_simd::{Dtype, Element, Isa, Kernel, TypedPtr, typed};
 use std::{marker::PhantomData, mem::MaybeUninit};
 
 /// A vector that is added to every row or to every column of C.

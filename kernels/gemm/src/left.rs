@@ -2,8 +2,8 @@
 
 use crate::pack::{convert, widen};
 use crate::product::Chain;
-use crate::typed::{Operand, typed};
-use gristmill_simd::{Dtype, Isa};
+use gristmill_core::Operand;
+use gristmill_simd::{Dtype, Isa, typed};
 
 /// Rows of A: the value of row `r` at step `p` lies at `start + r * row + p * step`, counted in f32, or, where dot
 /// products read pairs of steps, in bf16.
@@ -34,7 +34,7 @@ pub(crate) fn widened_len(a: &Operand<'_>, rows: usize, chain: Chain) -> usize {
         Chain::InOrder if a.dtype() == Dtype::F32 => 0,
         Chain::InOrder => rows * a.cols(),
         Chain::OddFirst => rows * a.cols().next_multiple_of(2),
-        Chain::Dot if a.strides[1] == 1 => 0,
+        Chain::Dot if a.strides()[1] == 1 => 0,
         Chain::Dot => rows * a.cols().div_ceil(2),
     }
 }
@@ -48,7 +48,7 @@ pub(crate) fn widened_len(a: &Operand<'_>, rows: usize, chain: Chain) -> usize {
 /// # Panics
 /// If `scratch` is shorter than [`widened_len`].
 pub(crate) fn left<I: Isa>(isa: I, a: Operand<'_>, chain: Chain, scratch: &mut [f32]) -> Left {
-    let ([rows, k], [row, step]) = (a.shape, a.strides);
+    let ([rows, k], [row, step]) = (a.shape(), a.strides());
     let scratch = &mut scratch[..widened_len(&a, rows, chain)];
     if scratch.is_empty() {
         let size = if chain == Chain::Dot { 2 } else { 4 };

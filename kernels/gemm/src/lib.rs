@@ -37,10 +37,9 @@ mod product;
 mod registers;
 mod rows;
 pub mod tile;
-mod typed;
 
 pub use batch::{BatchRhs, ListOptions, Problem, gemm_batch, gemm_list};
-pub use typed::TypedPtr;
+pub use gristmill_simd::TypedPtr;
 
 pub use packed::{PackedRhs, PackedRhsBuilder};
 

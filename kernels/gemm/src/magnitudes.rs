@@ -1,6 +1,6 @@
 //! How large and how small the values of a bf16 operand are, which decides how products of pairs may be computed.
 
-use crate::typed::Operand;
+use gristmill_core::Operand;
 use gristmill_simd::{Dtype, Isa, Kernel, bf16};
 
 /// The smallest and the largest magnitude among values, zeros aside, as bits of bf16.
@@ -69,10 +69,10 @@ impl Kernel for Scan<'_> {
 /// The magnitudes of a bf16 matrix.
 pub(crate) fn magnitudes<I: Isa>(isa: I, m: &Operand<'_>) -> Magnitudes {
     debug_assert_eq!(m.dtype(), Dtype::Bf16);
-    let m = if m.strides[0] == 1 { m.transposed() } else { *m };
-    let [rows, cols] = m.shape;
+    let m = if m.strides()[0] == 1 { m.transposed() } else { *m };
+    let [rows, cols] = m.shape();
     (0..rows).fold(Magnitudes::NONE, |all, i| {
-        if m.strides[1] == 1 {
+        if m.strides()[1] == 1 {
             // SAFETY: the values of row i lie side by side.
             return all.and(magnitudes_of(isa, unsafe { std::slice::from_raw_parts(m.ptr_at(i, 0).cast(), cols) }));
         }

@@ -14,9 +14,8 @@
 //! Panels may be of another storage type than B: values are widened exactly or rounded once.
 
 use crate::tile::PANEL;
-use crate::typed::{Operand, TypedPtr, typed};
-use gristmill_core::MatRef;
-use gristmill_simd::{Dtype, Element, Isa, Kernel};
+use gristmill_core::{MatRef, Operand};
+use gristmill_simd::{Dtype, Element, Isa, Kernel, TypedPtr, typed};
 
 /// Packs the columns of `b` into `panels`: `b.cols().div_ceil(16)` panels of `b.rows() * 16` values.
 ///
@@ -68,7 +67,7 @@ pub(crate) struct Columns<S> {
 impl<S: Element> Columns<S> {
     #[inline(always)]
     pub(crate) fn new(b: Operand<'_>) -> Self {
-        let ([k, n], [row, col]) = (b.shape, b.strides);
+        let ([k, n], [row, col]) = (b.shape(), b.strides());
         Self { start: b.ptr_at(0, 0).cast(), k, n, row, col }
     }
 

@@ -2,8 +2,8 @@
 
 use crate::pack::{Columns, convert};
 use crate::tile::PANEL;
-use crate::typed::{Operand, typed};
-use gristmill_simd::{Dtype, Element, Isa, Kernel, bf16};
+use gristmill_core::Operand;
+use gristmill_simd::{Dtype, Element, Isa, Kernel, bf16, typed};
 
 /// Values of a row of pairs.
 pub(crate) const PAIR_ROW: usize = 2 * PANEL;

@@ -4,10 +4,9 @@ use crate::magnitudes::{Magnitudes, magnitudes_of};
 use crate::pack::{convert, pack_operand};
 use crate::pack_pairs::{pack_pairs, pair_index};
 use crate::tile::PANEL;
-use crate::typed::{Operand, as_bf16};
 use aligned_vec::{AVec, ConstAlign};
-use gristmill_core::{Error, MatRef};
-use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd};
+use gristmill_core::{Error, MatRef, Operand};
+use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, bf16};
 
 /// A right-hand side B `[k, n]`, packed into panels of 16 columns.
 ///
@@ -247,6 +246,12 @@ impl<B: Element> Kernel for Scan<'_, B> {
     fn run<I: Isa>(self, isa: I) -> Magnitudes {
         as_bf16(self.panels).map_or(Magnitudes::NONE, |panels| magnitudes_of(isa, panels))
     }
+}
+
+/// The values as bf16, if they are.
+fn as_bf16<B: Element>(values: &mut [B]) -> Option<&mut [bf16]> {
+    // SAFETY: B is bf16.
+    (B::DTYPE == Dtype::Bf16).then(|| unsafe { &mut *(values as *mut [B] as *mut [bf16]) })
 }
 
 #[cfg(test)]

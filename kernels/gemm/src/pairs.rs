@@ -14,7 +14,7 @@
 use crate::pack_pairs::PAIR_ROW;
 use crate::registers::{Accumulators, Keep, Load, each};
 use crate::rows::RowPointers;
-use crate::tile::{PANEL, Promised, Tile, TileFn};
+use crate::tile::{PANEL, Promised, Tile, TileFn, shapes};
 use gristmill_simd::{Isa, Kernel, bf16};
 use std::marker::PhantomData;
 
@@ -261,42 +261,13 @@ fn dot<I: Isa, const NP: usize>(isa: I, acc: &mut [I::Row; NP], a: I::I32, b: &[
     }
 }
 
-/// Lists the row counts of a family as match arms.
-macro_rules! rows {
-    ($isa:ident, $way:ident, $rows:expr, $np:literal: $($mr:literal)+) => {
-        match $rows {
-            $($mr => pair_tile::<$isa, $way, $mr, $np>,)+
-            _ => unreachable!("no tile of {} rows and {} panels of pairs", $rows, $np),
-        }
-    };
-}
-
 /// The tile of `rows` rows and `panels` panels of pairs; the shapes are those of [`tile_fn`](crate::tile::tile_fn), but
 /// of one panel only where dot products have no instruction.
 pub(crate) fn pair_tile_fn<I: Isa, W: Way>(_proof: I, rows: usize, panels: usize) -> TileFn {
-    if const { W::DOT && !I::DOT } {
-        return match I::LANES {
-            16 => rows!(I, W, rows, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
-            8 => rows!(I, W, rows, 1: 1 2 3 4 5 6),
-            _ => rows!(I, W, rows, 1: 1 2 3),
+    macro_rules! tile {
+        ($mr:literal, $np:literal) => {
+            pair_tile::<I, W, $mr, $np>
         };
     }
-    match I::LANES {
-        16 => match panels {
-            1 => rows!(I, W, rows, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
-            2 => rows!(I, W, rows, 2: 1 2 3 4 5 6 7 8 9 10 11 12),
-            3 => rows!(I, W, rows, 3: 1 2 3 4 5 6 7 8 9),
-            4 => rows!(I, W, rows, 4: 1 2 3 4 5 6),
-            _ => rows!(I, W, rows, 8: 1 2),
-        },
-        8 => match panels {
-            1 => rows!(I, W, rows, 1: 1 2 3 4 5 6),
-            2 => rows!(I, W, rows, 2: 1 2 3),
-            _ => rows!(I, W, rows, 4: 1),
-        },
-        _ => match panels {
-            1 => rows!(I, W, rows, 1: 1 2 3),
-            _ => rows!(I, W, rows, 2: 1),
-        },
-    }
+    if const { W::DOT && !I::DOT } { shapes!(tile, I::LANES, rows) } else { shapes!(tile, I::LANES, rows, panels) }
 }

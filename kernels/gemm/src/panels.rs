@@ -8,8 +8,8 @@ use crate::pairs::{Dot, InOrder, OddFirst, pair_tile_fn};
 use crate::plan::{Sizes, Source};
 use crate::product::{Chain, Right};
 use crate::tile::{PANEL, PREFETCH_STEPS, TileFn, max_rows, tile_fn};
-use crate::typed::{Operand, TypedPtr, typed};
-use gristmill_simd::{Dtype, Isa, bf16};
+use gristmill_core::Operand;
+use gristmill_simd::{Dtype, Isa, TypedPtr, bf16, typed};
 use std::ops::Range;
 
 /// Rows from which on widening panels once repays their way through the cache. In the tile it takes f16 two operations
@@ -31,14 +31,14 @@ pub(crate) fn source<I: Isa>(sizes: Sizes, b: &Right<'_>, chain: Chain) -> Sourc
         }
         Right::Plain(_) if chain != Chain::InOrder => Source::Repack,
         Right::Plain(b)
-            if b.strides[1] != 1
-                && b.strides[0] == 1
+            if b.strides()[1] != 1
+                && b.strides()[0] == 1
                 && sizes.m <= columns::max_rows::<I>()
                 && b.dtype() == Dtype::F32 =>
         {
             Source::Columns
         }
-        Right::Plain(b) if b.strides[1] != 1 => Source::Repack,
+        Right::Plain(b) if b.strides()[1] != 1 => Source::Repack,
         // Few rows do not repay the packing; a small B stays in the first levels of cache as it is.
         Right::Plain(_) if sizes.m <= 2 * max_rows::<I>(1) || sizes.n * sizes.k <= 4096 => Source::InPlace,
         Right::Plain(_) => Source::Repack,
@@ -84,6 +84,12 @@ impl Panels {
         let (b_step, b_panel, step) = (b_step as isize, (depth * PANEL) as isize, PANEL as isize);
         let form = if pairs { Form::Pairs } else { Form::Whole };
         Self { b, b_step, b_panel, step, next: None, keep: std::ptr::null_mut(), form }
+    }
+
+    /// Rows of B where they lie, from step `p` and column `j` on.
+    fn in_place(b: Operand<'_>, p: usize, j: usize) -> Self {
+        let (b, b_step, b_panel) = (b.ptr_at(p, j), b.strides()[0], PANEL as isize);
+        Self { b, b_step, b_panel, step: b_step, next: None, keep: std::ptr::null_mut(), form: Form::Whole }
     }
 
     /// What the tiles after the first read: the panels that it left, of `k` steps, if any.
@@ -139,27 +145,13 @@ impl Job<'_> {
         let (k, cut) = (self.plan.sizes.k, self.plan.source);
         let count = cols.div_ceil(PANEL);
         match self.product.b {
-            Right::Plain(b) if cut == Source::InPlace => Panels {
-                b: b.ptr_at(steps.start, first),
-                b_step: b.strides[0],
-                b_panel: PANEL as isize,
-                step: b.strides[0],
-                next: None,
-                keep: std::ptr::null_mut(),
-                form: if cols.is_multiple_of(PANEL) { Form::Whole } else { Form::Masked },
-            },
+            Right::Plain(b) if cut == Source::InPlace => {
+                let form = if cols.is_multiple_of(PANEL) { Form::Whole } else { Form::Masked };
+                Panels { form, ..Panels::in_place(b, steps.start, first) }
+            }
             Right::Plain(b) if cut == Source::Columns && cols.is_multiple_of(PANEL) => {
-                let (b_step, b_panel) = (b.strides[1], b.strides[1] * PANEL as isize);
-                let keep = std::ptr::null_mut();
-                Panels {
-                    b: b.ptr_at(steps.start, first),
-                    b_step,
-                    b_panel,
-                    step: 1,
-                    next: None,
-                    keep,
-                    form: Form::Columns,
-                }
+                let (b_step, b_panel) = (b.strides()[1], b.strides()[1] * PANEL as isize);
+                Panels { b_step, b_panel, step: 1, form: Form::Columns, ..Panels::in_place(b, steps.start, first) }
             }
             Right::Packed { panels, .. } if cut == Source::Panels || fresh => {
                 let panels = Panels::packed(panels, panels.dtype() == Dtype::Bf16, k);
@@ -180,21 +172,16 @@ impl Job<'_> {
                 }
                 Panels::packed(TypedPtr::new(pairs.as_ptr()), true, steps.len())
             }
-            Right::Plain(b) if fresh && b.strides[1] == 1 && self.left_by_tiles(b, cols) => Panels {
-                b: b.ptr_at(steps.start, first),
-                b_step: b.strides[0],
-                b_panel: PANEL as isize,
-                step: b.strides[0],
-                next: None,
-                keep: packed[..count * steps.len() * PANEL].as_mut_ptr(),
-                form: Form::Whole,
-            },
+            Right::Plain(b) if fresh && self.left_by_tiles(b, cols) => {
+                let keep = packed[..count * steps.len() * PANEL].as_mut_ptr();
+                Panels { keep, ..Panels::in_place(b, steps.start, first) }
+            }
             b => {
                 let depth = self.steps_of_tile(&steps);
                 let packed = &mut packed[..count * depth * PANEL];
                 let next = match b {
                     // Columns one after the other lie as their panels do.
-                    Right::Plain(b) if fresh && b.strides == [1, k as isize] && b.dtype() == Dtype::F32 => {
+                    Right::Plain(b) if fresh && b.strides() == [1, k as isize] && b.dtype() == Dtype::F32 => {
                         let from = b.ptr_at(0, first + cols).address() as isize;
                         (steps.len() == k).then_some((from - packed.as_ptr() as isize) / size_of::<f32>() as isize)
                     }
@@ -210,7 +197,7 @@ impl Job<'_> {
 
     /// Whether the tiles of the first row block pack these columns of B while they read them.
     fn left_by_tiles(&self, b: Operand<'_>, cols: usize) -> bool {
-        self.chain == Chain::InOrder && b.dtype() != Dtype::Bf16 && cols.is_multiple_of(PANEL)
+        b.strides()[1] == 1 && self.chain == Chain::InOrder && b.dtype() != Dtype::Bf16 && cols.is_multiple_of(PANEL)
     }
 
     /// Packs a block of B into panels of `depth` rows, in the order of the chain.

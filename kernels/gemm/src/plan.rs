@@ -1,7 +1,7 @@
 //! How a product is cut into blocks and jobs: pure functions of sizes, caches and threads.
 
 use crate::tile::{PANEL, max_rows};
-use gristmill_core::{Threads, cache::Caches};
+use gristmill_core::{Operand, Threads, cache::Caches};
 use gristmill_simd::Isa;
 use std::{marker::PhantomData, ops::Range};
 
@@ -47,6 +47,13 @@ pub(crate) struct Crew {
     pub threads: usize,
     /// Whether panels of C begin where cache lines do, so that neighbours write none in common.
     pub lines_apart: bool,
+}
+
+/// Whether every row begins at a cache line; columns that lie apart share lines with nobody.
+pub(crate) fn lines_apart(c: &Operand<'_>) -> bool {
+    const LINE: usize = 64;
+    let [row, col] = c.strides().map(|stride| stride.unsigned_abs() * c.dtype().size());
+    col != c.dtype().size() || (c.ptr_at(0, 0).address().addr().is_multiple_of(LINE) && row.is_multiple_of(LINE))
 }
 
 /// Multiply-adds below which another thread does not pay, nor more jobs than threads: some ten microseconds of one core.

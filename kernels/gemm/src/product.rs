@@ -3,10 +3,9 @@
 use crate::epilogue::Bias;
 use crate::magnitudes::{Magnitudes, magnitudes};
 use crate::plan::Sizes;
-use crate::typed::{Operand, TypedPtr};
 use crate::{GemmOptions, Rhs};
-use gristmill_core::Activation;
-use gristmill_simd::{Dtype, Element, Isa, Simd};
+use gristmill_core::{Activation, Operand};
+use gristmill_simd::{Dtype, Element, Isa, Simd, TypedPtr};
 use std::marker::PhantomData;
 
 /// The right-hand side without its type.
@@ -92,7 +91,7 @@ impl<'p> Product<'p> {
     pub(crate) fn turned(self) -> Self {
         let Product { a, b, c, steps } = self;
         match b {
-            Right::Plain(b) if c.strides[1] != 1 && c.strides[0] == 1 => {
+            Right::Plain(b) if c.strides()[1] != 1 && c.strides()[0] == 1 => {
                 let bias = match steps.bias {
                     Bias::PerColumn(bias, life) => Bias::PerRow(bias, life),
                     bias => bias,

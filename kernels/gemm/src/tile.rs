@@ -20,8 +20,7 @@
 use crate::epilogue::Epilogue;
 use crate::registers::{Accumulators, Keep, Load, each};
 use crate::rows::RowPointers;
-use crate::typed::TypedPtr;
-use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, bf16, f16};
+use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, TypedPtr, bf16, f16};
 use std::marker::PhantomData;
 
 /// Columns of a panel.
@@ -250,15 +249,44 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel fo
     }
 }
 
-/// Lists the row counts of a family as match arms.
-macro_rules! rows {
-    ($isa:ident, $b:ident, $rows:expr, $np:literal, $masked:literal: $($mr:literal)+) => {
+/// `$tile!(rows, panels)` of the shape that is asked for, among those of a level of so many lanes. Matched on the
+/// constant, so that a level is compiled for its own shapes only; without `$panels` for those of one panel only.
+macro_rules! shapes {
+    ($tile:ident, $lanes:expr, $rows:expr) => {
+        match $lanes {
+            16 => shapes!($tile, $rows, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
+            8 => shapes!($tile, $rows, 1: 1 2 3 4 5 6),
+            _ => shapes!($tile, $rows, 1: 1 2 3),
+        }
+    };
+    ($tile:ident, $lanes:expr, $rows:expr, $panels:expr) => {
+        match $lanes {
+            16 => match $panels {
+                1 => shapes!($tile, $rows, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
+                2 => shapes!($tile, $rows, 2: 1 2 3 4 5 6 7 8 9 10 11 12),
+                3 => shapes!($tile, $rows, 3: 1 2 3 4 5 6 7 8 9),
+                4 => shapes!($tile, $rows, 4: 1 2 3 4 5 6),
+                _ => shapes!($tile, $rows, 8: 1 2),
+            },
+            8 => match $panels {
+                1 => shapes!($tile, $rows, 1: 1 2 3 4 5 6),
+                2 => shapes!($tile, $rows, 2: 1 2 3),
+                _ => shapes!($tile, $rows, 4: 1),
+            },
+            _ => match $panels {
+                1 => shapes!($tile, $rows, 1: 1 2 3),
+                _ => shapes!($tile, $rows, 2: 1),
+            },
+        }
+    };
+    ($tile:ident, $rows:expr, $np:literal: $($mr:literal)+) => {
         match $rows {
-            $($mr => tile::<$isa, $b, $mr, $np, $masked>,)+
+            $($mr => $tile!($mr, $np),)+
             _ => panic!("no tile of so many rows and panels"),
         }
     };
 }
+pub(crate) use shapes;
 
 /// The tallest tile of `panels` panels: as many accumulators as the level's registers allow.
 pub const fn max_rows<I: Isa>(panels: usize) -> usize {
@@ -285,28 +313,17 @@ pub(crate) fn tile_fn<I: Isa, B: Element>(_proof: I, rows: usize, panels: usize,
 
 /// [`tile_fn`], to be called only where a token of I exists.
 const fn tile_of<I: Isa, B: Element>(rows: usize, panels: usize, masked: bool) -> TileFn {
-    // Matched on the constant, so that a level is compiled for its own shapes only.
-    match I::LANES {
-        16 => match (panels, masked) {
-            (1, true) => rows!(I, B, rows, 1, true: 1 2 3 4 5 6 7 8 9 10 11 12),
-            (1, false) => rows!(I, B, rows, 1, false: 1 2 3 4 5 6 7 8 9 10 11 12),
-            (2, _) => rows!(I, B, rows, 2, false: 1 2 3 4 5 6 7 8 9 10 11 12),
-            (3, _) => rows!(I, B, rows, 3, false: 1 2 3 4 5 6 7 8 9),
-            (4, _) => rows!(I, B, rows, 4, false: 1 2 3 4 5 6),
-            _ => rows!(I, B, rows, 8, false: 1 2),
-        },
-        8 => match (panels, masked) {
-            (1, true) => rows!(I, B, rows, 1, true: 1 2 3 4 5 6),
-            (1, false) => rows!(I, B, rows, 1, false: 1 2 3 4 5 6),
-            (2, _) => rows!(I, B, rows, 2, false: 1 2 3),
-            _ => rows!(I, B, rows, 4, false: 1),
-        },
-        _ => match (panels, masked) {
-            (1, true) => rows!(I, B, rows, 1, true: 1 2 3),
-            (1, false) => rows!(I, B, rows, 1, false: 1 2 3),
-            _ => rows!(I, B, rows, 2, false: 1),
-        },
+    macro_rules! whole {
+        ($mr:literal, $np:literal) => {
+            tile::<I, B, $mr, $np, false>
+        };
     }
+    macro_rules! partial {
+        ($mr:literal, $np:literal) => {
+            tile::<I, B, $mr, $np, true>
+        };
+    }
+    if masked { shapes!(partial, I::LANES, rows) } else { shapes!(whole, I::LANES, rows, panels) }
 }
 
 /// The most rows of any tile.

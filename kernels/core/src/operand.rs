@@ -1,24 +1,18 @@
-//! Operands whose storage type is known at run time: the loops around the tiles are compiled once, not once for every
-//! mix of types.
+//! A matrix whose storage type is known at run time.
 
-use gristmill_core::{MatMut, MatRef};
-pub use gristmill_simd::TypedPtr;
-pub(crate) use gristmill_simd::typed;
-use gristmill_simd::{Dtype, Element, bf16};
+use crate::{MatMut, MatRef};
+use gristmill_simd::{Dtype, Element, TypedPtr};
 use std::{marker::PhantomData, ops::Range};
 
-/// The values as bf16, if they are.
-pub(crate) fn as_bf16<B: Element>(values: &mut [B]) -> Option<&mut [bf16]> {
-    // SAFETY: B is bf16.
-    (B::DTYPE == Dtype::Bf16).then(|| unsafe { &mut *(values as *mut [B] as *mut [bf16]) })
-}
-
-/// A matrix of some storage type: a view without its type.
+/// A matrix of some storage type: the view of a kernel that is compiled once and not for every mix of types.
+///
+/// It forgets whether it was a matrix that may be written: reading and writing through [`ptr_at`](Operand::ptr_at) is
+/// `unsafe`, and whoever does it says why it may.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Operand<'a> {
+pub struct Operand<'a> {
     start: TypedPtr,
-    pub(crate) shape: [usize; 2],
-    pub(crate) strides: [isize; 2],
+    shape: [usize; 2],
+    strides: [isize; 2],
     life: PhantomData<&'a ()>,
 }
 
@@ -40,50 +34,62 @@ impl<'a, T: Element> From<MatMut<'a, T>> for Operand<'a> {
 }
 
 impl Operand<'_> {
+    /// The storage type.
     #[inline]
-    pub(crate) fn dtype(&self) -> Dtype {
+    pub fn dtype(&self) -> Dtype {
         self.start.dtype()
     }
 
+    /// Rows and columns.
     #[inline]
-    pub(crate) fn rows(&self) -> usize {
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// Elements from a row to the next, and from a column to the next.
+    #[inline]
+    pub fn strides(&self) -> [isize; 2] {
+        self.strides
+    }
+
+    /// Number of rows.
+    #[inline]
+    pub fn rows(&self) -> usize {
         self.shape[0]
     }
 
+    /// Number of columns.
     #[inline]
-    pub(crate) fn cols(&self) -> usize {
+    pub fn cols(&self) -> usize {
         self.shape[1]
     }
 
     /// Where element (i, j) lies, or would lie if the matrix had it.
     #[inline]
-    pub(crate) fn ptr_at(&self, i: usize, j: usize) -> TypedPtr {
+    pub fn ptr_at(&self, i: usize, j: usize) -> TypedPtr {
         let [row, col] = self.strides;
         self.start.offset((i as isize).wrapping_mul(row).wrapping_add((j as isize).wrapping_mul(col)))
     }
 
-    /// Whether every row begins at a cache line; columns that lie apart share lines with nobody.
-    pub(crate) fn lines_apart(&self) -> bool {
-        const LINE: usize = 64;
-        let [row, col] = self.strides.map(|stride| stride.unsigned_abs() * self.dtype().size());
-        col != self.dtype().size() || (self.start.address().addr().is_multiple_of(LINE) && row.is_multiple_of(LINE))
-    }
-
     /// The same shape and strides, `n` elements further on.
     #[inline]
-    pub(crate) fn shifted(self, n: isize) -> Self {
+    pub fn shifted(self, n: isize) -> Self {
         Self { start: self.start.offset(n), ..self }
     }
 
+    /// The transpose, without moving anything.
     #[inline]
-    pub(crate) fn transposed(self) -> Self {
+    pub fn transposed(self) -> Self {
         let ([rows, cols], [row, col]) = (self.shape, self.strides);
         Self { shape: [cols, rows], strides: [col, row], ..self }
     }
 
     /// The block of these rows and columns, which must lie in the matrix.
+    ///
+    /// # Panics
+    /// Where they do not, in debug builds; otherwise the block lies elsewhere.
     #[inline]
-    pub(crate) fn block(self, rows: Range<usize>, cols: Range<usize>) -> Self {
+    pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> Self {
         debug_assert!(rows.end <= self.rows() && cols.end <= self.cols(), "{rows:?}, {cols:?} of {:?}", self.shape);
         Self { start: self.ptr_at(rows.start, cols.start), shape: [rows.len(), cols.len()], ..self }
     }

@@ -54,15 +54,16 @@ pub fn three_threads() -> &'static ThreadPool {
     &POOL
 }
 
-/// Calls `f` for one thread and for three.
-pub fn threads(mut f: impl FnMut(Threads<'static>)) {
+/// Calls `f` for one thread and for three: on one of these, since small work is shared only inside the pool.
+pub fn threads(mut f: impl FnMut(Threads<'static>) + Send) {
     f(Threads::Serial);
-    f(Threads::Pool(three_threads()));
+    let three = Threads::Pool(three_threads());
+    three.enter(|| f(three));
 }
 
 /// Calls `f` for every level with one thread and with three.
 #[track_caller]
-pub fn levels_and_threads(mut f: impl FnMut(Level, Threads<'static>)) {
+pub fn levels_and_threads(mut f: impl FnMut(Level, Threads<'static>) + Send) {
     levels(|level| threads(|threads| f(level, threads)));
 }
 
@@ -82,7 +83,10 @@ mod tests {
     #[test]
     fn every_level_runs() {
         let mut ran = Vec::new();
-        levels_and_threads(|level, threads| ran.push((level, threads.count())));
+        levels_and_threads(|level, threads| {
+            assert!(threads.is_entered());
+            ran.push((level, threads.count()));
+        });
         let expected: Vec<_> = Level::available().flat_map(|level| [(level, 1), (level, 3)]).collect();
         assert_eq!(ran, expected);
     }

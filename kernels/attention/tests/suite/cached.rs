@@ -17,8 +17,7 @@ fn counted(counts: &[usize]) -> AppendOptions<'_> {
 
 fn run(cache: &KvCache, q: &Heads, out: [usize; 4], options: &AttentionOptions) -> Vec<f32> {
     let mut out = Heads::filled(out, &Layout::default(), Fill::Normal, 9);
-    let (q, to) = (q.heads(), out.heads_mut());
-    options.threads.enter(|| attention_cached(q, cache, to, options, &mut Workspace::new())).unwrap();
+    attention_cached(q.heads(), cache, out.heads_mut(), options, &mut Workspace::new()).unwrap();
     out.values()
 }
 
@@ -132,14 +131,12 @@ fn threads_append_what_one_appends() {
     let appended = |threads: Threads| {
         let mut cache = KvCache::<f32>::new(8, 256, 256).unwrap();
         cache.reset(8).unwrap();
-        threads.enter(|| {
-            let counts = [67, 0, 64, 1, 3, 66, 15, 17];
-            let options = AppendOptions { counts: Some(&counts), threads };
-            cache.append_with(case.k.heads(), case.v.heads(), &options).unwrap();
-            cache.select(&[0, 0, 2, 3, 3, 5, 1, 7]).unwrap();
-            let [k, v] = [&case.k, &case.v].map(|x| positions(x.heads(), 5, 6));
-            cache.append_with(k.heads(), v.heads(), &AppendOptions { counts: None, threads }).unwrap();
-        });
+        let counts = [67, 0, 64, 1, 3, 66, 15, 17];
+        let options = AppendOptions { counts: Some(&counts), threads };
+        cache.append_with(case.k.heads(), case.v.heads(), &options).unwrap();
+        cache.select(&[0, 0, 2, 3, 3, 5, 1, 7]).unwrap();
+        let [k, v] = [&case.k, &case.v].map(|x| positions(x.heads(), 5, 6));
+        cache.append_with(k.heads(), v.heads(), &AppendOptions { counts: None, threads }).unwrap();
         run(&cache, &case.q, sizes.out(), &case.options(Level::Portable, Threads::Serial))
     };
     let want = appended(Threads::Serial);

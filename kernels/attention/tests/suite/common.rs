@@ -86,7 +86,7 @@ impl Case {
         out.values()
     }
 
-    /// Calls the tuned kernel, inside the pool, where even small work is shared.
+    /// Calls the tuned kernel.
     pub(crate) fn call(
         &self,
         out: &mut Heads,
@@ -95,8 +95,7 @@ impl Case {
         scratch: &mut Workspace,
     ) -> Result<(), Error> {
         let options = self.options(level, threads);
-        let (q, k, v) = (self.q.heads(), self.k.heads(), self.v.heads());
-        threads.enter(|| attention(q, k, v, out.heads_mut(), &options, scratch))
+        attention(self.q.heads(), self.k.heads(), self.v.heads(), out.heads_mut(), &options, scratch)
     }
 
     /// What `naive` gives with the arithmetic of a level.
@@ -154,7 +153,7 @@ impl Case {
             let context = format!("{level}, {} threads, {q_type}, {k_type}, {o_type}: {self:?}", threads.count());
             let mut out = before.clone();
             let (q, k, v) = (q.heads(), k.heads(), v.heads());
-            threads.enter(|| attention(q, k, v, out.heads_mut(), &options, &mut workspace)).unwrap();
+            attention(q, k, v, out.heads_mut(), &options, &mut workspace).unwrap();
             out.assert_gaps("out");
             assert_bits_eq(&out.values(), want, &context);
             if batch == 0 {
@@ -162,7 +161,7 @@ impl Case {
                 return;
             }
             let mut out = before.clone();
-            threads.enter(|| attention_cached(q, &cache, out.heads_mut(), &options, &mut workspace)).unwrap();
+            attention_cached(q, &cache, out.heads_mut(), &options, &mut workspace).unwrap();
             out.assert_gaps("out");
             assert_bits_eq(&out.values(), want, format_args!("from a cache, {context}"));
         });

@@ -44,7 +44,7 @@ fn batches_of_every_kind() {
                             let mut got = c.clone();
                             let view = BatchMut::strided(&mut got, 0, [count, m, n], c_strides).unwrap();
                             let mut workspace = Workspace::new();
-                            threads.enter(|| gemm_batch(a, rhs, view, &options, &mut workspace)).unwrap();
+                            gemm_batch(a, rhs, view, &options, &mut workspace).unwrap();
                             assert_bits_eq(&got, &want, format_args!("{count} of {m}x{n}x{k}, {level}, {name}"));
                         };
                         run(BatchRhs::Plain(b), "plain");
@@ -88,7 +88,7 @@ fn lists_of_unlike_products() {
         let c16 = MatMut::new(&mut got16, 8, 8).unwrap();
         list.push(Problem::new(a16, b16, c16, &GemmOptions::default()).unwrap());
         let where_to = ListOptions { threads, level: Some(level) };
-        threads.enter(|| gemm_list(&mut list, &where_to, &mut Workspace::new())).unwrap();
+        gemm_list(&mut list, &where_to, &mut Workspace::new()).unwrap();
         drop(list);
         for ((got, want), size) in got.iter().zip(&want).zip(&sizes) {
             assert_bits_eq(got, want, format_args!("{size:?}, {level}, {} threads", threads.count()));

@@ -65,8 +65,7 @@ impl<A: Element, B: Element, C: Element> Product<A, B, C> {
         sweep::levels_and_threads(|level, threads| {
             let want = expected.entry(level.fused()).or_insert_with(|| self.naive(level));
             for (rhs, name) in [(Rhs::Plain(self.b.mat()), "plain"), (Rhs::Packed(&packed), "packed")] {
-                // Inside the pool, where even small products are shared.
-                let got = threads.enter(|| self.tuned(rhs, level, threads));
+                let got = self.tuned(rhs, level, threads);
                 let [a, b, c] = [A::NAME, B::NAME, C::NAME];
                 let context = format!("{a} {b} {c}, {level}, {} threads, {name}", threads.count());
                 gristmill_testkit::assert_mat_bits_eq(got.mat(), want.mat(), &context);

@@ -66,6 +66,8 @@ pub(crate) struct Panels {
 
 /// Which tiles read the panels.
 #[derive(Clone, Copy, PartialEq, Eq)]
+// As wide as what lies beside it, for the reason that `Dtype` gives.
+#[repr(usize)]
 pub(crate) enum Form {
     /// Rows of 16 values.
     Whole,

@@ -11,6 +11,9 @@ mod sealed {
 
 /// The name of a storage type, for code that learns the type at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+// As wide as a pointer, beside which it lies in `TypedPtr`: bytes without a value would be copied by two moves that
+// overlap, and a load of them waits until both stores have left the processor.
+#[repr(usize)]
 pub enum Dtype {
     /// 32 bits: 8 of exponent, 23 of fraction.
     F32,

@@ -59,7 +59,7 @@ pub(crate) struct Panels {
     /// How far from `b` what the next group is read from, or packed from, begins, where it lies as the panels here do:
     /// panel after panel, and step after step or column after column, so that a share of the steps is a share of it.
     next: Option<isize>,
-    /// Where the first tile leaves them widened; or null.
+    /// Where the first tile leaves them as packed panels of f32; or null.
     pub(crate) keep: *mut f32,
     pub(crate) form: Form,
 }

@@ -121,7 +121,7 @@ impl<I: Isa> Step<I> for Relu {
     }
 }
 
-/// Where a tile leaves the rows of B that it widened: at [`Tile::keep`], with `KEEP`, or nowhere.
+/// Where a tile leaves the rows of B that it reads, as f32: at [`Tile::keep`], with `KEEP`, or nowhere.
 pub(crate) struct Keep<const KEEP: bool> {
     to: *mut f32,
     panel: usize,

@@ -8,8 +8,7 @@ use crate::panels::{Form, source};
 use crate::plan::{Crew, Plan, Sizes, Source, cuts, lines_apart, part, products_per_job, usable_threads};
 use crate::product::{Chain, Product, Right, Steps, pairs};
 use crate::tile::{PANEL, Tile, max_rows};
-use gristmill_core::cache::Caches;
-use gristmill_core::{Error, SendPtr, Threads, Workspace};
+use gristmill_core::{Error, SendPtr, Threads, Workspace, cache::Caches};
 use gristmill_simd::{Dtype, Isa, Kernel, Simd};
 use std::ops::Range;
 

@@ -223,6 +223,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel fo
     fn run<I: Isa>(self, isa: I) {
         let t = self.0.tile();
         debug_assert!((NP - 1) * PANEL < t.cols && t.cols <= NP * PANEL, "P3: {} columns, {NP} panels", t.cols);
+        debug_assert!(Self::KEEPS || t.keep.is_null(), "P6: no tile of this kind leaves panels");
         let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
         if !t.start.is_null() {
             // SAFETY: P3, P4.

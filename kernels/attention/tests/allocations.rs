@@ -3,29 +3,8 @@
 use gristmill_attention::{AttentionOptions, KvCache, attention, attention_cached};
 use gristmill_core::{Causal, HeadsMut, HeadsRef, Mask, Threads, Workspace};
 use gristmill_simd::{Element, bf16, f16};
+use gristmill_testkit::allocations::{Counting, count};
 use gristmill_testkit::{Fill, Heads, sweep};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Counts the allocations of each thread.
-struct Counting;
-
-// SAFETY: every call is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|n| n.set(n.get() + 1));
-        // SAFETY: passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
-        // SAFETY: passed on.
-        unsafe { System.dealloc(p, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -33,9 +12,9 @@ static ALLOCATOR: Counting = Counting;
 /// Allocations of a first and of a second call.
 fn counts(mut call: impl FnMut()) -> [usize; 2] {
     [(); 2].map(|()| {
-        let before = ALLOCATIONS.get();
+        let before = count();
         call();
-        ALLOCATIONS.get() - before
+        count() - before
     })
 }
 
@@ -84,7 +63,7 @@ fn search<T: Element>() {
     let (mut cache, mut workspace) = (KvCache::<T>::new(2, 8, 8).unwrap(), Workspace::new());
     let options = AttentionOptions { threads: Threads::Serial, ..AttentionOptions::default() };
     let counts = [(); 3].map(|()| {
-        let before = ALLOCATIONS.get();
+        let before = count();
         cache.reset(4).unwrap();
         for step in 0..150 {
             cache.select(&[0, 0, 1 + step % 3, 2]).unwrap();
@@ -92,7 +71,7 @@ fn search<T: Element>() {
             let out = HeadsMut::bshd(&mut out, [4, 1, 2, 8]).unwrap();
             attention_cached(tokens, &cache, out, &options, &mut workspace).unwrap();
         }
-        ALLOCATIONS.get() - before
+        count() - before
     });
     assert!(counts[0] > 0, "the first search allocates pages and scratch memory");
     // Two vectors of sequences take turns: after the second search both have grown.

@@ -2,37 +2,18 @@
 
 use gristmill_core::{BatchMut, BatchRef, MatMut, MatRef, Threads, Workspace};
 use gristmill_gemm::{GemmOptions, ListOptions, PackedRhs, Problem, Rhs, gemm, gemm_batch, gemm_list};
+use gristmill_testkit::allocations::{Counting, watch, watched};
 use gristmill_testkit::sweep;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-/// Counts the allocations of all threads: this file has one test, so that no other test's are among them.
-struct Counting;
-
-// SAFETY: every call is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
-        // SAFETY: passed on.
-        unsafe { System.dealloc(p, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The allocations of a first call and of some later ones.
+/// The allocations of a first call and of some later ones, by all threads that take part.
 fn counts(mut call: impl FnMut()) -> [usize; 2] {
     let mut count = |calls: usize| {
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = watched();
         (0..calls).for_each(|_| call());
-        ALLOCATIONS.load(Ordering::Relaxed) - before
+        watched() - before
     };
     [count(1), count(4)]
 }
@@ -42,6 +23,8 @@ fn later_calls_allocate_nothing() {
     let two = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     // The pool's own queues grow at first.
     two.install(|| (0..100).for_each(|_| _ = rayon::join(|| (), || ())));
+    watch();
+    two.broadcast(|_| watch());
     let data = vec![0.5f32; 400 * 1100];
     let mut out = vec![0.0f32; 1100 * 1100];
     // Packed in place, in scratch memory, by columns, by rows, in depth blocks, for several row blocks.

@@ -4,7 +4,7 @@ use crate::abreast::Abreast;
 use crate::any::{AnyOutput, any};
 use crate::driver::Call;
 use crate::mask::Edit;
-use crate::plan::{CHUNK, Plan, Rows, Unit, VALUE_BLOCK, WAVE};
+use crate::plan::{Plan, Rows, Unit, VALUE_BLOCK, WAVE};
 use crate::product::{Left, Product, Right, block_rows};
 use crate::short;
 use crate::softmax::{self, LOWEST};
@@ -124,8 +124,8 @@ impl<'w, 'a> Worker<'w, 'a> {
                 self.widen(isa, unit, block);
             }
         }
-        for first in (0..end).step_by(CHUNK) {
-            let end = (first + CHUNK).min(end);
+        for first in (0..end).step_by(self.plan.chunk) {
+            let end = (first + self.plan.chunk).min(end);
             let turned = (first + self.call.source.turned(unit.batch, first)).min(end);
             for keys in [first..turned, turned..end].into_iter().filter(|keys| !keys.is_empty()) {
                 let right = if keys.start < turned {

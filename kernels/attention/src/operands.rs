@@ -3,7 +3,7 @@
 use crate::any::{AnyHeads, any};
 use crate::block::{Block, Worker};
 use crate::cache::PAGE;
-use crate::plan::{CHUNK, Unit, VALUE_BLOCK};
+use crate::plan::{Unit, VALUE_BLOCK};
 use crate::product::Right;
 use crate::source::Source;
 use crate::squares::turn;
@@ -50,7 +50,7 @@ impl Worker<'_, '_> {
         }
         if self.packed_keys < end {
             // Whole chunks, unless no query sees that many.
-            let end = (first + CHUNK).min(self.seen(unit));
+            let end = (first + self.plan.chunk).min(self.seen(unit));
             pack(isa, k, unit, true, first..end, &mut self.keys[first * dim..]);
             self.packed_keys = end;
         }

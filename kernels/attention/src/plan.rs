@@ -13,7 +13,7 @@ use gristmill_simd::Dtype;
 /// Blocks whose scores are held at the same time when each key is needed once only.
 pub(crate) const WAVE: usize = 4;
 
-/// Keys that a wave packs, and uses, at a time.
+/// Keys that a wave packs, and uses, at a time, unless one block alone uses them.
 pub(crate) const CHUNK: usize = PAGE;
 
 /// Keys whose weighted values are summed in one chain.
@@ -95,6 +95,8 @@ pub(crate) struct Plan {
     pub(crate) wave: usize,
     /// Whether packed keys are kept for the next wave of the same unit.
     pub(crate) keep_keys: bool,
+    /// Keys that a wave packs, and uses, at a time.
+    pub(crate) chunk: usize,
     /// Values from a row of scores to the next: an odd number of cache lines, so that the rows of a block do not
     /// compete for the same sets.
     pub(crate) score_stride: usize,
@@ -162,6 +164,7 @@ impl Plan {
         // Keys and values that the second-level cache does not hold are used by several blocks at a time.
         let streams = keys.saturating_mul(dim + out_dim) > Caches::detected().l2 / size_of::<f32>() / 2;
         let wave = if !by_head && (streams || !keep_keys) { blocks_per_unit.min(WAVE) } else { 1 };
+        let chunk = if keep_keys && wave == 1 { VALUE_BLOCK } else { CHUNK };
         // The tiles need values side by side; and what several waves read should not be scattered over the cache.
         let pack_values = match call.source {
             Source::Views { v, .. } => {
@@ -206,6 +209,7 @@ impl Plan {
             workers: workers.min(units),
             wave,
             keep_keys,
+            chunk,
             score_stride,
             out_stride,
             query_stride,

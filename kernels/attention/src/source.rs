@@ -2,7 +2,6 @@
 
 use crate::any::AnyHeads;
 use crate::cache::Pages;
-use crate::plan::CHUNK;
 
 /// The keys and values of a call.
 #[derive(Clone, Copy)]
@@ -43,11 +42,12 @@ impl Source<'_> {
         }
     }
 
-    /// Keys of the chunk from key `first` of sequence `b` on that are in panels, or will be when they are needed.
+    /// Keys from key `first` of sequence `b` on, to the end of its page if there are pages, that are in panels, or will
+    /// be when they are needed.
     #[inline]
     pub(crate) fn turned(&self, b: usize, first: usize) -> usize {
         match self {
-            Self::Views { .. } | Self::Keys(_) => CHUNK,
+            Self::Views { .. } | Self::Keys(_) => self.keys(b) - first,
             Self::Cache(cache) => cache.turned(b, first),
         }
     }

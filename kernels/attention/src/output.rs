@@ -6,7 +6,7 @@ use crate::plan::Unit;
 use crate::skip::Skip;
 use gristmill_core::{MatMut, SharedHeads};
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::{Divisor, Element, Isa, Magnitudes, slices};
+use gristmill_simd::{Divisor, Divisors, Element, Isa, Kernel, Magnitudes, slices};
 
 impl Worker<'_, '_> {
     /// Divides the sums of a block and writes its rows.
@@ -23,6 +23,10 @@ impl Worker<'_, '_> {
     #[inline(always)]
     unsafe fn finish_into<I: Isa, O: Element>(&mut self, isa: I, unit: Unit, block: &Block, out: &SharedHeads<O>) {
         let dim = self.call.source.value_dim();
+        // SAFETY: the caller's promise.
+        if unsafe { self.finish_safe(isa, unit, block, out) } {
+            return;
+        }
         for (r, state) in self.states[block.slot].into_iter().enumerate().take(block.rows.count) {
             let (h, i) = block.rows.at(r);
             // SAFETY: the caller's promise.
@@ -33,12 +37,6 @@ impl Worker<'_, '_> {
             }
             let row = block.slot * self.plan.block_rows + r;
             let sums = &mut self.sums[row * self.plan.out_stride..][..self.plan.out_stride];
-            if out.col_stride() == 1 {
-                // SAFETY: the sums are whole panels; the output's row has `dim` values.
-                if unsafe { divide_row(isa, sums, state.sum, out.as_mut_ptr(), dim) } {
-                    continue;
-                }
-            }
             // A hidden key with a weight of zero has left a NaN if its value was not finite.
             if state.hides && any_nan(isa, &sums[..dim]) {
                 isa.vectorize(Skip {
@@ -51,6 +49,32 @@ impl Worker<'_, '_> {
             }
             divide_into(isa, sums, state.sum, &mut out, dim);
         }
+    }
+
+    /// [`finish_into`](Self::finish_into) the short way, which is right if it returns true.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn finish_safe<I: Isa, O: Element>(&self, isa: I, unit: Unit, block: &Block, out: &SharedHeads<O>) -> bool {
+        let (rows, stride) = (block.rows.count, self.plan.out_stride);
+        let mut divisors = [1.0; 16];
+        for (divisor, state) in divisors.iter_mut().zip(&self.states[block.slot]).take(rows) {
+            *divisor = state.sum;
+        }
+        if divisors.contains(&0.0) || out.strides()[3] != 1 {
+            return false;
+        }
+        let (h, i) = block.rows.at(0);
+        isa.vectorize(Divide {
+            sums: &self.sums[block.slot * self.plan.block_rows * stride..][..rows * stride],
+            stride,
+            divisors,
+            // SAFETY: the caller's promise.
+            out: unsafe { out.block(unit.batch, h, i..i + 1) }.as_mut_ptr(),
+            out_row: block.rows.step(out.strides()),
+            dim: self.call.source.value_dim(),
+        })
     }
 
     /// Divides the weights of a block and writes its rows, of which `out` has `keys` columns.
@@ -90,30 +114,52 @@ impl Worker<'_, '_> {
     }
 }
 
-/// Writes the first `dim` of `sums / divisor` to `out`, the short way, and returns whether they all allow it.
-///
-/// # Safety
-/// `sums` has whole registers; `dim` values at `out` are writable.
-#[inline(always)]
-unsafe fn divide_row<I: Isa, O: Element>(isa: I, sums: &[f32], divisor: f32, out: *mut O, dim: usize) -> bool {
-    let divisor = Divisor::new(isa, divisor);
-    let mut sizes = Magnitudes::new(isa);
-    let whole = dim / I::LANES * I::LANES;
-    // SAFETY: the caller's promise.
-    unsafe {
-        for d in (0..whole).step_by(I::LANES) {
-            let x = isa.load(sums.as_ptr().add(d));
-            sizes.see(isa, x);
-            O::store(isa, out.add(d), divisor.divide_safe(isa, x));
+/// Rows of sums, `stride` apart and in whole panels, each with a divisor, and where the quotients of the first `dim`
+/// values go. Whoever makes one promises that these places, `out_row` from row to row, are writable and used by nobody
+/// else. Divides the short way, and returns whether all sums allowed it.
+struct Divide<'s, O> {
+    sums: &'s [f32],
+    stride: usize,
+    divisors: [f32; 16],
+    out: *mut O,
+    out_row: isize,
+    dim: usize,
+}
+
+impl<O: Element> Kernel for Divide<'_, O> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> bool {
+        let divisors = Divisors::new(isa, self.divisors);
+        let mut sizes = Magnitudes::new(isa);
+        let mut out = self.out;
+        for (r, sums) in self.sums.chunks_exact(self.stride).enumerate() {
+            let divisor = divisors.get(isa, r);
+            let mut d = 0;
+            // SAFETY: whoever made this promised `dim` places for each row; the sums have whole panels.
+            unsafe {
+                while d + 4 * I::LANES <= self.dim {
+                    for j in 0..4 {
+                        let d = d + j * I::LANES;
+                        let x = isa.load(sums.as_ptr().add(d));
+                        sizes.see(isa, x);
+                        O::store(isa, out.add(d), divisor.divide_safe(isa, x));
+                    }
+                    d += 4 * I::LANES;
+                }
+                while d < self.dim {
+                    let tail = isa.tail(self.dim - d);
+                    let x = isa.load_tail(sums.as_ptr().add(d), tail);
+                    sizes.see(isa, isa.select(isa.tail_mask(tail), x, isa.splat(1.0)));
+                    O::store_tail(isa, out.add(d), divisor.divide_safe(isa, x), tail);
+                    d += I::LANES;
+                }
+            }
+            out = out.wrapping_offset(self.out_row);
         }
-        if whole < dim {
-            let tail = isa.tail(dim - whole);
-            let x = isa.load_tail(sums.as_ptr().add(whole), tail);
-            sizes.see(isa, isa.select(isa.tail_mask(tail), x, isa.splat(1.0)));
-            O::store_tail(isa, out.add(whole), divisor.divide_safe(isa, x), tail);
-        }
+        sizes.safe(isa)
     }
-    sizes.safe(isa)
 }
 
 /// Writes the first `dim` of `sums / divisor` to the one row of `out`; `sums` has whole panels.

@@ -57,8 +57,13 @@ impl Rows {
     /// Where the first row lies, and how far it is from a row to the next.
     #[inline]
     pub(crate) fn locate(&self, q: &AnyHeads, b: usize) -> (TypedPtr, isize) {
-        let strides = q.strides();
-        (q.vector(b, self.position, self.head), if self.along_heads { strides[2] } else { strides[1] })
+        (q.vector(b, self.position, self.head), self.step(q.strides()))
+    }
+
+    /// How far it is from a row to the next, in heads of these strides.
+    #[inline]
+    pub(crate) fn step(&self, strides: [isize; 4]) -> isize {
+        if self.along_heads { strides[2] } else { strides[1] }
     }
 }
 

@@ -77,6 +77,12 @@ pub struct SharedHeads<'a, T> {
 }
 
 impl<'a, T> SharedHeads<'a, T> {
+    /// Elements from one batch, position, head, value to the next.
+    #[inline]
+    pub fn strides(&self) -> [isize; 4] {
+        self.strides
+    }
+
     /// Some positions of one head as a matrix `[positions.len(), D]`.
     ///
     /// # Safety

@@ -8,6 +8,8 @@ pub struct Divisor<I: Isa> {
     value: I::F32,
     /// `1 / value`, correctly rounded.
     reciprocal: I::F32,
+    /// What that leaves of `1 / value`, to some 24 bits.
+    rest: I::F32,
 }
 
 /// Magnitudes for which no step of the short way leaves the normal range.
@@ -17,15 +19,17 @@ impl<I: Isa> Divisor<I> {
     /// `value` is from 1 to 2^60, or NaN.
     #[inline(always)]
     pub fn new(isa: I, value: f32) -> Self {
-        Self { value: isa.splat(value), reciprocal: isa.splat(1.0 / value) }
+        let (value, reciprocal) = (isa.splat(value), isa.splat(1.0 / value));
+        Self { value, reciprocal, rest: rest_of(isa, value, reciprocal) }
     }
 
     /// `x / value`, correctly rounded, for any `x` but -0, which gives a zero of either sign.
     ///
     /// With a fused multiply-add a remainder `x - q * value` is exact when `q` is within one unit in the last place
     /// of the quotient, and adding its quotient to `q` then rounds as the division does (Markstein's theorem; it
-    /// asks for a correctly rounded reciprocal). The product with the reciprocal may be two units off, so it is
-    /// mended once before. Registers with a value that is neither zero nor in the safe range are divided.
+    /// asks for a correctly rounded reciprocal). The product with the reciprocal alone may be two units off; with
+    /// what the reciprocal leaves it is hardly more than half a unit off. Registers with a value that is neither zero
+    /// nor in the safe range are divided.
     #[inline(always)]
     pub fn divide(&self, isa: I, x: I::F32) -> I::F32 {
         let size = isa.abs(x);
@@ -43,15 +47,48 @@ impl<I: Isa> Divisor<I> {
         if !I::FUSED {
             return isa.div(x, self.value);
         }
-        let near = isa.mul(x, self.reciprocal);
-        self.mend(isa, x, self.mend(isa, x, near))
-    }
-
-    /// `q` plus the quotient of its remainder.
-    #[inline(always)]
-    fn mend(&self, isa: I, x: I::F32, q: I::F32) -> I::F32 {
+        let q = isa.fma(x, self.reciprocal, isa.mul(x, self.rest));
         isa.fma(isa.fma(isa.neg(q), self.value, x), self.reciprocal, q)
     }
+}
+
+/// Some divisors, prepared together.
+#[derive(Clone, Copy, Debug)]
+pub struct Divisors {
+    values: [f32; 16],
+    reciprocals: [f32; 16],
+    rests: [f32; 16],
+}
+
+impl Divisors {
+    /// Each of `values` is from 1 to 2^60, or NaN.
+    #[inline(always)]
+    pub fn new<I: Isa>(isa: I, values: [f32; 16]) -> Self {
+        let (mut reciprocals, mut rests) = ([0.0; 16], [0.0; 16]);
+        for first in (0..16).step_by(I::LANES) {
+            // SAFETY: a register has at most as many lanes as the arrays have values, and LANES divides that.
+            unsafe {
+                let value = isa.load(values.as_ptr().add(first));
+                let reciprocal = isa.div(isa.splat(1.0), value);
+                isa.store(reciprocals.as_mut_ptr().add(first), reciprocal);
+                isa.store(rests.as_mut_ptr().add(first), rest_of(isa, value, reciprocal));
+            }
+        }
+        Self { values, reciprocals, rests }
+    }
+
+    /// Divisor `i`.
+    #[inline(always)]
+    pub fn get<I: Isa>(&self, isa: I, i: usize) -> Divisor<I> {
+        let [value, reciprocal, rest] = [&self.values, &self.reciprocals, &self.rests].map(|x| isa.splat(x[i]));
+        Divisor { value, reciprocal, rest }
+    }
+}
+
+/// What the correctly rounded `reciprocal` of `value` leaves of it.
+#[inline(always)]
+fn rest_of<I: Isa>(isa: I, value: I::F32, reciprocal: I::F32) -> I::F32 {
+    isa.mul(isa.fma(isa.neg(reciprocal), value, isa.splat(1.0)), reciprocal)
 }
 
 /// Whether all of some values may be divided by [`Divisor::divide_safe`]: known when they have been.
@@ -101,13 +138,18 @@ mod tests {
         fn run<I: Isa>(self, isa: I) {
             for &divisor in self.1 {
                 let divide = Divisor::new(isa, divisor);
+                // Among others, in a lane of its own.
+                let place = divisor.to_bits() as usize % 16;
+                let mut divisors = [3.0; 16];
+                divisors[place] = divisor;
+                let prepared = Divisors::new(isa, divisors).get(isa, place);
                 for block in self.0.chunks_exact(I::LANES) {
                     let mut got = [0.0f32; 16];
                     // SAFETY: a block has as many values as a register, and at most 16.
                     unsafe { isa.store(got.as_mut_ptr(), divide.divide(isa, isa.load(block.as_ptr()))) };
                     let mut safe = [0.0f32; 16];
                     // SAFETY: as above.
-                    unsafe { isa.store(safe.as_mut_ptr(), divide.divide_safe(isa, isa.load(block.as_ptr()))) };
+                    unsafe { isa.store(safe.as_mut_ptr(), prepared.divide_safe(isa, isa.load(block.as_ptr()))) };
                     for ((&x, got), safe) in block.iter().zip(got).zip(safe) {
                         if (SAFE[0]..=SAFE[1]).contains(&x.abs()) {
                             assert_eq!(safe.to_bits(), got.to_bits(), "{}: {x:e} / {divisor:e}", I::LEVEL);

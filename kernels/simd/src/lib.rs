@@ -26,7 +26,7 @@ mod token;
 mod typed;
 
 pub use dispatch::{LEVEL_VARIABLE, Level, LevelError, Simd};
-pub use divide::{Divisor, Magnitudes};
+pub use divide::{Divisor, Divisors, Magnitudes};
 pub use element::{Dtype, Element};
 pub use half::{bf16, f16};
 pub use isa::{Isa, Kernel};

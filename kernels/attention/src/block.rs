@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::{array, ptr};
 
 /// The most rows of a block at any level.
-const MAX_ROWS: usize = 12;
+pub(crate) const MAX_ROWS: usize = 12;
 
 /// A thread with its scratch memory.
 pub(crate) struct Worker<'w, 'a> {
@@ -214,7 +214,8 @@ impl<'w, 'a> Worker<'w, 'a> {
             }
         }
         let strip = &mut self.strip(block.slot)[..rows * stride];
-        // SAFETY: the strip has these rows, each as long as the keys in whole panels; the last one sees the most.
+        // SAFETY: the strip has these rows, each as long as the keys in whole panels; the last one sees the most keys, the
+        // first one the fewest.
         let short = !edited
             && unsafe { short::weigh(isa, strip.as_mut_ptr(), stride, block.limit, &keys[..rows], &mut sums[..rows]) };
         if !short {

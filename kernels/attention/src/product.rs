@@ -66,39 +66,45 @@ impl Product {
         let widest = [8, 4, 2].into_iter().find(|&panels| rows <= tiles.max_rows(panels)).unwrap_or(1);
         // Whole panels, as the tiles count them: a partial last one is masked, or as good as whole.
         let whole = if self.right.exact { cols / PANEL } else { cols.div_ceil(PANEL) };
-        let mut panel = 0;
         let wide = tiles.get(dtype, rows, widest, false);
+        // Set up once; what differs from tile to tile follows.
+        let mut epilogue = Epilogue::store(self.c, self.c_row as isize);
+        epilogue.alpha = self.alpha;
+        epilogue.beta = if self.accumulate { 1.0 } else { 0.0 };
+        let mut tile = Tile {
+            a: self.left.start,
+            a_row: self.left.row,
+            a_step: self.left.step,
+            b: self.right.start,
+            b_step: self.right.step,
+            b_panel: self.right.panel,
+            ahead: PREFETCH_STEPS * self.right.step,
+            ahead_step: self.right.step,
+            k: depth,
+            cols: widest * PANEL,
+            start: self.chains,
+            start_row: self.c_row as isize,
+            keep: std::ptr::null_mut(),
+            epilogue,
+        };
+        let mut panel = 0;
         while panel < cols.div_ceil(PANEL) {
             let mut panels = widest;
             while panels > 1 && panel + panels > whole {
                 panels /= 2;
             }
             let masked = panel >= whole;
-            let c = self.c.wrapping_add(panel * PANEL);
-            let mut epilogue = Epilogue::store(c, self.c_row as isize);
-            epilogue.alpha = self.alpha;
-            epilogue.beta = if self.accumulate { 1.0 } else { 0.0 };
-            let tile = Tile {
-                a: self.left.start,
-                a_row: self.left.row,
-                a_step: self.left.step,
-                b: self.right.start.offset(panel as isize * self.right.panel),
-                b_step: self.right.step,
-                b_panel: self.right.panel,
-                ahead: PREFETCH_STEPS * self.right.step,
-                ahead_step: self.right.step,
-                k: depth,
-                cols: if masked { cols - panel * PANEL } else { panels * PANEL },
-                start: if self.chains.is_null() { self.chains } else { self.chains.wrapping_add(panel * PANEL) },
-                start_row: self.c_row as isize,
-                keep: std::ptr::null_mut(),
-                epilogue,
-            };
+            tile.cols = if masked { cols - panel * PANEL } else { panels * PANEL };
             let function = if panels == widest && !masked { wide } else { tiles.get(dtype, rows, panels, masked) };
             // SAFETY: the tile's operands and destination are those of the columns from `panel * 16` on: P1 to P3, P5.
             // A masked tile is one panel wide and reads the columns that exist; P4 bounds the rows.
             unsafe { function(&tile) };
             panel += panels;
+            tile.b = tile.b.offset(panels as isize * self.right.panel);
+            tile.epilogue.c = tile.epilogue.c.offset((panels * PANEL) as isize);
+            if !tile.start.is_null() {
+                tile.start = tile.start.wrapping_add(panels * PANEL);
+            }
         }
     }
 }

@@ -1,13 +1,15 @@
-//! The softmax of rows of few keys: several rows in step, and from scores to weights in registers.
+//! The softmax of rows of few keys: the rows of a block in step.
 //!
-//! A short row is a chain of dependent operations that nothing else in the row overlaps. Here other rows do.
+//! A short row is a chain of dependent operations that nothing else in the row overlaps. Here other rows do: the maxima
+//! of all rows come first, then all exponentials, last all sums, so that none waits for the one before it.
 
+use crate::block::MAX_ROWS;
 use crate::softmax::LOWEST;
 use gristmill_simd::sums::SUM_LANES;
-use gristmill_simd::{Isa, math};
+use gristmill_simd::{Isa, Kernel, math};
 use std::array;
 
-/// Rows in step.
+/// Rows whose maxima, or sums, are reduced together.
 const ROWS: usize = 4;
 
 /// Replaces the first `keys[r]` scores of row `r` by `exp(score - max)` and the rest of the row, up to whole registers
@@ -15,8 +17,8 @@ const ROWS: usize = 4;
 /// stands for a row that is all zeros. Does nothing and returns false if the rows are not short.
 ///
 /// # Safety
-/// There are as many rows, `stride` apart, as `keys` and `sums` have elements, at least one, each of whole registers for
-/// `limit` keys; no row has more keys than that.
+/// There are as many rows, `stride` apart, as `keys` and `sums` have elements, from 1 to [`MAX_ROWS`], each of whole
+/// registers for `limit` keys; no row has more keys than that, or fewer than the first row.
 #[inline(always)]
 pub(crate) unsafe fn weigh<I: Isa>(
     isa: I,
@@ -26,101 +28,99 @@ pub(crate) unsafe fn weigh<I: Isa>(
     keys: &[usize],
     sums: &mut [f32],
 ) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match (limit.div_ceil(I::LANES), I::REGISTERS < 32) {
-            (1, _) => steps::<I, 1, 4>(isa, rows, stride, keys, sums),
-            (2, false) => steps::<I, 2, 8>(isa, rows, stride, keys, sums),
-            (2, true) => steps::<I, 2, 4>(isa, rows, stride, keys, sums),
-            (3, false) => steps::<I, 3, 6>(isa, rows, stride, keys, sums),
-            (4, false) => steps::<I, 4, 8>(isa, rows, stride, keys, sums),
-            _ => return false,
-        }
+    debug_assert!(keys.len() == sums.len() && (1..=MAX_ROWS).contains(&keys.len()), "{} rows", keys.len());
+    match (limit.div_ceil(I::LANES), I::REGISTERS < 32) {
+        (1, _) => isa.vectorize(Weigh::<1, 4> { rows, stride, keys, sums }),
+        (2, _) => isa.vectorize(Weigh::<2, 4> { rows, stride, keys, sums }),
+        (3, false) => isa.vectorize(Weigh::<3, 3> { rows, stride, keys, sums }),
+        (4, false) => isa.vectorize(Weigh::<4, 4> { rows, stride, keys, sums }),
+        _ => return false,
     }
     true
 }
 
-/// [`weigh`] of rows of `N` registers, the exponentials of `EXPS` registers in step.
-///
-/// # Safety
-/// As there, for `N` registers.
-#[inline(always)]
-unsafe fn steps<I: Isa, const N: usize, const EXPS: usize>(
-    isa: I,
+/// [`weigh`] of rows of `N` registers, as whoever makes one promises, the exponentials of `EXPS` registers in step.
+struct Weigh<'w, const N: usize, const EXPS: usize> {
     rows: *mut f32,
     stride: usize,
-    keys: &[usize],
-    sums: &mut [f32],
-) {
-    for (first, sums) in (0..).step_by(ROWS).zip(sums.chunks_mut(ROWS)) {
-        // The last row stands in for those that are missing.
-        let step = array::from_fn(|r| (first + r).min(keys.len() - 1));
-        let starts = step.map(|r| rows.wrapping_add(r * stride));
-        // SAFETY: the caller's promise.
-        let found = unsafe { step_of::<I, N, EXPS>(isa, starts, step.map(|r| keys[r])) };
-        sums.copy_from_slice(&found[..sums.len()]);
+    keys: &'w [usize],
+    sums: &'w mut [f32],
+}
+
+impl<const N: usize, const EXPS: usize> Weigh<'_, N, EXPS> {
+    /// Row `r`; the last one stands in for those that are missing.
+    #[inline(always)]
+    fn row(&self, r: usize) -> *mut f32 {
+        self.rows.wrapping_add(r.min(self.keys.len() - 1) * self.stride)
+    }
+
+    /// Register `j` of row `r`, where `masked` with minus infinity for keys that the row does not see.
+    #[inline(always)]
+    fn scores<I: Isa>(&self, isa: I, r: usize, j: usize, masked: bool) -> I::F32 {
+        // SAFETY: whoever made this promised `N` registers in each row.
+        let x = unsafe { isa.load(self.row(r).add(j * I::LANES)) };
+        if !masked {
+            return x;
+        }
+        let keys = self.keys[r.min(self.keys.len() - 1)];
+        let seen = isa.tail_mask(isa.tail(keys.saturating_sub(j * I::LANES)));
+        isa.select(seen, x, isa.splat(f32::NEG_INFINITY))
     }
 }
 
-/// [`weigh`] of the rows of `N` registers at `rows`, two of which may be the same one: their sums.
-///
-/// # Safety
-/// As there, for `N` registers.
-#[inline(always)]
-unsafe fn step_of<I: Isa, const N: usize, const EXPS: usize>(
-    isa: I,
-    rows: [*mut f32; ROWS],
-    keys: [usize; ROWS],
-) -> [f32; ROWS] {
-    const { assert!(EXPS.is_multiple_of(N) && ROWS.is_multiple_of(EXPS / N), "whole rows") };
-    const { assert!(N * I::LANES <= SUM_LANES, "a lane of a sum has one element at most") };
-    let hidden = isa.splat(f32::NEG_INFINITY);
-    let mut x = [[hidden; N]; ROWS];
-    let mut maxima = [isa.splat(LOWEST); ROWS];
-    let shortest = keys.into_iter().fold(usize::MAX, usize::min);
-    for j in 0..N {
-        for (x, row) in x.iter_mut().zip(rows) {
-            // SAFETY: the caller's promise.
-            x[j] = unsafe { isa.load(row.add(j * I::LANES)) };
-        }
-        if shortest < (j + 1) * I::LANES {
-            for (x, keys) in x.iter_mut().zip(keys) {
-                let seen = isa.tail_mask(isa.tail(keys.saturating_sub(j * I::LANES)));
-                x[j] = isa.select(seen, x[j], hidden);
-            }
-        }
-        for (max, x) in maxima.iter_mut().zip(&x) {
-            // NaN is passed over.
-            *max = isa.max(x[j], *max);
-        }
-    }
-    let maxima = isa.spread_max_each(maxima);
-    let mut lanes = [hidden; ROWS];
-    for first in (0..ROWS).step_by(EXPS / N) {
-        let mut p = [hidden; EXPS];
-        for (i, p) in p.iter_mut().enumerate() {
-            let r = first + i / N;
-            *p = isa.sub(x[r][i % N], maxima[r]);
-        }
-        // What is hidden becomes zero.
-        let p = math::exp_nonpositive_each(isa, p);
-        for (r, p) in p.chunks_exact(N).enumerate() {
-            let mut sums = [hidden; N];
-            for (j, (sum, &p)) in sums.iter_mut().zip(p).enumerate() {
-                *sum = p;
-                // SAFETY: the caller's promise.
-                unsafe { isa.store(rows[first + r].add(j * I::LANES), p) };
-            }
-            // The halving tree over all lanes, without those that nothing was added to.
-            let mut half = SUM_LANES / I::LANES / 2;
-            while half > 0 {
-                for j in half..N.min(2 * half) {
-                    sums[j - half] = isa.add(sums[j - half], sums[j]);
+impl<const N: usize, const EXPS: usize> Kernel for Weigh<'_, N, EXPS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        const { assert!(EXPS.is_multiple_of(N) && MAX_ROWS.is_multiple_of(EXPS / N), "whole rows") };
+        const { assert!(N * I::LANES <= SUM_LANES, "a lane of a sum has one element at most") };
+        let rows = self.keys.len();
+        let masked = self.keys[0] < N * I::LANES;
+
+        let mut maxima = [isa.splat(LOWEST); MAX_ROWS];
+        for first in (0..rows).step_by(ROWS) {
+            let mut max = [isa.splat(LOWEST); ROWS];
+            for (r, max) in max.iter_mut().enumerate() {
+                for j in 0..N {
+                    // NaN is passed over.
+                    *max = isa.max(self.scores(isa, first + r, j, masked), *max);
                 }
-                half /= 2;
             }
-            lanes[first + r] = sums[0];
+            maxima[first..first + ROWS].copy_from_slice(&isa.spread_max_each(max));
+        }
+
+        let mut lanes = [isa.splat(0.0); MAX_ROWS];
+        for first in (0..rows).step_by(EXPS / N) {
+            let mut p = [isa.splat(0.0); EXPS];
+            for (i, p) in p.iter_mut().enumerate() {
+                let r = first + i / N;
+                *p = isa.sub(self.scores(isa, r, i % N, masked), maxima[r]);
+            }
+            // What is hidden becomes zero.
+            let p = math::exp_nonpositive_each(isa, p);
+            for (r, p) in (first..).zip(p.chunks_exact(N)) {
+                let mut sums = [isa.splat(0.0); N];
+                for (j, (sum, &p)) in sums.iter_mut().zip(p).enumerate() {
+                    *sum = p;
+                    // SAFETY: whoever made this promised `N` registers in each row.
+                    unsafe { isa.store(self.row(r).add(j * I::LANES), p) };
+                }
+                // The halving tree over all lanes, without those that nothing was added to.
+                let mut half = SUM_LANES / I::LANES / 2;
+                while half > 0 {
+                    for j in half..N.min(2 * half) {
+                        sums[j - half] = isa.add(sums[j - half], sums[j]);
+                    }
+                    half /= 2;
+                }
+                lanes[r] = sums[0];
+            }
+        }
+
+        for (first, sums) in (0..).step_by(ROWS).zip(self.sums.chunks_mut(ROWS)) {
+            let all = isa.reduce_add_each(array::from_fn(|r| lanes[first + r]));
+            sums.copy_from_slice(&all[..sums.len()]);
         }
     }
-    isa.reduce_add_each(lanes)
 }

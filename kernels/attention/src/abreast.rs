@@ -67,7 +67,7 @@ impl Abreast {
     /// There are MR rows from `row` on, and NP panels from `panel` on, of what [`new`](Self::new) was promised.
     #[inline(always)]
     unsafe fn chains<I: Isa, B: Element, const MR: usize, const NP: usize>(&self, isa: I, row: usize, panel: usize) {
-        let Product { left, right, c, c_row, alpha, accumulate, chains } = self.product;
+        let Product { left, right, c, c_row, alpha, accumulate, chains, ahead: _ } = self.product;
         let at = row * c_row + panel * PANEL;
         let mut sums = [[isa.splat_row(0.0); NP]; MR];
         if !chains.is_null() {

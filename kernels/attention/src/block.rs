@@ -4,6 +4,7 @@ use crate::abreast::Abreast;
 use crate::any::{AnyOutput, any};
 use crate::driver::Call;
 use crate::mask::Edit;
+use crate::operands::Ahead;
 use crate::plan::{Plan, Rows, Unit, VALUE_BLOCK, WAVE};
 use crate::product::{Left, Product, Right, block_rows};
 use crate::short;
@@ -36,6 +37,8 @@ pub(crate) struct Worker<'w, 'a> {
     pub(crate) queries: &'w mut [f32],
     /// The rows of every block of a wave.
     pub(crate) states: [[RowState; MAX_ROWS]; WAVE],
+    /// What the products of the blocks of a wave prefetch.
+    ahead: [Ahead; WAVE],
     /// Which sequence and key/value head the scratch memory holds.
     pub(crate) holds: Option<(usize, usize)>,
     /// How many of its keys are packed.
@@ -73,6 +76,7 @@ impl<'w, 'a> Worker<'w, 'a> {
         let (chains, rest) = rest.split_at_mut(plan.scratch.chains);
         let queries = &mut rest[..plan.scratch.queries];
         let states = [[RowState::default(); MAX_ROWS]; WAVE];
+        let ahead = [Ahead::default(); WAVE];
         let (holds, packed_keys, packed_values) = (None, 0, 0);
         Self {
             call,
@@ -85,6 +89,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             chains,
             queries,
             states,
+            ahead,
             holds,
             packed_keys,
             packed_values,
@@ -100,6 +105,9 @@ impl<'w, 'a> Worker<'w, 'a> {
         if self.holds != Some((unit.batch, unit.kv_head)) {
             self.holds = Some((unit.batch, unit.kv_head));
             (self.packed_keys, self.packed_values) = (0, 0);
+        }
+        if self.plan.far {
+            self.ahead = self.ahead_of(index + 1);
         }
         for first in (unit.first_block..unit.end_block).step_by(self.plan.wave) {
             let mut wave = [Block::default(); WAVE];
@@ -181,6 +189,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             alpha: self.call.scale,
             accumulate: false,
             chains: ptr::null(),
+            ahead: self.ahead[block.slot].of_keys.map(|ahead| ahead.wrapping_add(keys.start * dim)),
         };
         let (rows, keys) = (block.rows.count, block.limit.min(keys.end) - keys.start);
         // SAFETY: the rows exist; the keys' panels are packed and full; a strip has a block's rows, each as long as the
@@ -262,6 +271,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             alpha: 1.0,
             accumulate: ends && first >= VALUE_BLOCK,
             chains: if begins { ptr::null() } else { chains },
+            ahead: self.ahead[block.slot].of_values.map(|ahead| ahead.wrapping_offset(first as isize * right.step)),
         };
         let (rows, dim) = (block.rows.count, self.call.source.value_dim());
         // SAFETY: the strip holds a weight for each key below the limit; as many values exist, and those in place are

@@ -47,6 +47,8 @@ pub(crate) struct Product {
     pub(crate) accumulate: bool,
     /// Row 0 of sums that the chains go on from, its rows as far apart as the destination's; null for +0.0.
     pub(crate) chains: *const f32,
+    /// Where the tiles prefetch, as if `right`, then of f32, began there; none for what they read themselves soon.
+    pub(crate) ahead: Option<*const f32>,
 }
 
 /// Rows of a block: those of the level's tallest tile.
@@ -67,6 +69,10 @@ impl Product {
         // Whole panels, as the tiles count them: a partial last one is masked, or as good as whole.
         let whole = if self.right.exact { cols / PANEL } else { cols.div_ceil(PANEL) };
         let wide = tiles.get(dtype, rows, widest, false);
+        let ahead = self.ahead.map_or(PREFETCH_STEPS * self.right.step, |ahead| {
+            let bytes = ahead.addr().wrapping_sub(self.right.start.cast::<f32>().addr()) as isize;
+            bytes / size_of::<f32>() as isize
+        });
         // Set up once; what differs from tile to tile follows.
         let mut epilogue = Epilogue::store(self.c, self.c_row as isize);
         epilogue.alpha = self.alpha;
@@ -78,7 +84,7 @@ impl Product {
             b: self.right.start,
             b_step: self.right.step,
             b_panel: self.right.panel,
-            ahead: PREFETCH_STEPS * self.right.step,
+            ahead,
             ahead_step: self.right.step,
             k: depth,
             cols: widest * PANEL,

@@ -83,6 +83,12 @@ impl<'a, T> SharedHeads<'a, T> {
         self.strides
     }
 
+    /// Where a vector begins.
+    #[inline]
+    pub fn vector(&self, b: usize, s: usize, h: usize) -> *const T {
+        self.start.get().wrapping_offset(layout::offset([b, s, h, 0], self.strides))
+    }
+
     /// Some positions of one head as a matrix `[positions.len(), D]`.
     ///
     /// # Safety

@@ -2,6 +2,7 @@
 
 use crate::common::{Case, Sizes};
 use gristmill_core::{Threads, Workspace};
+use gristmill_simd::f16;
 use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
 use gristmill_testkit::{Fill, Heads, Layout, Rng, Strided, assert_bits_eq, sweep};
 
@@ -60,6 +61,17 @@ fn hidden_keys_change_nothing() {
             });
         }
     }
+}
+
+/// Short heads, together more than the second-level cache holds: each asks for the operands of the next one, and the last
+/// one of nothing.
+#[test]
+fn many_short_heads_are_exact() {
+    let case =
+        Case::normal(Sizes { batch: 96, kv_heads: 1, group: 1, queries: 27, keys: 33, dim: 64, value_dim: 64 }, 4);
+    case.assert_exact();
+    case.assert_exact_as::<f16, f32, f32>();
+    case.assert_exact_as::<f32, f16, f32>();
 }
 
 #[test]

@@ -106,10 +106,11 @@ impl<'w, 'a> Worker<'w, 'a> {
             self.holds = Some((unit.batch, unit.kv_head));
             (self.packed_keys, self.packed_values) = (0, 0);
         }
-        if self.plan.far {
-            self.ahead = self.ahead_of(index + 1);
-        }
+        let ahead = if self.plan.far { self.ahead_of(index + 1) } else { Default::default() };
         for first in (unit.first_block..unit.end_block).step_by(self.plan.wave) {
+            for (slot, wanted) in self.ahead.iter_mut().enumerate().take(self.plan.wave) {
+                *wanted = ahead.get(first - unit.first_block + slot).copied().unwrap_or_default();
+            }
             let mut wave = [Block::default(); WAVE];
             let blocks = self.plan.wave.min(unit.end_block - first);
             for (slot, block) in wave[..blocks].iter_mut().enumerate() {

@@ -22,10 +22,10 @@ pub(crate) struct Ahead {
 }
 
 impl Worker<'_, '_> {
-    /// What the blocks of a wave prefetch if unit `index` is the next one. Where there are few blocks, what one reads is
-    /// in a near cache for the others anyway, but the operands of the next unit may be far: the first block asks for
-    /// its keys and values, the second one for its queries and its output. Only what lies in memory as the products
-    /// walk is asked for.
+    /// What the first blocks of a unit prefetch if unit `index` is the next one. What they read themselves is in a near
+    /// cache, or soon will be, but the operands of the next unit may be far: the first block asks for its keys and
+    /// values, the second one for its queries and its output. Only what lies in memory as the products walk is asked
+    /// for.
     pub(crate) fn ahead_of(&self, index: usize) -> [Ahead; WAVE] {
         let mut ahead = [Ahead::default(); WAVE];
         let Source::Views { k, v } = &self.call.source else { return ahead };
@@ -44,7 +44,7 @@ impl Worker<'_, '_> {
         if dense(&self.call.q) {
             ahead[1].of_keys = Some(rows.locate(&self.call.q, unit.batch).0.cast());
         }
-        if let (Dtype::F32, [_, row, _, 1]) = (v.dtype(), v.strides()) {
+        if let (false, Dtype::F32, [_, row, _, 1]) = (self.plan.pack_values, v.dtype(), v.strides()) {
             ahead[0].of_values = Some(v.vector(unit.batch, 0, unit.kv_head).cast());
             if let AnyOutput::F32(out) = &self.call.out
                 && out.strides()[1] == row

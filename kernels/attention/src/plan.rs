@@ -102,7 +102,7 @@ pub(crate) struct Plan {
     pub(crate) keep_keys: bool,
     /// Keys that a wave packs, and uses, at a time.
     pub(crate) chunk: usize,
-    /// Whether a unit soon ends, and the operands of the next one are not in the second-level cache.
+    /// Whether the second-level cache easily holds the operands of two units, but not those of the whole call.
     pub(crate) far: bool,
     /// Values from a row of scores to the next: an odd number of cache lines, so that the rows of a block do not
     /// compete for the same sets.
@@ -170,9 +170,10 @@ impl Plan {
         let keep_keys = !cached && blocks_per_unit > WAVE;
         // Keys and values that the second-level cache does not hold are used by several blocks at a time.
         let near = Caches::detected().l2 / size_of::<f32>() / 2;
-        let streams = keys.saturating_mul(dim + out_dim) > near;
+        let unit = keys.saturating_mul(dim + out_dim);
+        let streams = unit > near;
         let vectors = keys.saturating_mul(call.source.kv_heads()).saturating_add(heads.saturating_mul(positions));
-        let far = !keep_keys && !cached && batch.saturating_mul(vectors).saturating_mul(dim + out_dim) > near;
+        let far = unit <= near / 4 && !cached && batch.saturating_mul(vectors).saturating_mul(dim + out_dim) > near;
         let wave = if !by_head && (streams || !keep_keys) { blocks_per_unit.min(WAVE) } else { 1 };
         let chunk = if keep_keys && wave == 1 { VALUE_BLOCK } else { CHUNK };
         // The tiles need values side by side; and what several waves read should not be scattered over the cache.

@@ -37,10 +37,8 @@
 //!
 //! Split one batch where its own time matters: products of many rows scale with the cores, steps of a few sentences are
 //! bound by the memory that all cores share. Where throughput matters, give each worker batches of its own: workers
-//! never wait for each other, and a batch of equally long sentences wastes nothing. `gristmill time --workers` measures
-//! both.
-//!
-//! The feature `cli`, on by default, builds the program `gristmill`; the library needs nothing of it.
+//! never wait for each other, and a batch of equally long sentences wastes nothing. `gristmill time --workers`, of the
+//! crate `gristmill-cli`, measures both.
 
 #![forbid(unsafe_code)]
 

@@ -1,14 +1,14 @@
 //! Decoding steps allocate nothing.
 
-use gristmill_model::{Config, GenerateOptions, Precision, Sampling, Session, SessionOptions, Transformer};
+use gristmill_model::{Config, GenerateOptions, Sampling, Session, SessionOptions, Transformer};
 use gristmill_testkit::allocations::{Counting, count};
+use gristmill_testkit::models::{seeded, small};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 fn model() -> Transformer {
-    let config = Config { d_model: 36, heads: 3, d_ff: 50, src_vocab: 41, tgt_vocab: 41, eos: None, ..Config::base() };
-    Transformer::seeded(config, 7, Precision::F32).unwrap()
+    seeded(Config { tgt_vocab: 41, eos: None, ..small() })
 }
 
 /// The allocator counts for the calling thread.

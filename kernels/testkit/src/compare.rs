@@ -12,6 +12,11 @@ pub fn equal<T: Element>(a: T, b: T) -> bool {
     a.to_bits() == b.to_bits() || (a.to_f32().is_nan() && b.to_f32().is_nan())
 }
 
+/// The bits of values, to be compared where even NaNs must be the same.
+pub fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
 /// Asserts that two slices have equal elements (see [`equal`]), or says where they differ.
 ///
 /// # Panics

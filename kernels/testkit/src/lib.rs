@@ -8,6 +8,7 @@
 //! - [`sweep`]: every level, several thread counts.
 //! - [`guard`]: memory that ends where an inaccessible page begins.
 //! - [`golden`]: results of an independent implementation, in f64.
+//! - `models` (with the feature `model`): small models, their checkpoints, and sentences.
 //! - `fuzz` (with the feature of that name): the bodies of the fuzz targets.
 
 pub mod allocations;
@@ -19,6 +20,8 @@ pub mod golden;
 #[cfg(unix)]
 pub mod guard;
 pub mod mask;
+#[cfg(feature = "model")]
+pub mod models;
 pub mod shapes;
 pub mod strategy;
 pub mod strided;

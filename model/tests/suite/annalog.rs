@@ -1,7 +1,7 @@
 //! A real trained model: greedy outputs and logits as its original implementation gives them.
 
-use crate::common::bits;
 use gristmill_model::{Checkpoint, GenerateOptions, Precision, SessionOptions, Tokenizer, Transformer};
+use gristmill_testkit::compare::bits;
 use gristmill_testkit::golden::Tensors;
 use gristmill_testkit::sweep;
 use std::io::Write;
@@ -13,9 +13,16 @@ struct Case {
     tgt: Vec<u32>,
 }
 
+/// The folder beside the repository with material that is too big for it, if it is there.
+fn shared() -> Option<PathBuf> {
+    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared"));
+    let folder = std::env::var_os("GRISTMILL_SHARED").map_or_else(beside, PathBuf::from);
+    folder.is_dir().then_some(folder)
+}
+
 /// The model's folder; says on stderr, past the test harness, whether the test runs.
 fn folder(test: &str) -> Option<PathBuf> {
-    let folder = crate::common::shared().map(|shared| shared.join("models/annalog")).filter(|folder| folder.is_dir());
+    let folder = shared().map(|shared| shared.join("models/annalog")).filter(|folder| folder.is_dir());
     let message = match &folder {
         Some(folder) => format!("{test}: runs with {}\n", folder.display()),
         None => format!("{test}: NOT RUN: no models/annalog in GRISTMILL_SHARED, nor in ../shared\n"),

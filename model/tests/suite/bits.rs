@@ -1,7 +1,8 @@
 //! The same bits: cache or one pass, alone or in a batch, one thread or three, every level that fuses.
 
-use crate::common::{bits, for_every_variant, seeded, sentences};
 use gristmill_model::{Config, GenerateOptions, Session, SessionOptions};
+use gristmill_testkit::compare::bits;
+use gristmill_testkit::models::{for_every_variant, seeded, sentences, small};
 use gristmill_testkit::sweep;
 
 const SOURCES: [usize; 7] = [5, 5, 1, 17, 9, 0, 9];
@@ -44,7 +45,7 @@ fn threads_and_fused_levels_do_not_matter() {
 #[test]
 fn threads_do_not_matter_to_many_tokens() {
     // Enough to be looked up in a packed table, to be projected and to be kept in caches by several threads.
-    let config = Config { tied_output: true, tied_embeddings: true, src_vocab: 37, ..crate::common::small() };
+    let config = Config { tied_output: true, tied_embeddings: true, src_vocab: 37, ..small() };
     let model = seeded(config);
     let sources = sentences(&[40; 130], 37, 1);
     let targets = sentences(&[2; 130], 37, 2);
@@ -110,7 +111,7 @@ fn a_cache_gives_the_bits_of_one_pass() {
 
 #[test]
 fn a_session_forgets_what_it_did_before() {
-    let model = seeded(crate::common::small());
+    let model = seeded(small());
     let (sources, targets) = batch(model.config());
     let fresh = results(&mut model.session(SessionOptions::default()).unwrap(), &sources[1..4], &targets[1..4]);
     let mut session = model.session(SessionOptions::default()).unwrap();
@@ -145,7 +146,7 @@ fn generation_does_not_know_its_batch_and_follows_the_logits() {
 
 #[test]
 fn two_sessions_share_one_model() {
-    let model = seeded(crate::common::small());
+    let model = seeded(small());
     let (sources, targets) = batch(model.config());
     let run = || results(&mut model.session(SessionOptions::default()).unwrap(), &sources, &targets);
     let expected = run();

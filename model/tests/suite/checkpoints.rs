@@ -1,20 +1,15 @@
 //! Checkpoints: what is accepted, and the error that each fault gives.
 
-use crate::common::{Tensors, bits, sentences, small};
-use gristmill_model::{Checkpoint, Config, Error, Positions, Precision, SessionOptions, Transformer};
+use gristmill_model::{Config, Error, Positions, Precision, SessionOptions, Transformer};
+use gristmill_testkit::compare::bits;
+use gristmill_testkit::models::{self, Dtype, Folder, TensorFile, json, seeded, sentences, small, variants};
 use half::{bf16, f16};
-use safetensors::Dtype;
-
-fn json(config: &Config) -> Vec<u8> {
-    serde_json::to_vec(config).unwrap()
-}
 
 fn load_bytes(config: &Config, tensors: &[u8]) -> Result<Transformer, Error> {
-    let mut checkpoint = Checkpoint::from_bytes(&json(config), tensors)?;
-    Transformer::new(checkpoint.config().clone(), &mut checkpoint, Precision::F32)
+    models::load(&json(config), tensors)
 }
 
-fn load(config: &Config, tensors: &Tensors) -> Result<Transformer, Error> {
+fn load(config: &Config, tensors: &TensorFile) -> Result<Transformer, Error> {
     load_bytes(config, &tensors.bytes())
 }
 
@@ -25,15 +20,15 @@ fn logits(model: &Transformer) -> Vec<u32> {
 }
 
 /// What a fault in an otherwise good checkpoint of the small model gives.
-fn fault(spoil: impl FnOnce(&mut Tensors)) -> Error {
-    let mut tensors = Tensors::of(&small());
+fn fault(spoil: impl FnOnce(&mut TensorFile)) -> Error {
+    let mut tensors = TensorFile::of(&small());
     spoil(&mut tensors);
     load(&small(), &tensors).unwrap_err()
 }
 
 /// What spoilt bytes of an otherwise good checkpoint of the small model give.
 fn byte_fault(spoil: impl FnOnce(&mut Vec<u8>)) -> Error {
-    let mut bytes = Tensors::of(&small()).bytes();
+    let mut bytes = TensorFile::of(&small()).bytes();
     spoil(&mut bytes);
     load_bytes(&small(), &bytes).unwrap_err()
 }
@@ -48,28 +43,26 @@ fn file(header: &str, data: usize) -> Vec<u8> {
 
 #[test]
 fn a_checkpoint_gives_the_model_that_wrote_it() {
-    for (name, config) in crate::common::variants() {
-        let loaded = load(&config, &Tensors::of(&config)).unwrap();
-        assert!(logits(&loaded) == logits(&crate::common::seeded(config)), "{name}");
+    for (name, config) in variants() {
+        let loaded = load(&config, &TensorFile::of(&config)).unwrap();
+        assert!(logits(&loaded) == logits(&seeded(config)), "{name}");
     }
 }
 
 #[test]
 fn a_folder_is_a_checkpoint() {
-    let folder = std::env::temp_dir().join(format!("gristmill-model-folder-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    assert!(matches!(Transformer::load(&folder, Precision::F32), Err(Error::Io { .. })));
-    std::fs::write(folder.join("config.json"), json(&small())).unwrap();
-    assert!(matches!(Transformer::load(&folder, Precision::F32), Err(Error::Io { .. })));
-    std::fs::write(folder.join("model.safetensors"), Tensors::of(&small()).bytes()).unwrap();
-    let loaded = Transformer::load(&folder, Precision::F32);
-    std::fs::remove_dir_all(&folder).unwrap();
-    assert!(logits(&loaded.unwrap()) == logits(&crate::common::seeded(small())));
+    let folder = Folder::new("checkpoint");
+    let load = || Transformer::load(folder.path(), Precision::F32);
+    assert!(matches!(load(), Err(Error::Io { .. })));
+    folder.write("config.json", &json(&small()));
+    assert!(matches!(load(), Err(Error::Io { .. })));
+    folder.write("model.safetensors", &TensorFile::of(&small()).bytes());
+    assert!(logits(&load().unwrap()) == logits(&seeded(small())));
 }
 
 #[test]
 fn the_prefix_is_optional_but_not_double() {
-    let mut tensors = Tensors::of(&small());
+    let mut tensors = TensorFile::of(&small());
     let names: Vec<String> = tensors.0.keys().filter(|name| name.starts_with("encoder.")).cloned().collect();
     names.iter().for_each(|name| tensors.rename(name, &format!("transformer.{name}")));
     assert!(load(&small(), &tensors).is_ok());
@@ -80,28 +73,26 @@ fn the_prefix_is_optional_but_not_double() {
 
 #[test]
 fn sixteen_bits_are_widened_exactly() {
-    let mut wide = Tensors::of(&small());
-    let (_, shape, bytes) = wide.0["encoder.layers.0.linear1.weight"].clone();
-    let values: Vec<f32> = bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+    const NAME: &str = "encoder.layers.0.linear1.weight";
     for dtype in [Dtype::F16, Dtype::BF16] {
-        let (narrow, widened): (Vec<u8>, Vec<f32>) = if dtype == Dtype::F16 {
-            let halves = values.iter().map(|&x| f16::from_f32(x));
-            (halves.clone().flat_map(f16::to_le_bytes).collect(), halves.map(f16::to_f32).collect())
-        } else {
-            let halves = values.iter().map(|&x| bf16::from_f32(x));
-            (halves.clone().flat_map(bf16::to_le_bytes).collect(), halves.map(bf16::to_f32).collect())
+        let mut narrow = TensorFile::of(&small());
+        narrow.narrow(NAME, dtype);
+        let (_, shape, bytes) = &narrow.0[NAME];
+        let halves = bytes.as_chunks().0.iter();
+        let widened: Vec<f32> = match dtype {
+            Dtype::F16 => halves.map(|&half| f16::from_le_bytes(half).to_f32()).collect(),
+            _ => halves.map(|&half| bf16::from_le_bytes(half).to_f32()).collect(),
         };
-        wide.put("encoder.layers.0.linear1.weight", &shape, &widened);
-        let mut tensors = wide.clone();
-        tensors.0.insert("encoder.layers.0.linear1.weight".into(), (dtype, shape.clone(), narrow));
-        assert!(logits(&load(&small(), &tensors).unwrap()) == logits(&load(&small(), &wide).unwrap()));
+        let mut wide = narrow.clone();
+        wide.put(NAME, shape, &widened);
+        assert!(logits(&load(&small(), &narrow).unwrap()) == logits(&load(&small(), &wide).unwrap()));
     }
 }
 
 #[test]
 fn a_generator_bias_is_judged_by_its_presence() {
     for config in [small(), Config { bias: false, ..small() }] {
-        let mut tensors = Tensors::of(&config);
+        let mut tensors = TensorFile::of(&config);
         let without = logits(&load(&config, &tensors).unwrap());
         tensors.put("generator.bias", &[37], &[1.0; 37]);
         let with = logits(&load(&config, &tensors).unwrap());
@@ -112,7 +103,7 @@ fn a_generator_bias_is_judged_by_its_presence() {
 #[test]
 fn tied_tensors_are_absent_or_equal() {
     let config = Config { tied_output: true, tied_embeddings: true, src_vocab: 37, ..small() };
-    let once = Tensors::of(&config);
+    let once = TensorFile::of(&config);
     let expected = logits(&load(&config, &once).unwrap());
     let (dtype, shape, bytes) = once.0["tgt_embed.weight"].clone();
 
@@ -132,8 +123,8 @@ fn tied_tensors_are_absent_or_equal() {
 
 #[test]
 fn every_missing_tensor_is_missed() {
-    for (name, config) in crate::common::variants() {
-        let tensors = Tensors::of(&config);
+    for (name, config) in variants() {
+        let tensors = TensorFile::of(&config);
         for missing in tensors.0.keys() {
             let mut spoilt = tensors.clone();
             spoilt.0.remove(missing);
@@ -168,7 +159,7 @@ fn faulty_tensors_are_named() {
 #[test]
 fn a_bias_where_there_are_none_is_extra() {
     let config = Config { bias: false, ..small() };
-    let mut tensors = Tensors::of(&config);
+    let mut tensors = TensorFile::of(&config);
     tensors.put("encoder.layers.0.linear1.bias", &[50], &[0.0; 50]);
     assert!(matches!(load(&config, &tensors), Err(Error::TensorExtra { .. })));
 }
@@ -221,7 +212,7 @@ fn hostile_headers_are_refused() {
 
 #[test]
 fn every_truncation_is_an_error() {
-    let bytes = Tensors::of(&small()).bytes();
+    let bytes = TensorFile::of(&small()).bytes();
     for length in (0..bytes.len()).step_by(97) {
         assert!(load_bytes(&small(), &bytes[..length]).is_err(), "{length} bytes");
     }
@@ -231,12 +222,12 @@ fn every_truncation_is_an_error() {
 fn shapes_are_checked_before_anything_is_allocated() {
     // A petabyte by configuration, nothing by file.
     let config = Config { d_ff: 1 << 40, ..small() };
-    let error = load(&config, &Tensors::of(&small())).unwrap_err();
+    let error = load(&config, &TensorFile::of(&small())).unwrap_err();
     assert!(matches!(error, Error::TensorShape { .. }), "{error}");
     let config = Config { encoder_layers: 1 << 30, ..small() };
-    let error = load(&config, &Tensors::of(&small())).unwrap_err();
+    let error = load(&config, &TensorFile::of(&small())).unwrap_err();
     assert!(matches!(error, Error::TensorMissing { .. }), "{error}");
     let config = Config { positions: Positions::Learned { max_length: 1 << 40 }, ..small() };
-    let error = load(&config, &Tensors::of(&small())).unwrap_err();
+    let error = load(&config, &TensorFile::of(&small())).unwrap_err();
     assert!(matches!(error, Error::TensorMissing { .. }), "{error}");
 }

@@ -1,20 +1,16 @@
 //! Configurations, tokens and inputs: what contradicts itself is named.
 
-use crate::common::{sentences, small};
 use gristmill_model::{
     Config, Error, GenerateOptions, Positions, Precision, SessionOptions, TensorSource, Tokenizer, Transformer,
 };
-
-fn tokens(tokens: &[&str]) -> Option<Vec<String>> {
-    Some(tokens.iter().map(|&token| token.to_owned()).collect())
-}
+use gristmill_testkit::compare::bits;
+use gristmill_testkit::models::{self, seeded, sentences, small, variants};
 
 /// A configuration with text.
 fn textual() -> Config {
-    let src = tokens(&["<unk>", "<s>", "</s>", "a", "ab", "abc", "\u{e9}", "c"]);
-    let tgt = tokens(&["<unk>", "<s>", "</s>", "x", "yy", "z\n", "<pad>"]);
-    let specials = Config { bos: Some(1), eos: Some(2), pad: Some(6), unk: Some(0), ..small() };
-    Config { src_vocab: 8, tgt_vocab: 7, src_tokens: src, tgt_tokens: tgt, ..specials }
+    let source = ["<unk>", "<s>", "</s>", "a", "ab", "abc", "\u{e9}", "c"];
+    let target = ["<unk>", "<s>", "</s>", "x", "yy", "z\n", "<pad>"];
+    Config { pad: Some(6), unk: Some(0), ..models::textual(&source, &target) }
 }
 
 #[test]
@@ -42,7 +38,7 @@ fn parameters_are_those_that_are_read() {
             Ok(())
         }
     }
-    for (name, config) in crate::common::variants() {
+    for (name, config) in variants() {
         let mut counter = Counter(0);
         Transformer::new(config.clone(), &mut counter, Precision::F32).unwrap();
         assert_eq!(config.parameters().unwrap(), counter.0, "{name}");
@@ -52,7 +48,7 @@ fn parameters_are_those_that_are_read() {
 #[test]
 fn json_round_trips() {
     for config in [Config::base(), textual(), Config { positions: Positions::Learned { max_length: 9 }, ..small() }] {
-        assert_eq!(Config::from_json(&serde_json::to_vec(&config).unwrap()).unwrap(), config);
+        assert_eq!(Config::from_json(&models::json(&config)).unwrap(), config);
     }
 }
 
@@ -141,15 +137,14 @@ fn text_needs_tokens_that_differ() {
     assert!(matches!(Tokenizer::new(&small()), Err(Error::NoTokens { field: "src_tokens" })));
     let one_way = Config { tgt_tokens: None, ..textual() };
     assert!(matches!(Tokenizer::new(&one_way), Err(Error::NoTokens { field: "tgt_tokens" })));
-    let src_tokens = tokens(&["a", "", "", "b", "a", "c", "d", "e"]);
-    let twice = Tokenizer::new(&Config { src_tokens, ..textual() });
+    let twice = Tokenizer::new(&models::textual(&["a", "", "", "b", "a", "c", "d", "e"], &["a", "b", "c"]));
     assert!(matches!(twice, Err(Error::ConfigDuplicate { first: 0, second: 4, .. })));
 }
 
 #[test]
 fn bad_sentences_are_refused_and_change_nothing() {
     let learned = Config { positions: Positions::Learned { max_length: 6 }, ..small() };
-    let model = crate::common::seeded(learned);
+    let model = seeded(learned);
     let mut session = model.session(SessionOptions::default()).unwrap();
     let cause = |error: Error| match error {
         Error::Sentence { index: 1, cause } => *cause,
@@ -170,13 +165,13 @@ fn bad_sentences_are_refused_and_change_nothing() {
 
     let expected: Vec<Vec<u32>> = {
         let mut decoding = session.start(&pairs).unwrap();
-        (0..6).map(|_| crate::common::bits(decoding.step(&[1, 2]).unwrap().row(1).unwrap())).collect()
+        (0..6).map(|_| bits(decoding.step(&[1, 2]).unwrap().row(1).unwrap())).collect()
     };
     let mut decoding = session.start(&pairs).unwrap();
     for expected in expected {
         assert!(matches!(decoding.step(&[1]), Err(Error::BatchSize { expected: 2, found: 1 })));
         assert!(matches!(decoding.step(&[1, 37]), Err(Error::IdOutOfRange { .. })));
-        assert!(crate::common::bits(decoding.step(&[1, 2]).unwrap().row(1).unwrap()) == expected);
+        assert!(bits(decoding.step(&[1, 2]).unwrap().row(1).unwrap()) == expected);
     }
     assert!(matches!(decoding.step(&[1, 2]), Err(Error::TooLong { length: 7, max_length: 6 })));
     decoding.swap_remove(5).unwrap();
@@ -189,7 +184,7 @@ fn generation_stops_where_it_must() {
     let endless = Config { eos: None, ..small() };
     let sources = sentences(&[4, 2], endless.src_vocab, 3);
     let lengths = |config: &Config, max_new_tokens| {
-        let model = crate::common::seeded(config.clone());
+        let model = seeded(config.clone());
         let mut session = model.session(SessionOptions::default()).unwrap();
         let targets = session.generate(&sources, &GenerateOptions { max_new_tokens, ..Default::default() }).unwrap();
         targets.iter().map(Vec::len).collect::<Vec<_>>()
@@ -199,14 +194,14 @@ fn generation_stops_where_it_must() {
     let learned = Config { positions: Positions::Learned { max_length: 9 }, ..endless.clone() };
     assert_eq!(lengths(&learned, 3), [4, 4]);
     assert_eq!(lengths(&learned, usize::MAX), [9, 9]);
-    let model = crate::common::seeded(Config { bos: None, ..endless });
+    let model = seeded(Config { bos: None, ..endless });
     let mut session = model.session(SessionOptions::default()).unwrap();
     assert!(matches!(session.generate(&sources, &GenerateOptions::default()), Err(Error::NoBeginning)));
 }
 
 #[test]
 fn nothing_in_nothing_out() {
-    let model = crate::common::seeded(small());
+    let model = seeded(small());
     let mut session = model.session(SessionOptions::default()).unwrap();
     let none: [Vec<u32>; 0] = [];
     assert_eq!(session.encode(&none).unwrap().sentences(), 0);
@@ -217,7 +212,7 @@ fn nothing_in_nothing_out() {
 
 #[test]
 fn a_model_without_layers_is_a_model() {
-    let model = crate::common::seeded(Config { encoder_layers: 0, decoder_layers: 0, ..small() });
+    let model = seeded(Config { encoder_layers: 0, decoder_layers: 0, ..small() });
     let sources = sentences(&[4, 2], 37, 3);
     let mut session = model.session(SessionOptions::default()).unwrap();
     let logits = session.forward(&sources, &sources).unwrap();

@@ -3,8 +3,6 @@
 mod annalog;
 mod bits;
 mod checkpoints;
-mod cli;
-mod common;
 mod configs;
 mod golden;
 mod memory;

@@ -1,7 +1,7 @@
 //! Memory that is known beforehand.
 
-use crate::common::{seeded, sentences, small, variants};
 use gristmill_model::{Config, GenerateOptions, Precision, SessionOptions, Transformer};
+use gristmill_testkit::models::{seeded, sentences, small, variants};
 
 #[test]
 fn weights_are_as_large_as_predicted() {

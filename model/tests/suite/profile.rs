@@ -1,7 +1,7 @@
 //! Profiles: which operations a session says it did.
 
-use crate::common::{seeded, sentences, small};
 use gristmill_model::{Config, GenerateOptions, Operation, SessionOptions, Spent};
+use gristmill_testkit::models::{seeded, sentences, small};
 
 #[test]
 fn operations_are_counted() {

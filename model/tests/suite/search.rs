@@ -1,9 +1,9 @@
 //! Beams, draws, scores, lengths and shortlists.
 
-use crate::common::{for_every_variant, seeded, sentences, small, variants};
 use gristmill_model::{
     Config, Error, GenerateOptions, Hypothesis, Sampling, Session, SessionOptions, Token, Transformer,
 };
+use gristmill_testkit::models::{for_every_variant, seeded, sentences, small, variants};
 use gristmill_testkit::sweep;
 
 const SOURCES: [usize; 6] = [5, 1, 17, 9, 9, 2];

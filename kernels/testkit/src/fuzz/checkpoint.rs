@@ -2,13 +2,9 @@
 
 use super::Bytes;
 use crate::fill::SPECIAL;
+use crate::models::{self, Dtype, TensorFile};
 use gristmill_core::Threads;
-use gristmill_model::{
-    Activation, Checkpoint, Config, Error, NormOrder, Positions, Precision, SeededWeights, SessionOptions,
-    TensorSource, Tokenizer, Transformer,
-};
-use half::{bf16, f16};
-use serde_json::{Map, Value, json};
+use gristmill_model::{Activation, Config, Error, NormOrder, Positions, SessionOptions, Tokenizer};
 
 /// A small model's files, whole or mutated, or any bytes as files: they load and the model runs, or there is an
 /// error. Whole files load.
@@ -22,11 +18,8 @@ pub fn checkpoint(data: &[u8]) {
         return;
     }
     let config = config(bytes);
-    let mut recorder = Recorder { seeded: SeededWeights::new(bytes.u64()), generator_bias: bytes.flag(), read: vec![] };
-    Transformer::new(config.clone(), &mut recorder, Precision::F32).expect("a small configuration is valid");
-    let prefix = if bytes.flag() { "transformer." } else { "" };
-    let mut tensors = recorder.write(bytes.pick(&["F32", "F16", "BF16"]), prefix);
-    let mut config = serde_json::to_vec(&config).expect("a configuration is JSON");
+    let mut tensors = tensors(bytes, &config).bytes();
+    let mut config = models::json(&config);
     let mutations = bytes.below(5);
     for _ in 0..mutations {
         let file = if bytes.one_in(3) { &mut config } else { &mut tensors };
@@ -40,8 +33,7 @@ pub fn checkpoint(data: &[u8]) {
 
 /// Loads the files and runs what they hold.
 fn load_and_run(config: &[u8], tensors: &[u8]) -> Result<(), Error> {
-    let mut checkpoint = Checkpoint::from_bytes(config, tensors)?;
-    let model = Transformer::new(checkpoint.config().clone(), &mut checkpoint, Precision::F32)?;
+    let model = models::load(config, tensors)?;
     let mut session = model.session(SessionOptions { threads: Threads::Serial, ..Default::default() })?;
     // The ids may lie outside the vocabularies, which is an error too.
     let logits = session.forward(&[[0, 2, 1].as_slice(), &[1]], &[[1, 0].as_slice(), &[2]])?;
@@ -88,50 +80,20 @@ fn config(bytes: &Bytes) -> Config {
     }
 }
 
-/// Seeded weights that remember what was read: the tensors of a configuration.
-struct Recorder {
-    seeded: SeededWeights,
-    generator_bias: bool,
-    read: Vec<(String, Vec<usize>, Vec<f32>)>,
-}
-
-impl TensorSource for Recorder {
-    fn has(&self, name: &str) -> bool {
-        name == "generator.bias" && self.generator_bias
+/// Seeded tensors, all of one type, with and without what is optional.
+fn tensors(bytes: &Bytes, config: &Config) -> TensorFile {
+    let mut file = TensorFile::seeded(config, bytes.u64());
+    if bytes.flag() {
+        file.put("generator.bias", &[config.tgt_vocab], &vec![0.5; config.tgt_vocab]);
     }
-
-    fn open(&mut self, name: &str, shape: &[usize]) -> Result<(), Error> {
-        self.read.push((name.to_owned(), shape.to_vec(), Vec::new()));
-        self.seeded.open(name, shape)
+    let prefix = if bytes.flag() { "transformer." } else { "" };
+    let dtype = bytes.pick(&[Dtype::F32, Dtype::F16, Dtype::BF16]);
+    let names: Vec<String> = file.0.keys().cloned().collect();
+    for name in names {
+        file.narrow(&name, dtype);
+        file.rename(&name, &format!("{prefix}{name}"));
     }
-
-    fn read(&mut self, values: &mut [f32]) -> Result<(), Error> {
-        self.seeded.read(values)?;
-        let (_, _, read) = self.read.last_mut().expect("a tensor is opened before it is read");
-        read.extend_from_slice(values);
-        Ok(())
-    }
-}
-
-impl Recorder {
-    /// The tensors as a safetensors file.
-    fn write(&self, dtype: &str, prefix: &str) -> Vec<u8> {
-        let (mut header, mut data) = (Map::new(), Vec::new());
-        for (name, shape, values) in &self.read {
-            let start = data.len();
-            for &value in values {
-                match dtype {
-                    "F32" => data.extend(value.to_le_bytes()),
-                    "F16" => data.extend(f16::from_f32(value).to_le_bytes()),
-                    _ => data.extend(bf16::from_f32(value).to_le_bytes()),
-                }
-            }
-            let about = json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, data.len()] });
-            header.insert(format!("{prefix}{name}"), about);
-        }
-        let header = serde_json::to_vec(&Value::Object(header)).expect("a header is JSON");
-        [&(header.len() as u64).to_le_bytes(), &header[..], &data].concat()
-    }
+    file
 }
 
 /// One change to a file.

@@ -1,37 +1,10 @@
 //! The program, run as its users run it.
 
-use crate::common::{self, Tensors, small};
-use gristmill_model::{Config, GenerateOptions, Hypothesis, Positions, Sampling};
-use gristmill_testkit::sweep;
-use std::fs;
+use gristmill_model::{Config, GenerateOptions, Hypothesis, Positions, Sampling, SessionOptions};
+use gristmill_testkit::models::{Folder, TensorFile, json, seeded, sentences, small};
+use gristmill_testkit::{models, sweep};
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-
-/// A folder that vanishes.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("gristmill-cli-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-
-    /// With a checkpoint in it.
-    fn with(name: &str, config: &Config) -> Self {
-        let folder = Self::new(name);
-        fs::write(folder.0.join("config.json"), serde_json::to_vec(config).unwrap()).unwrap();
-        fs::write(folder.0.join("model.safetensors"), Tensors::of(config).bytes()).unwrap();
-        folder
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn program(arguments: &[&str], stdin: &[u8]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
@@ -62,8 +35,8 @@ fn refused(arguments: &[&str], stdin: &[u8]) -> String {
     stderr
 }
 
-fn generate<'a>(model: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
-    [&["generate", "--model", model.to_str().unwrap()], more].concat()
+fn generate<'a>(model: &'a Folder, more: &[&'a str]) -> Vec<&'a str> {
+    [&["generate", "--model", model.path().to_str().unwrap()], more].concat()
 }
 
 fn ids(lines: &str) -> Vec<Vec<u32>> {
@@ -72,44 +45,43 @@ fn ids(lines: &str) -> Vec<Vec<u32>> {
 
 /// A small model with text.
 fn textual() -> Config {
-    let tokens = ["<unk>", "<s>", "</s>", "a", "b", "ab", "c"].map(String::from).to_vec();
-    let specials = Config { bos: Some(1), eos: Some(2), pad: None, unk: None, ..small() };
-    Config { src_vocab: 7, tgt_vocab: 7, src_tokens: Some(tokens.clone()), tgt_tokens: Some(tokens), ..specials }
+    let tokens = ["<unk>", "<s>", "</s>", "a", "b", "ab", "c"];
+    models::textual(&tokens, &tokens)
 }
 
 #[test]
 fn ids_in_ids_out_in_order_whatever_the_batch() {
-    let folder = Folder::with("ids", &small());
-    let sources = common::sentences(&[5, 1, 9, 9, 3, 12, 4], 41, 5);
+    let folder = Folder::with_checkpoint("ids", &small());
+    let sources = sentences(&[5, 1, 9, 9, 3, 12, 4], 41, 5);
     let stdin: String = sources.iter().map(|ids| format!("{ids:?}\n")).collect();
-    let model = common::seeded(small());
+    let model = seeded(small());
     let options = GenerateOptions { max_new_tokens: 12, ..Default::default() };
-    let mut session = model.session(gristmill_model::SessionOptions::default()).unwrap();
+    let mut session = model.session(SessionOptions::default()).unwrap();
     let expected = session.generate(&sources, &options).unwrap();
     for more in [&[][..], &["--batch", "1"], &["--batch", "3"], &["--batch", "100", "--threads", "3"], &["--threads=1"]]
     {
-        let arguments = generate(&folder.0, &[&["--ids", "--max-new-tokens", "12"], more].concat());
+        let arguments = generate(&folder, &[&["--ids", "--max-new-tokens", "12"], more].concat());
         assert_eq!(ids(&good(&arguments, stdin.as_bytes())), expected, "{more:?}");
     }
     sweep::levels(|level| {
-        let arguments = generate(&folder.0, &["--ids", "--max-new-tokens", "12", "--level", level.name()]);
+        let arguments = generate(&folder, &["--ids", "--max-new-tokens", "12", "--level", level.name()]);
         assert_eq!(ids(&good(&arguments, stdin.as_bytes())).len(), expected.len());
     });
     // The last line needs no end.
-    let arguments = generate(&folder.0, &["--ids", "--max-new-tokens", "12"]);
+    let arguments = generate(&folder, &["--ids", "--max-new-tokens", "12"]);
     assert_eq!(ids(&good(&arguments, stdin.trim_end().as_bytes())), expected);
     assert_eq!(good(&arguments, b""), "");
-    assert_eq!(ids(&good(&generate(&folder.0, &["--ids", "--max-new-tokens", "0"]), b"[2,3]\n")), [[2]]);
+    assert_eq!(ids(&good(&generate(&folder, &["--ids", "--max-new-tokens", "0"]), b"[2,3]\n")), [[2]]);
 }
 
 #[test]
 fn the_time_of_a_sentence_is_told_beside_the_sentences() {
-    let folder = Folder::with("told", &small());
+    let folder = Folder::with_checkpoint("told", &small());
     let told = |stdin: &[u8]| {
         // Sentences of a fixed length.
         let length = ["--ids", "--max-new-tokens", "12", "--min-new-tokens", "12", "--batch", "2"];
-        let sentences = good(&generate(&folder.0, &length), stdin);
-        let output = program(&generate(&folder.0, &[&length[..], &["--time"]].concat()), stdin);
+        let sentences = good(&generate(&folder, &length), stdin);
+        let output = program(&generate(&folder, &[&length[..], &["--time"]].concat()), stdin);
         assert_eq!((output.status.code(), output.stdout), (Some(0), sentences.into_bytes()));
         String::from_utf8(output.stderr).unwrap()
     };
@@ -122,11 +94,11 @@ fn the_time_of_a_sentence_is_told_beside_the_sentences() {
 
 #[test]
 fn searches_are_those_of_the_library() {
-    let folder = Folder::with("search", &small());
-    let sources = common::sentences(&[5, 1, 9], 41, 5);
+    let folder = Folder::with_checkpoint("search", &small());
+    let sources = sentences(&[5, 1, 9], 41, 5);
     let stdin: String = sources.iter().map(|ids| format!("{ids:?}\n")).collect();
-    let model = common::seeded(small());
-    let mut session = model.session(gristmill_model::SessionOptions::default()).unwrap();
+    let model = seeded(small());
+    let mut session = model.session(SessionOptions::default()).unwrap();
     let beam = ["--beams", "4", "--n-best", "2", "--length-penalty", "-0.5", "--min-new-tokens", "3", "--exhaustive"];
     let options = GenerateOptions {
         beams: 4,
@@ -152,7 +124,7 @@ fn searches_are_those_of_the_library() {
         // Cut into batches, every sentence keeps its number.
         for batch in ["1", "2", "9"] {
             let more = ["--ids", "--max-new-tokens", "9", "--scores", "--batch", batch];
-            let arguments = generate(&folder.0, &[&more, flags].concat());
+            let arguments = generate(&folder, &[&more, flags].concat());
             assert_eq!(good(&arguments, stdin.as_bytes()), expected);
         }
     }
@@ -166,18 +138,18 @@ fn searches_are_those_of_the_library() {
         (&["--shortlist", "1,99"], "99"),
         (&["--shortlist", "x"], "--shortlist"),
     ] {
-        let message = refused(&generate(&folder.0, &[&["--ids"], flags].concat()), b"[2]\n");
+        let message = refused(&generate(&folder, &[&["--ids"], flags].concat()), b"[2]\n");
         assert!(message.contains(says), "{flags:?}: {message}");
     }
 }
 
 #[test]
 fn text_in_text_out() {
-    let folder = Folder::with("text", &textual());
-    let arguments = generate(&folder.0, &["--max-new-tokens", "9"]);
+    let folder = Folder::with_checkpoint("text", &textual());
+    let arguments = generate(&folder, &["--max-new-tokens", "9"]);
     let text = good(&arguments, b"abc\nb\n");
     assert_eq!(text.lines().count(), 2);
-    let by_ids = good(&generate(&folder.0, &["--max-new-tokens", "9", "--ids"]), b"[1,5,6,2]\n[1,4,2]\n");
+    let by_ids = good(&generate(&folder, &["--max-new-tokens", "9", "--ids"]), b"[1,5,6,2]\n[1,4,2]\n");
     let tokens = textual().tgt_tokens.unwrap();
     let plain =
         |ids: &[u32]| ids.iter().filter(|&&id| id != 1 && id != 2).map(|&id| &tokens[id as usize][..]).collect();
@@ -189,8 +161,9 @@ fn text_in_text_out() {
 
 #[test]
 fn bad_lines_are_refused_by_their_number() {
-    let folder = Folder::with("lines", &Config { positions: Positions::Learned { max_length: 8 }, ..textual() });
-    let by_ids = generate(&folder.0, &["--ids"]);
+    let folder =
+        Folder::with_checkpoint("lines", &Config { positions: Positions::Learned { max_length: 8 }, ..textual() });
+    let by_ids = generate(&folder, &["--ids"]);
     for (line, says) in [
         ("", "empty"),
         ("[]", "no ids"),
@@ -204,7 +177,7 @@ fn bad_lines_are_refused_by_their_number() {
         let message = refused(&by_ids, format!("[1,3,2]\n{line}\n[1,2]\n").as_bytes());
         assert!(message.contains("line 2") && message.contains(says), "{line}: {message}");
     }
-    let by_text = generate(&folder.0, &[]);
+    let by_text = generate(&folder, &[]);
     for (line, says) in
         [(&b""[..], "empty"), (b"ax", "'x'"), (b"a\r", "'\\r'"), (b"\xff", "utf-8"), (b"aaaaaaa", "8 positions")]
     {
@@ -217,22 +190,21 @@ fn bad_lines_are_refused_by_their_number() {
 fn bad_models_are_refused() {
     let missing = refused(&["generate", "--ids", "--model", "/no/such/folder"], b"");
     assert!(missing.contains("/no/such/folder"), "{missing}");
-    let folder = Folder::with("model", &small());
-    assert!(refused(&generate(&folder.0, &[]), b"a\n").contains("src_tokens"));
-    let no_bos = Folder::with("bos", &Config { bos: None, ..small() });
-    assert!(refused(&generate(&no_bos.0, &["--ids"]), b"[3]\n").contains("bos"));
-    let tensors = folder.0.join("model.safetensors");
-    let bytes = fs::read(&tensors).unwrap();
-    fs::write(&tensors, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(refused(&generate(&folder.0, &["--ids"]), b"[3]\n").contains("safetensors"));
-    fs::write(folder.0.join("config.json"), "{\n\n\"d_model\":\n\"x\"}").unwrap();
-    assert!(refused(&generate(&folder.0, &["--ids"]), b"[3]\n").contains("config"));
+    let folder = Folder::with_checkpoint("model", &small());
+    assert!(refused(&generate(&folder, &[]), b"a\n").contains("src_tokens"));
+    let no_bos = Folder::with_checkpoint("bos", &Config { bos: None, ..small() });
+    assert!(refused(&generate(&no_bos, &["--ids"]), b"[3]\n").contains("bos"));
+    let mut tensors = TensorFile::of(&small());
+    let bytes = tensors.bytes();
+    folder.write("model.safetensors", &bytes[..bytes.len() / 2]);
+    assert!(refused(&generate(&folder, &["--ids"]), b"[3]\n").contains("safetensors"));
+    folder.write("config.json", b"{\n\n\"d_model\":\n\"x\"}");
+    assert!(refused(&generate(&folder, &["--ids"]), b"[3]\n").contains("config"));
     // A name that could break the line.
-    let mut odd = Tensors::of(&small());
-    odd.put("one\ntwo", &[1], &[0.0]);
-    fs::write(&tensors, odd.bytes()).unwrap();
-    fs::write(folder.0.join("config.json"), serde_json::to_vec(&small()).unwrap()).unwrap();
-    refused(&generate(&folder.0, &["--ids"]), b"[3]\n");
+    tensors.put("one\ntwo", &[1], &[0.0]);
+    folder.write("model.safetensors", &tensors.bytes());
+    folder.write("config.json", &json(&small()));
+    refused(&generate(&folder, &["--ids"]), b"[3]\n");
 }
 
 #[test]
@@ -280,13 +252,13 @@ fn info_says_what_would_be_used() {
 fn time_times_three_things_and_their_operations() {
     let folder = Folder::new("time");
     let config = Config { positions: Positions::Learned { max_length: 5 }, ..small() };
-    fs::write(folder.0.join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
-    let times = good(&["time", "--config", folder.0.to_str().unwrap(), "--threads", "2", "--batch", "2"], b"");
+    folder.write("config.json", &json(&config));
+    let times = good(&["time", "--config", folder.path().to_str().unwrap(), "--threads", "2", "--batch", "2"], b"");
     for what in ["encoder", "decoder step", "generation", "threads 2", "batch 2", "5 source tokens, 4 new"] {
         assert!(times.contains(what), "{what}: {times}");
     }
 
-    let arguments = ["time", "--config", folder.0.to_str().unwrap(), "--json", "--workers", "2"];
+    let arguments = ["time", "--config", folder.path().to_str().unwrap(), "--json", "--workers", "2"];
     let report: serde_json::Value = serde_json::from_str(&good(&arguments, b"")).unwrap();
     assert!(!times.contains("together"), "{times}");
     let workers = &report["workers"];
@@ -306,9 +278,9 @@ fn time_times_three_things_and_their_operations() {
 
 #[test]
 fn a_closed_pipe_is_no_reason_to_complain() {
-    let folder = Folder::with("pipe", &small());
+    let folder = Folder::with_checkpoint("pipe", &small());
     let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
-    let arguments = generate(&folder.0, &["--ids", "--max-new-tokens", "3", "--batch", "1"]);
+    let arguments = generate(&folder, &["--ids", "--max-new-tokens", "3", "--batch", "1"]);
     let pipes = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = pipes.spawn().unwrap();
     drop(child.stdout.take());

@@ -2,6 +2,8 @@
 //!
 //! Bad input ends with exit code 2 and one line on stderr.
 
+#![forbid(unsafe_code)]
+
 mod failure;
 mod generate;
 mod info;

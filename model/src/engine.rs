@@ -16,15 +16,6 @@ use gristmill::simd::Element;
 use std::any::Any;
 use std::ops::Range;
 
-/// Which results of a pass.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Part {
-    /// The encoder's.
-    Memory,
-    /// The decoder's, before the vocabulary's product.
-    Output,
-}
-
 /// What a session needs of a model, whatever its storage type.
 pub(crate) trait Engine: Send + Sync {
     /// The encoder's pass over packed sources.
@@ -39,17 +30,14 @@ pub(crate) trait Engine: Send + Sync {
     /// The decoder's pass over one more token of each target in progress.
     fn step(&mut self, run: &mut Run, ids: &[u32]) -> Result;
 
-    /// Rows that the decoder's last pass gave.
-    fn rows(&self) -> usize;
-
-    /// `logits` of some of those rows, for all ids, or for those of [`select`](Engine::select).
+    /// `logits` of some rows that the decoder's last pass gave, for all ids, or for those of [`select`](Engine::select).
     fn logits(&self, run: &mut Run, rows: Range<usize>, selected: bool, logits: &mut Matrix) -> Result;
 
     /// Prepares for the logits of some ids.
     fn select(&mut self, ids: &[u32]) -> Result;
 
-    /// Results of the last pass, which `wide` holds if they have to be widened.
-    fn values<'m>(&'m self, part: Part, wide: &'m mut Matrix) -> Result<&'m Matrix>;
+    /// Results of the last pass, before the vocabulary's product; `wide` holds them if they have to be widened.
+    fn values<'m>(&'m self, wide: &'m mut Matrix) -> Result<&'m Matrix>;
 
     /// Bytes of the caches.
     fn cache_bytes(&self) -> usize;
@@ -93,7 +81,7 @@ pub(crate) struct Passes<'a, E: Element> {
     weights: &'a Weights<E>,
     sinusoids: Sinusoids,
     buffers: Buffers<E>,
-    /// The encoder's output.
+    /// The encoder's output, for the decoder.
     memory: Matrix<E>,
     keys_values: Matrix<E>,
     cache: Cache<E>,
@@ -120,22 +108,27 @@ impl<E: Element> Passes<'_, E> {
         }
         buffers.stream.finish(run, stack.norm.as_ref())
     }
+
+    /// The encoder's pass for the decoder.
+    fn remember(&mut self, run: &mut Run, sources: &Batch) -> Result {
+        self.encode(run, sources)?;
+        std::mem::swap(&mut self.memory, &mut self.buffers.stream.x);
+        Ok(())
+    }
 }
 
 impl<E: Element> Engine for Passes<'_, E> {
     fn encode(&mut self, run: &mut Run, sources: &Batch) -> Result {
-        self.pass(run, &self.weights.encoder, sources, None, &sources.spans)?;
-        std::mem::swap(&mut self.memory, &mut self.buffers.stream.x);
-        Ok(())
+        self.pass(run, &self.weights.encoder, sources, None, &sources.spans)
     }
 
     fn decode(&mut self, run: &mut Run, sources: &Batch, targets: &Batch) -> Result {
-        self.encode(run, sources)?;
+        self.remember(run, sources)?;
         self.pass(run, &self.weights.decoder, targets, Some(Causal::BottomRight), &sources.spans)
     }
 
     fn start(&mut self, run: &mut Run, sources: &Batch) -> Result {
-        self.encode(run, sources)?;
+        self.remember(run, sources)?;
         self.cache.start(run, &self.weights.decoder.layers, &sources.spans, &self.memory, &mut self.keys_values)
     }
 
@@ -153,10 +146,6 @@ impl<E: Element> Engine for Passes<'_, E> {
         buffers.stream.finish(run, decoder.norm.as_ref())
     }
 
-    fn rows(&self) -> usize {
-        self.buffers.stream.x.rows()
-    }
-
     fn logits(&self, run: &mut Run, rows: Range<usize>, selected: bool, logits: &mut Matrix) -> Result {
         let generator = self.selected.as_ref().filter(|_| selected).unwrap_or(&self.weights.generator);
         run.linear(Operation::Vocabulary, generator, self.buffers.stream.x.rows_view(rows), None, logits)
@@ -167,11 +156,8 @@ impl<E: Element> Engine for Passes<'_, E> {
         Ok(())
     }
 
-    fn values<'m>(&'m self, part: Part, wide: &'m mut Matrix) -> Result<&'m Matrix> {
-        let values = match part {
-            Part::Memory => &self.memory,
-            Part::Output => &self.buffers.stream.x,
-        };
+    fn values<'m>(&'m self, wide: &'m mut Matrix) -> Result<&'m Matrix> {
+        let values = &self.buffers.stream.x;
         if let Some(values) = (values as &dyn Any).downcast_ref() {
             return Ok(values);
         }

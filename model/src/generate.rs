@@ -295,7 +295,7 @@ impl<'a> Session<'a> {
     /// `logits` = those that follow `ids`, which are number `length` of the rows in progress.
     pub(crate) fn next_logits(&mut self, plan: &Plan, ids: &[u32], length: usize) -> Result {
         self.engine.step(&mut self.run, ids)?;
-        self.project_logits()?;
+        self.project_logits(ids.len())?;
         let eos = plan.eos.filter(|_| length < plan.options.min_new_tokens);
         if let Some(column) = eos.and_then(|eos| self.shortlist.column_of(eos)) {
             (0..self.logits.rows()).for_each(|row| self.logits.row_mut(row)[column] = f32::NEG_INFINITY);

@@ -1,7 +1,7 @@
 //! Running a model: buffers that are reused from call to call.
 
 use crate::batch::{Batch, Spans};
-use crate::engine::{Engine, Part};
+use crate::engine::Engine;
 use crate::generate::Shortlist;
 use crate::matrix::Matrix;
 use crate::probability::Peaks;
@@ -85,7 +85,7 @@ impl<'a> Session<'a> {
     pub fn encode(&mut self, sources: &[impl AsRef<[u32]>]) -> Result<Rows<'_>> {
         self.pack(sources)?;
         self.entered(|Session { engine, run, sources, .. }| engine.encode(run, sources))?;
-        Ok(Rows { matrix: self.engine.values(Part::Memory, &mut self.wide)?, spans: &self.sources.spans })
+        Ok(Rows { matrix: self.engine.values(&mut self.wide)?, spans: &self.sources.spans })
     }
 
     /// The decoder's output, D values for every target token, each from the source and the target tokens up to its
@@ -96,7 +96,7 @@ impl<'a> Session<'a> {
     pub fn decode(&mut self, sources: &[impl AsRef<[u32]>], targets: &[impl AsRef<[u32]>]) -> Result<Rows<'_>> {
         self.pack_pairs(sources, targets)?;
         self.entered(Self::decode_targets)?;
-        Ok(Rows { matrix: self.engine.values(Part::Output, &mut self.wide)?, spans: &self.targets.spans })
+        Ok(Rows { matrix: self.engine.values(&mut self.wide)?, spans: &self.targets.spans })
     }
 
     /// The logits of what follows each target token (teacher forcing): a value per target id for every target
@@ -110,7 +110,7 @@ impl<'a> Session<'a> {
         self.shortlist.clear();
         self.entered(|session| {
             session.decode_targets()?;
-            session.project_logits()
+            session.project_logits(session.targets.ids.len())
         })?;
         Ok(Rows { matrix: &self.logits, spans: &self.targets.spans })
     }
@@ -161,10 +161,9 @@ impl<'a> Session<'a> {
         self.engine.decode(&mut self.run, &self.sources, &self.targets)
     }
 
-    /// `logits` = the generator's product with the decoder's output.
-    pub(crate) fn project_logits(&mut self) -> Result {
-        let rows = 0..self.engine.rows();
-        self.engine.logits(&mut self.run, rows, self.shortlist.active, &mut self.logits)
+    /// `logits` = the generator's product with the decoder's output, which has so many rows.
+    pub(crate) fn project_logits(&mut self, rows: usize) -> Result {
+        self.engine.logits(&mut self.run, 0..rows, self.shortlist.active, &mut self.logits)
     }
 
     pub(crate) fn model(&self) -> &'a Transformer {
@@ -256,7 +255,7 @@ impl Decoding<'_, '_> {
         }
         session.entered(|session| {
             session.engine.step(&mut session.run, ids)?;
-            session.project_logits()
+            session.project_logits(ids.len())
         })?;
         Ok(session.logits.view())
     }

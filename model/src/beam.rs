@@ -164,7 +164,7 @@ impl<'p> Beams<'p> {
                     break;
                 }
                 let Candidate { log_probability, row, column, .. } = self.candidates[rank];
-                let (id, parent) = (session.shortlist.id_of(column), self.rows[row].node);
+                let (id, parent) = (self.plan.id_of(column), self.rows[row].node);
                 let is_end = self.plan.eos == Some(id);
                 if is_end && rank >= beams {
                     continue;
@@ -255,7 +255,7 @@ mod tests {
             let options = GenerateOptions { max_new_tokens: 15, min_new_tokens, ..Default::default() };
             let greedy = session.hypotheses(&sources, &options).unwrap();
             session.start(&sources).unwrap();
-            let plan = Plan { options: &options, bos: 2, eos: Some(3), longest: 15, scored: true };
+            let plan = Plan { options: &options, bos: 2, eos: Some(3), longest: 15, scored: true, shortlist: None };
             assert_eq!(Beams::new(&plan, 7).unwrap().run(&mut session, &mut |_| ()).unwrap(), greedy);
         }
     }

@@ -108,40 +108,6 @@ pub struct Token {
     pub id: u32,
 }
 
-/// The ids that can be generated.
-#[derive(Default)]
-pub(crate) struct Shortlist {
-    /// Ascending.
-    ids: Vec<u32>,
-    pub(crate) active: bool,
-}
-
-impl Shortlist {
-    /// Becomes these ids, and the end token; whether they differ from those before.
-    fn set(&mut self, ids: &[u32], config: &Config) -> Result<bool> {
-        check_ids(ids, config.tgt_vocab)?;
-        let mut ids: Vec<u32> = ids.iter().copied().chain(config.eos).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        self.active = true;
-        Ok(std::mem::replace(&mut self.ids, ids) != self.ids)
-    }
-
-    /// Any id can be generated.
-    pub(crate) fn clear(&mut self) {
-        self.active = false;
-    }
-
-    /// The id of a column of the logits.
-    pub(crate) fn id_of(&self, column: usize) -> u32 {
-        if self.active { self.ids[column] } else { column as u32 }
-    }
-
-    fn column_of(&self, id: u32) -> Option<usize> {
-        if self.active { self.ids.binary_search(&id).ok() } else { Some(id as usize) }
-    }
-}
-
 impl<E: Element> Linear<E> {
     /// Some of the outputs.
     pub(crate) fn select(&self, outputs: &[u32]) -> Result<Self> {
@@ -168,9 +134,29 @@ pub(crate) struct Plan<'o> {
     /// Ids after the beginning token.
     pub(crate) longest: usize,
     pub(crate) scored: bool,
+    /// The only ids that can be generated, ascending, where not all can.
+    pub(crate) shortlist: Option<Vec<u32>>,
 }
 
-impl<'a> Session<'a> {
+impl Plan<'_> {
+    /// The id of a column of the logits.
+    pub(crate) fn id_of(&self, column: usize) -> u32 {
+        self.shortlist.as_ref().map_or(column as u32, |ids| ids[column])
+    }
+
+    /// The column of the logits that the end token has.
+    fn end_column(&self) -> Option<usize> {
+        let eos = self.eos?;
+        self.shortlist.as_ref().map_or(Some(eos as usize), |ids| ids.binary_search(&eos).ok())
+    }
+
+    /// What a hypothesis of so many ids competes by.
+    pub(crate) fn score(&self, log_probability: f32, length: usize) -> f32 {
+        log_probability / (length.max(1) as f32).powf(self.options.length_penalty)
+    }
+}
+
+impl Session<'_> {
     /// A target sentence for every source, the best that the search finds: the beginning token and what follows, up
     /// to and including the end token, or to `max_new_tokens`, or to as many ids as there are learned positions.
     ///
@@ -221,13 +207,14 @@ impl<'a> Session<'a> {
         let config = self.model().config();
         let bos = config.bos.ok_or(Error::NoBeginning)?;
         let longest = options.max_new_tokens.min(config.max_length().map_or(usize::MAX, |length| length - 1));
-        let plan = Plan { options, bos, eos: config.eos, longest, scored };
+        let shortlist = options.shortlist.map(|ids| shortlist(ids, config)).transpose()?;
+        let plan = Plan { options, bos, eos: config.eos, longest, scored, shortlist };
         self.pack(sources)?;
         let sentences = sources.len();
         self.entered(|session| {
             session.begin()?;
-            if let Some(ids) = options.shortlist {
-                session.shortlist(ids)?;
+            if let Some(ids) = &plan.shortlist {
+                session.select(ids)?;
             }
             if options.beams > 1 {
                 Beams::new(&plan, sentences)?.run(session, receive)
@@ -237,13 +224,13 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn shortlist(&mut self, ids: &[u32]) -> Result {
-        if self.shortlist.set(ids, self.run.config)?
-            && let Err(error) = self.engine.select(&self.shortlist.ids)
-        {
-            // Nothing was prepared: the next call must try again.
-            self.shortlist = Shortlist::default();
-            return Err(error);
+    /// Prepares for the logits of some ids, unless it has.
+    fn select(&mut self, ids: &[u32]) -> Result {
+        if self.selected != ids {
+            // Should this fail, the next call must try again.
+            self.selected.clear();
+            self.engine.select(ids)?;
+            self.selected.extend_from_slice(ids);
         }
         Ok(())
     }
@@ -271,7 +258,7 @@ impl<'a> Session<'a> {
             self.pick(sampler.as_mut(), &live, plan.scored, picks)?;
             for place in 0..live.len() {
                 let (column, log_probability) = picks[place];
-                let (id, hypothesis) = (self.shortlist.id_of(column), &mut found[live[place]]);
+                let (id, hypothesis) = (plan.id_of(column), &mut found[live[place]]);
                 hypothesis.ids.push(id);
                 hypothesis.log_probability += log_probability;
                 last[place] = id;
@@ -295,18 +282,19 @@ impl<'a> Session<'a> {
     /// `logits` = those that follow `ids`, which are number `length` of the rows in progress.
     pub(crate) fn next_logits(&mut self, plan: &Plan, ids: &[u32], length: usize) -> Result {
         self.engine.step(&mut self.run, ids)?;
-        self.project_logits(ids.len())?;
-        let eos = plan.eos.filter(|_| length < plan.options.min_new_tokens);
-        if let Some(column) = eos.and_then(|eos| self.shortlist.column_of(eos)) {
+        self.project_logits(ids.len(), plan.shortlist.is_some())?;
+        if let Some(column) = plan.end_column().filter(|_| length < plan.options.min_new_tokens) {
             (0..self.logits.rows()).for_each(|row| self.logits.row_mut(row)[column] = f32::NEG_INFINITY);
         }
         Ok(())
     }
 }
 
-impl Plan<'_> {
-    /// What a hypothesis of so many ids competes by.
-    pub(crate) fn score(&self, log_probability: f32, length: usize) -> f32 {
-        log_probability / (length.max(1) as f32).powf(self.options.length_penalty)
-    }
+/// These ids and the end token, ascending.
+fn shortlist(ids: &[u32], config: &Config) -> Result<Vec<u32>> {
+    check_ids(ids, config.tgt_vocab)?;
+    let mut ids: Vec<u32> = ids.iter().copied().chain(config.eos).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
 }

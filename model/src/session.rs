@@ -2,7 +2,6 @@
 
 use crate::batch::{Batch, Spans};
 use crate::engine::Engine;
-use crate::generate::Shortlist;
 use crate::matrix::Matrix;
 use crate::probability::Peaks;
 use crate::profile::{Clock, Profile};
@@ -36,7 +35,8 @@ pub struct Session<'a> {
     wide: Matrix,
     pub(crate) logits: Matrix,
     pub(crate) peaks: Peaks,
-    pub(crate) shortlist: Shortlist,
+    /// The ids that the engine is prepared for.
+    pub(crate) selected: Vec<u32>,
 }
 
 impl<'a> Session<'a> {
@@ -52,7 +52,7 @@ impl<'a> Session<'a> {
             wide: Matrix::default(),
             logits: Matrix::default(),
             peaks: Peaks::default(),
-            shortlist: Shortlist::default(),
+            selected: Vec::new(),
         })
     }
 
@@ -107,10 +107,9 @@ impl<'a> Session<'a> {
     /// vocabulary or a sentence too long for learned positions.
     pub fn forward(&mut self, sources: &[impl AsRef<[u32]>], targets: &[impl AsRef<[u32]>]) -> Result<Rows<'_>> {
         self.pack_pairs(sources, targets)?;
-        self.shortlist.clear();
         self.entered(|session| {
             session.decode_targets()?;
-            session.project_logits(session.targets.ids.len())
+            session.project_logits(session.targets.ids.len(), false)
         })?;
         Ok(Rows { matrix: &self.logits, spans: &self.targets.spans })
     }
@@ -128,7 +127,6 @@ impl<'a> Session<'a> {
     /// What [`start`](Session::start) began, to go on with it; after a generation, the sentences that it left
     /// unfinished.
     pub fn resume(&mut self) -> Decoding<'_, 'a> {
-        self.shortlist.clear();
         Decoding { session: self }
     }
 
@@ -150,9 +148,8 @@ impl<'a> Session<'a> {
         self.targets.pack(targets, |ids| self.model.check_target(ids))
     }
 
-    /// Encodes the packed sources for decoding them step by step, with all ids.
+    /// Encodes the packed sources for decoding them step by step.
     pub(crate) fn begin(&mut self) -> Result {
-        self.shortlist.clear();
         self.engine.start(&mut self.run, &self.sources)
     }
 
@@ -161,9 +158,10 @@ impl<'a> Session<'a> {
         self.engine.decode(&mut self.run, &self.sources, &self.targets)
     }
 
-    /// `logits` = the generator's product with the decoder's output, which has so many rows.
-    pub(crate) fn project_logits(&mut self, rows: usize) -> Result {
-        self.engine.logits(&mut self.run, 0..rows, self.shortlist.active, &mut self.logits)
+    /// `logits` = the generator's product with the decoder's output, which has so many rows: for all ids, or for the
+    /// selected ones.
+    pub(crate) fn project_logits(&mut self, rows: usize, selected: bool) -> Result {
+        self.engine.logits(&mut self.run, 0..rows, selected, &mut self.logits)
     }
 
     pub(crate) fn model(&self) -> &'a Transformer {
@@ -255,7 +253,7 @@ impl Decoding<'_, '_> {
         }
         session.entered(|session| {
             session.engine.step(&mut session.run, ids)?;
-            session.project_logits(ids.len())
+            session.project_logits(ids.len(), false)
         })?;
         Ok(session.logits.view())
     }

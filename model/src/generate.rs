@@ -3,10 +3,7 @@
 use crate::beam::Beams;
 use crate::probability::{Sampler, Sampling};
 use crate::transformer::check_ids;
-use crate::weights::Linear;
 use crate::{Config, Error, Result, Session};
-use gristmill::PackedRhsBuilder;
-use gristmill::simd::Element;
 
 /// What to generate, how to search, and when to stop.
 ///
@@ -106,24 +103,6 @@ pub struct Token {
     pub sentence: usize,
     /// The id that it continues with.
     pub id: u32,
-}
-
-impl<E: Element> Linear<E> {
-    /// Some of the outputs.
-    pub(crate) fn select(&self, outputs: &[u32]) -> Result<Self> {
-        let inputs = self.weight.k();
-        let mut builder = PackedRhsBuilder::new(inputs, outputs.len())?;
-        let mut rows = vec![E::default(); 16 * inputs];
-        for outputs in outputs.chunks(16) {
-            let rows = &mut rows[..outputs.len() * inputs];
-            for (row, &output) in rows.chunks_exact_mut(inputs).zip(outputs) {
-                self.weight.row_into(output as usize, row)?;
-            }
-            builder.push(gristmill::MatRef::new(rows, outputs.len(), inputs)?)?;
-        }
-        let bias = self.bias.as_ref().map(|bias| outputs.iter().map(|&output| bias[output as usize]).collect());
-        Ok(Self { weight: builder.finish()?.into(), bias, activation: self.activation })
-    }
 }
 
 /// What both searches know.

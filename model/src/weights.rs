@@ -14,6 +14,19 @@ pub(crate) struct Linear<E: Element> {
     pub(crate) activation: Activation,
 }
 
+impl<E: Element> Linear<E> {
+    /// Some of the outputs.
+    pub(crate) fn select(&self, outputs: &[u32]) -> Result<Self> {
+        let mut rows = Matrix::default();
+        rows.reshape(outputs.len(), self.weight.k())?;
+        for (row, &output) in outputs.iter().enumerate() {
+            self.weight.row_into::<E>(output as usize, rows.row_mut(row))?;
+        }
+        let bias = self.bias.as_ref().map(|bias| outputs.iter().map(|&output| bias[output as usize]).collect());
+        Ok(Self { weight: PackedRhs::from_out_in(rows.view())?.into(), bias, activation: self.activation })
+    }
+}
+
 /// The factors and shifts of a norm.
 pub(crate) struct Norm {
     pub(crate) gamma: Vec<f32>,

@@ -6,7 +6,6 @@ use crate::matrix::Matrix;
 use crate::probability::Peaks;
 use crate::profile::{Clock, Profile};
 use crate::run::Run;
-use crate::transformer::check_ids;
 use crate::{Error, Result, Transformer};
 use gristmill::{Level, MatRef, Simd, Threads, Workspace};
 use std::fmt;
@@ -246,11 +245,7 @@ impl Decoding<'_, '_> {
         if ids.len() != progress.rows() {
             return Err(Error::BatchSize { expected: progress.rows(), found: ids.len() });
         }
-        let length = progress.length() + 1;
-        check_ids(ids, session.model.config().tgt_vocab)?;
-        if let Some(max_length) = session.model.config().max_length().filter(|&max_length| length > max_length) {
-            return Err(Error::TooLong { length, max_length });
-        }
+        session.model.check(ids, session.model.config().tgt_vocab, progress.length() + 1)?;
         session.entered(|session| {
             session.engine.step(&mut session.run, ids)?;
             session.project_logits(ids.len(), false)

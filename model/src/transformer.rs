@@ -81,7 +81,7 @@ impl Transformer {
     /// # Errors
     /// [`Error::IdOutOfRange`], [`Error::TooLong`].
     pub fn check_source(&self, ids: &[u32]) -> Result {
-        self.check(ids, self.config.src_vocab)
+        self.check(ids, self.config.src_vocab, ids.len())
     }
 
     /// Checks that a target sentence consists of target ids and is not too long for learned positions.
@@ -89,13 +89,14 @@ impl Transformer {
     /// # Errors
     /// [`Error::IdOutOfRange`], [`Error::TooLong`].
     pub fn check_target(&self, ids: &[u32]) -> Result {
-        self.check(ids, self.config.tgt_vocab)
+        self.check(ids, self.config.tgt_vocab, ids.len())
     }
 
-    fn check(&self, ids: &[u32], vocabulary: usize) -> Result {
+    /// Checks ids of sentences of some length.
+    pub(crate) fn check(&self, ids: &[u32], vocabulary: usize, length: usize) -> Result {
         check_ids(ids, vocabulary)?;
         match self.config.max_length() {
-            Some(max_length) if ids.len() > max_length => Err(Error::TooLong { length: ids.len(), max_length }),
+            Some(max_length) if length > max_length => Err(Error::TooLong { length, max_length }),
             _ => Ok(()),
         }
     }

@@ -183,7 +183,7 @@ impl Session<'_> {
         receive: &mut (dyn FnMut(Token) + Send),
     ) -> Result<Vec<Vec<Hypothesis>>> {
         options.validate()?;
-        let config = self.model().config();
+        let config = self.run.config;
         let bos = config.bos.ok_or(Error::NoBeginning)?;
         let longest = options.max_new_tokens.min(config.max_length().map_or(usize::MAX, |length| length - 1));
         let shortlist = options.shortlist.map(|ids| shortlist(ids, config)).transpose()?;

@@ -162,15 +162,14 @@ impl<'a> Session<'a> {
     pub(crate) fn project_logits(&mut self, rows: usize, selected: bool) -> Result {
         self.engine.logits(&mut self.run, 0..rows, selected, &mut self.logits)
     }
-
-    pub(crate) fn model(&self) -> &'a Transformer {
-        self.model
-    }
 }
 
 impl fmt::Debug for Session<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("level", &self.run.level).finish_non_exhaustive()
+        let (level, progress) = (&self.run.level, self.engine.progress());
+        let mut debug = f.debug_struct("Session");
+        debug.field("level", level).field("sentences", &progress.sentences()).field("length", &progress.length());
+        debug.finish_non_exhaustive()
     }
 }
 
@@ -205,14 +204,15 @@ impl<'s> Rows<'s> {
 
 impl fmt::Debug for Rows<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lengths: Vec<_> = self.spans.lengths().collect();
-        f.debug_struct("Rows").field("lengths", &lengths).field("width", &self.width()).finish_non_exhaustive()
+        let mut debug = f.debug_struct("Rows");
+        debug.field("sentences", &self.sentences()).field("width", &self.width()).finish_non_exhaustive()
     }
 }
 
 /// Sentences in progress, decoded one token at a time with the keys and values of earlier tokens kept.
 ///
 /// Logits have the bits that [`Session::forward`] gives for the same tokens.
+#[derive(Debug)]
 pub struct Decoding<'s, 'a> {
     session: &'s mut Session<'a>,
 }
@@ -296,12 +296,5 @@ impl Decoding<'_, '_> {
             return Err(Error::Parent { target, parent });
         }
         cache.reorder(width, parents)
-    }
-}
-
-impl fmt::Debug for Decoding<'_, '_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Decoding");
-        debug.field("sentences", &self.sentences()).field("length", &self.length()).finish()
     }
 }

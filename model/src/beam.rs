@@ -16,7 +16,7 @@ pub(crate) struct Beams<'p> {
     /// The ids of all hypotheses, each after its parent.
     nodes: Vec<Node>,
     /// Hypotheses that have ended, for each sentence, best first, at most as many as there are beams.
-    ended: Vec<Vec<Ended>>,
+    ended: Vec<Vec<Hypothesis>>,
     last: Vec<u32>,
     /// Columns of the largest logits of each row, in order.
     ranked: Vec<usize>,
@@ -37,13 +37,6 @@ struct Row {
 struct Node {
     id: u32,
     parent: usize,
-}
-
-struct Ended {
-    score: f32,
-    log_probability: f32,
-    node: usize,
-    length: usize,
 }
 
 /// A hypothesis with one more id.
@@ -76,7 +69,7 @@ impl<'p> Beams<'p> {
             next,
             parents: Vec::new(),
             nodes,
-            ended: (0..sentences).map(|_| Vec::new()).collect(),
+            ended: vec![Vec::new(); sentences],
             last: Vec::new(),
             ranked: Vec::new(),
             logits: Vec::new(),
@@ -89,25 +82,23 @@ impl<'p> Beams<'p> {
         session: &mut Session,
         receive: &mut (dyn FnMut(Token) + Send),
     ) -> Result<Vec<Vec<Hypothesis>>> {
-        let mut found: Vec<Vec<Hypothesis>> = vec![Vec::new(); self.ended.len()];
-        for length in 0..self.plan.longest {
+        for length in 1..=self.plan.longest {
             if self.live.is_empty() {
                 break;
             }
             self.last.clear();
             self.last.extend(self.rows.iter().map(|row| self.nodes[row.node].id));
-            session.next_logits(self.plan, &self.last, length)?;
-            self.continue_rows(session, length + 1)?;
+            session.next_logits(self.plan, &self.last, length - 1)?;
+            self.continue_rows(session, length)?;
             // From the end, so that a place is refilled only by one that has been dealt with.
             for place in (0..self.live.len()).rev() {
-                if self.is_done(place, length + 1) {
+                if self.is_done(place, length) {
+                    let sentence = self.live.swap_remove(place);
                     // Where nothing is possible, something must be given.
-                    let Row { log_probability, node } = self.rows[place * self.plan.options.beams];
-                    if self.ended[self.live[place]].is_empty() {
-                        self.end(self.live[place], log_probability, node, length + 1);
+                    if self.ended[sentence].is_empty() {
+                        self.end(sentence, self.rows[place * self.plan.options.beams], length);
                     }
-                    found[self.live[place]] = self.take_best(self.live[place], receive);
-                    self.live.swap_remove(place);
+                    self.finish(sentence, receive);
                     self.remove(place);
                     session.engine.progress_mut().swap_remove(place)?;
                 }
@@ -115,14 +106,13 @@ impl<'p> Beams<'p> {
         }
         // What has not ended by now competes as it is.
         let beams = self.rows.len() / self.live.len().max(1);
-        for (place, sentence) in std::mem::take(&mut self.live).into_iter().enumerate() {
+        for place in 0..self.live.len() {
             for row in place * beams..(place + 1) * beams {
-                let Row { log_probability, node } = self.rows[row];
-                self.end(sentence, log_probability, node, self.plan.longest);
+                self.end(self.live[place], self.rows[row], self.plan.longest);
             }
-            found[sentence] = self.take_best(sentence, receive);
+            self.finish(self.live[place], receive);
         }
-        Ok(found)
+        Ok(self.ended)
     }
 
     /// Gives every hypothesis its best continuations, of which the best of each sentence are kept.
@@ -169,12 +159,12 @@ impl<'p> Beams<'p> {
                 if is_end && rank >= beams {
                     continue;
                 }
-                let node = self.nodes.len();
+                let longer = Row { log_probability, node: self.nodes.len() };
                 self.nodes.push(Node { id, parent });
                 if is_end {
-                    self.end(sentence, log_probability, node, length);
+                    self.end(sentence, longer, length);
                 } else {
-                    self.next.push(Row { log_probability, node });
+                    self.next.push(longer);
                     self.parents.push(row);
                 }
             }
@@ -188,14 +178,22 @@ impl<'p> Beams<'p> {
         session.engine.progress_mut().reorder(beams, &self.parents)
     }
 
-    /// Adds a hypothesis to those that have ended, if it is good enough.
-    fn end(&mut self, sentence: usize, log_probability: f32, node: usize, length: usize) {
+    /// Adds a hypothesis of so many ids to those that have ended, if it is good enough.
+    fn end(&mut self, sentence: usize, Row { log_probability, mut node }: Row, length: usize) {
         let (score, ended) = (self.plan.score(log_probability, length), &mut self.ended[sentence]);
-        if log_probability > f32::NEG_INFINITY || ended.is_empty() {
-            // Of equal ones the first.
-            let place = ended.partition_point(|other| other.score >= score);
-            ended.insert(place, Ended { score, log_probability, node, length });
-            ended.truncate(self.plan.options.beams);
+        // Of equal ones the first.
+        let place = ended.partition_point(|other| other.score >= score);
+        let is_possible = log_probability > f32::NEG_INFINITY || ended.is_empty();
+        if is_possible && place < self.plan.options.beams {
+            let mut ids = Vec::with_capacity(length + 1);
+            while node != 0 {
+                ids.push(self.nodes[node].id);
+                node = self.nodes[node].parent;
+            }
+            ids.push(self.plan.bos);
+            ids.reverse();
+            ended.truncate(self.plan.options.beams - 1);
+            ended.insert(place, Hypothesis { ids, log_probability, score });
         }
     }
 
@@ -222,21 +220,12 @@ impl<'p> Beams<'p> {
         self.rows.truncate(last);
     }
 
-    fn take_best(&self, sentence: usize, receive: &mut (dyn FnMut(Token) + Send)) -> Vec<Hypothesis> {
-        let best = self.ended[sentence].iter().take(self.plan.options.n_best).map(|ended| {
-            let mut ids = Vec::with_capacity(ended.length + 1);
-            let mut node = ended.node;
-            while node != 0 {
-                ids.push(self.nodes[node].id);
-                node = self.nodes[node].parent;
-            }
-            ids.push(self.plan.bos);
-            ids.reverse();
-            Hypothesis { ids, log_probability: ended.log_probability, score: ended.score }
-        });
-        let best: Vec<_> = best.collect();
-        best.first().into_iter().flat_map(|best| &best.ids[1..]).for_each(|&id| receive(Token { sentence, id }));
-        best
+    /// Leaves the best of a sentence's hypotheses, which are the result.
+    fn finish(&mut self, sentence: usize, receive: &mut (dyn FnMut(Token) + Send)) {
+        let ended = &mut self.ended[sentence];
+        ended.truncate(self.plan.options.n_best);
+        let best = ended.first().into_iter().flat_map(|best| &best.ids[1..]);
+        best.for_each(|&id| receive(Token { sentence, id }));
     }
 }
 

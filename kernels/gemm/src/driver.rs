@@ -130,10 +130,8 @@ impl Kernel for Many<'_> {
             let (plan, chain) = (job.plan, job.chain);
             let (each, scratch_len) = (plan.jobs(), job.scratch_len());
             // Small products go together, so that handing them out costs little.
-            let together = if each > 1 { 1 } else { products_per_job(first.sizes().work(), count, usable) };
+            let together = if usable == 1 { count } else { products_per_job(first.sizes().work(), count, usable) };
             let jobs = if each > 1 { count * each } else { count.div_ceil(together) };
-            let jobs = if usable == 1 { 1 } else { jobs };
-            let together = if usable == 1 { count } else { together };
             let products: &dyn Products = products;
             return in_scratch(threads, jobs, scratch_len, workspace, |index, scratch| {
                 if each > 1 {

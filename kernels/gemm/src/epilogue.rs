@@ -1,9 +1,9 @@
 //! What happens to the accumulators of a tile: scaling, C, bias, activation, residual, in that order.
 
-use crate::registers::{Accumulators, Add, AddScaled, Relu, Scale, Store, each};
+use crate::registers::{Accumulators, Add, AddScaled, Relu, Scale, Store, each, each_as, takes};
 use crate::tile::{MAX_TILE, PANEL};
 use gristmill_core::Activation;
-use gristmill_simd::{Dtype, Element, Isa, Kernel, TypedPtr, typed};
+use gristmill_simd::{Element, Isa, Kernel, TypedPtr, typed};
 use std::{marker::PhantomData, mem::MaybeUninit};
 
 /// A vector that is added to every row or to every column of C.
@@ -68,31 +68,30 @@ impl Epilogue<'_> {
         }
     }
 
-    /// Whether there is nothing to do but to store rows of f32.
+    /// Whether there is nothing to do but to store.
     #[inline(always)]
     fn stores(&self) -> bool {
         let plain = self.alpha == 1.0 && self.beta == 0.0 && matches!(self.bias, Bias::None);
-        plain && self.residual.is_none() && self.activation == Activation::Identity && self.fits_registers()
+        plain && self.residual.is_none() && self.activation == Activation::Identity
     }
 
     /// Whether the steps are few enough to be written out for every accumulator of every tile shape, and C, bias and
-    /// residual are rows of whole registers of f32.
+    /// residual are rows that the registers take.
     #[inline(always)]
-    pub(crate) fn fits_registers(&self) -> bool {
-        let f32s = |p: TypedPtr| p.dtype() == Dtype::F32;
+    fn fits_registers<I: Isa>(&self) -> bool {
         self.c_col == 1
-            && f32s(self.c)
-            && self.residual.is_none_or(|residual| residual.col == 1 && f32s(residual.ptr))
+            && takes::<I>(self.c)
+            && self.residual.is_none_or(|residual| residual.col == 1 && takes::<I>(residual.ptr))
             && match self.bias {
                 Bias::None => true,
-                Bias::PerColumn(bias, _) => f32s(bias),
+                Bias::PerColumn(bias, _) => takes::<I>(bias),
                 Bias::PerRow(..) => false,
             }
             && matches!(self.activation, Activation::Identity | Activation::Relu)
     }
 
     /// Finishes a tile: in registers where that fits, or spilled. Unless `ALL` steps may be written out for the tile's
-    /// shape, only plain stores of f32 stay in registers.
+    /// shape, only plain stores stay in registers.
     ///
     /// # Safety
     /// Bias, residual and C are valid for `MR` rows and `cols` columns, of which only the last panel's may be fewer
@@ -104,75 +103,41 @@ impl Epilogue<'_> {
         acc: &mut Accumulators<I, MR, NP>,
         cols: usize,
     ) {
-        if ALL && self.fits_registers() {
-            // SAFETY: the caller's promise.
-            unsafe { self.finish_registers(isa, acc, cols) };
-        } else if !ALL && self.stores() {
-            // SAFETY: the caller's promise.
-            unsafe { each(isa, acc, cols, self.c.cast::<f32>().cast_mut(), self.c_row, Store) };
-        } else {
-            let mut spilled = MaybeUninit::<[f32; MAX_TILE]>::uninit();
-            let spilled = spilled.as_mut_ptr().cast::<f32>();
-            // SAFETY: the array holds MR rows of NP whole panels, and has no other use; the caller's promise.
-            unsafe {
-                each(isa, acc, NP * PANEL, spilled, (NP * PANEL) as isize, Store);
-                self.finish_spilled(isa, spilled, [MR, cols], NP * PANEL);
-            }
-        }
-    }
-
-    /// Finishes a tile in registers.
-    ///
-    /// # Safety
-    /// [`fits_registers`](Self::fits_registers); bias, residual and C are valid for `MR` rows and `cols` columns, of
-    /// which only the last panel's may be fewer than 16, and nobody else uses this part of C.
-    #[inline(always)]
-    pub(crate) unsafe fn finish_registers<I: Isa, const MR: usize, const NP: usize>(
-        &self,
-        isa: I,
-        acc: &mut Accumulators<I, MR, NP>,
-        cols: usize,
-    ) {
-        let c = self.c.cast::<f32>().cast_mut();
-        // SAFETY: the caller's promise; a bias is the same row for every row.
+        // SAFETY: the caller's promise; a bias is the same row for every row; the array holds MR rows of NP whole
+        // panels, and has no other use.
         unsafe {
-            if self.alpha != 1.0 {
-                each(isa, acc, cols, c, self.c_row, Scale::<I>(isa.splat(self.alpha)));
+            if !self.fits_registers::<I>() || !(ALL || self.stores()) {
+                let mut spilled = MaybeUninit::<[f32; MAX_TILE]>::uninit();
+                let spilled = spilled.as_mut_ptr().cast::<f32>();
+                each_as(isa, acc, NP * PANEL, spilled, (NP * PANEL) as isize, Store);
+                return isa.vectorize(Finish { epilogue: self, acc: spilled, rows: MR, cols, acc_row: NP * PANEL });
             }
-            if self.beta != 0.0 {
-                each(isa, acc, cols, c, self.c_row, AddScaled::<I>(isa.splat(self.beta)));
+            if ALL {
+                if self.alpha != 1.0 {
+                    each_as(isa, acc, cols, std::ptr::null_mut::<f32>(), 0, Scale::<I>(isa.splat(self.alpha)));
+                }
+                if self.beta != 0.0 {
+                    each(isa, acc, cols, self.c, self.c_row, AddScaled::<I>(isa.splat(self.beta)));
+                }
+                if let Bias::PerColumn(bias, _) = self.bias {
+                    each(isa, acc, cols, bias, 0, Add);
+                }
+                if let Activation::Relu = self.activation {
+                    each_as(isa, acc, cols, std::ptr::null_mut::<f32>(), 0, Relu);
+                }
+                if let Some(residual) = self.residual {
+                    each(isa, acc, cols, residual.ptr, residual.row, Add);
+                }
             }
-            if let Bias::PerColumn(bias, _) = self.bias {
-                each(isa, acc, cols, bias.cast::<f32>().cast_mut(), 0, Add);
-            }
-            if let Activation::Relu = self.activation {
-                each(isa, acc, cols, c, self.c_row, Relu);
-            }
-            if let Some(residual) = self.residual {
-                each(isa, acc, cols, residual.ptr.cast::<f32>().cast_mut(), residual.row, Add);
-            }
-            each(isa, acc, cols, c, self.c_row, Store);
+            each(isa, acc, cols, self.c, self.c_row, Store);
         }
-    }
-
-    /// Finishes a tile that was spilled to memory.
-    ///
-    /// # Safety
-    /// `acc` holds `rows` rows, `acc_row` apart, each padded to whole panels; bias, residual and C are valid for
-    /// `rows` rows and `cols` columns, and nobody else uses this part of C.
-    #[inline(always)]
-    pub(crate) unsafe fn finish_spilled<I: Isa>(
-        &self,
-        isa: I,
-        acc: *const f32,
-        [rows, cols]: [usize; 2],
-        acc_row: usize,
-    ) {
-        isa.vectorize(Finish { epilogue: self, acc, rows, cols, acc_row });
     }
 }
 
 /// The rolled loop over a spilled tile: one copy per level, not one per tile shape.
+///
+/// `acc` holds `rows` rows, `acc_row` apart, each padded to whole panels; bias, residual and C are valid for `rows` rows
+/// and `cols` columns, and nobody else uses this part of C.
 struct Finish<'t> {
     epilogue: &'t Epilogue<'t>,
     acc: *const f32,
@@ -192,7 +157,7 @@ impl Kernel for Finish<'_> {
         for r in 0..self.rows {
             for j in (0..self.cols).step_by(I::LANES) {
                 let n = (self.cols - j).min(I::LANES);
-                // SAFETY: `finish_spilled` promises rows and columns of everything; `n` columns from `j` on exist.
+                // SAFETY: rows and columns of everything are valid; `n` columns from `j` on exist.
                 unsafe {
                     let (i, j) = (r as isize, j as isize);
                     let mut y = isa.load(self.acc.add(r * self.acc_row).offset(j));
@@ -206,7 +171,7 @@ impl Kernel for Finish<'_> {
                     y = match e.bias {
                         Bias::None => y,
                         Bias::PerColumn(bias, _) => isa.add(y, gather(isa, bias.offset(j), 1, n)),
-                        Bias::PerRow(bias, _) => isa.add(y, gather(isa, bias.offset(i), 0, I::LANES)),
+                        Bias::PerRow(bias, _) => isa.add(y, isa.splat(bias.offset(i).value())),
                     };
                     y = e.activation.apply(isa, y);
                     if let Some(residual) = e.residual {
@@ -226,21 +191,13 @@ impl Kernel for Finish<'_> {
 /// They must be readable.
 #[inline(always)]
 unsafe fn gather<I: Isa>(isa: I, p: TypedPtr, stride: isize, n: usize) -> I::F32 {
-    // SAFETY: the caller's promise.
-    typed!(p.dtype(), T => unsafe { gather_as::<I, T>(isa, p.cast(), stride, n) })
-}
-
-#[inline(always)]
-unsafe fn gather_as<I: Isa, T: Element>(isa: I, p: *const T, stride: isize, n: usize) -> I::F32 {
     // SAFETY: the caller's promise; `n <= LANES <= 16`.
     unsafe {
-        if stride == 1 {
-            return if n == I::LANES { T::load(isa, p) } else { T::load_tail(isa, p, isa.tail(n)) };
+        if stride == 1 && n == I::LANES {
+            return typed!(p.dtype(), T => T::load(isa, p.cast()));
         }
         let mut lanes = [0.0; PANEL];
-        for (l, lane) in lanes.iter_mut().enumerate().take(n) {
-            *lane = (*p.offset(l as isize * stride)).to_f32();
-        }
+        p.read(isa, stride, n, lanes.as_mut_ptr());
         isa.load(lanes.as_ptr())
     }
 }
@@ -251,21 +208,13 @@ unsafe fn gather_as<I: Isa, T: Element>(isa: I, p: *const T, stride: isize, n: u
 /// The places must be writable.
 #[inline(always)]
 unsafe fn scatter<I: Isa>(isa: I, p: TypedPtr, stride: isize, n: usize, y: I::F32) {
-    // SAFETY: the caller's promise.
-    typed!(p.dtype(), T => unsafe { scatter_as::<I, T>(isa, p.cast::<T>().cast_mut(), stride, n, y) })
-}
-
-#[inline(always)]
-unsafe fn scatter_as<I: Isa, T: Element>(isa: I, p: *mut T, stride: isize, n: usize, y: I::F32) {
     // SAFETY: the caller's promise; `n <= LANES <= 16`.
     unsafe {
-        if stride == 1 {
-            return if n == I::LANES { T::store(isa, p, y) } else { T::store_tail(isa, p, y, isa.tail(n)) };
+        if stride == 1 && n == I::LANES {
+            return typed!(p.dtype(), T => T::store(isa, p.cast::<T>().cast_mut(), y));
         }
-        let mut lanes = [T::default(); PANEL];
-        T::store(isa, lanes.as_mut_ptr(), y);
-        for (l, lane) in lanes.into_iter().enumerate().take(n) {
-            *p.offset(l as isize * stride) = lane;
-        }
+        let mut lanes = [0.0; PANEL];
+        isa.store(lanes.as_mut_ptr(), y);
+        p.write(isa, stride, n, lanes.as_ptr());
     }
 }

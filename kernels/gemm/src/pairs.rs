@@ -12,7 +12,7 @@
 //! operation each, and bf16 activations by the dot product of pairs.
 
 use crate::pack_pairs::PAIR_ROW;
-use crate::registers::{Accumulators, Keep, Load, each};
+use crate::registers::{Accumulators, Keep, Load, each_as};
 use crate::rows::RowPointers;
 use crate::tile::{PANEL, Promised, Tile, TileFn, shapes};
 use gristmill_simd::{Isa, Kernel, bf16};
@@ -200,7 +200,7 @@ impl<W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, W, MR, NP> {
         let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
         if !t.start.is_null() {
             // SAFETY: P3, P4.
-            unsafe { each(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Load) };
+            unsafe { each_as(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Load) };
         }
         // SAFETY: P1, P2, P6.
         unsafe {
@@ -261,8 +261,8 @@ fn dot<I: Isa, const NP: usize>(isa: I, acc: &mut [I::Row; NP], a: I::I32, b: &[
     }
 }
 
-/// The tile of `rows` rows and `panels` panels of pairs; the shapes are those of [`tile_fn`](crate::tile::tile_fn), but
-/// of one panel only where dot products have no instruction.
+/// The tile of `rows` rows and `panels` panels of pairs; the shapes are those of [`Tiles`](crate::tile::Tiles), but of
+/// one panel only where dot products have no instruction.
 pub(crate) fn pair_tile_fn<I: Isa, W: Way>(_proof: I, rows: usize, panels: usize) -> TileFn {
     macro_rules! tile {
         ($mr:literal, $np:literal) => {

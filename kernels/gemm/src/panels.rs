@@ -7,9 +7,9 @@ use crate::pack_pairs::{PAIR_ROW, pack_pairs};
 use crate::pairs::{Dot, InOrder, OddFirst, pair_tile_fn};
 use crate::plan::{Sizes, Source};
 use crate::product::{Chain, Right};
-use crate::tile::{PANEL, PREFETCH_STEPS, TileFn, max_rows, tile_fn};
+use crate::tile::{PANEL, PREFETCH_STEPS, TileFn, Tiles, max_rows};
 use gristmill_core::Operand;
-use gristmill_simd::{Dtype, Isa, TypedPtr, bf16, typed};
+use gristmill_simd::{Dtype, Isa, TypedPtr, bf16};
 use std::ops::Range;
 
 /// Rows from which on widening panels once repays their way through the cache. In the tile it takes f16 two operations
@@ -106,7 +106,7 @@ impl Panels {
             (Form::Pairs, Chain::InOrder) => pair_tile_fn::<I, InOrder>(isa, rows, panels),
             (Form::Pairs, Chain::OddFirst) => pair_tile_fn::<I, OddFirst>(isa, rows, panels),
             (Form::Pairs, Chain::Dot) => pair_tile_fn::<I, Dot>(isa, rows, panels),
-            (form, _) => typed!(self.b.dtype(), B => tile_fn::<I, B>(isa, rows, panels, form == Form::Masked)),
+            (form, _) => Tiles::at(isa).get(self.b.dtype(), rows, panels, form == Form::Masked),
         }
     }
 

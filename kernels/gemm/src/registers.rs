@@ -1,7 +1,7 @@
 //! The accumulators of a tile, and what is done to each of them.
 
 use crate::tile::{PANEL, Tile};
-use gristmill_simd::{Isa, math};
+use gristmill_simd::{Dtype, Element, Isa, TypedPtr, bf16, f16, math};
 
 /// `MR` rows of `NP` panels in registers.
 pub(crate) type Accumulators<I, const MR: usize, const NP: usize> = [[<I as Isa>::Row; NP]; MR];
@@ -13,20 +13,50 @@ pub(crate) trait Step<I: Isa> {
     ///
     /// # Safety
     /// The element's place, cut at `tail`, must be readable, and writable if the step stores.
-    unsafe fn apply(&self, isa: I, y: I::F32, p: *mut f32, tail: Option<I::Tail>) -> I::F32;
+    unsafe fn apply<T: Element>(&self, isa: I, y: I::F32, p: *mut T, tail: Option<I::Tail>) -> I::F32;
+}
+
+/// Whether the registers take up and store rows of a type: those of f32 all, of 16 bits only where their tails have masks.
+/// Elsewhere a tail is copied, which is not to be written out for every accumulator.
+#[inline(always)]
+pub(crate) fn takes<I: Isa>(p: TypedPtr) -> bool {
+    I::LANES == PANEL || p.dtype() == Dtype::F32
 }
 
 /// Applies a step to every accumulator; `p` is row 0 of the step's matrix, whose rows are `row` apart.
 ///
 /// # Safety
 /// The matrix must be readable, and writable if the step stores, for `MR` rows and `cols` columns, of which only the
-/// last panel's may be fewer than 16.
+/// last panel's may be fewer than 16; the registers [take](takes) its type.
 #[inline(always)]
 pub(crate) unsafe fn each<I: Isa, const MR: usize, const NP: usize>(
     isa: I,
     acc: &mut Accumulators<I, MR, NP>,
     cols: usize,
-    p: *mut f32,
+    p: TypedPtr,
+    row: isize,
+    step: impl Step<I>,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match p.dtype() {
+            Dtype::F16 if I::LANES == PANEL => each_as(isa, acc, cols, p.cast::<f16>().cast_mut(), row, step),
+            Dtype::Bf16 if I::LANES == PANEL => each_as(isa, acc, cols, p.cast::<bf16>().cast_mut(), row, step),
+            _ => each_as(isa, acc, cols, p.cast::<f32>().cast_mut(), row, step),
+        }
+    }
+}
+
+/// [`each`] where the type is known.
+///
+/// # Safety
+/// The same.
+#[inline(always)]
+pub(crate) unsafe fn each_as<I: Isa, T: Element, const MR: usize, const NP: usize>(
+    isa: I,
+    acc: &mut Accumulators<I, MR, NP>,
+    cols: usize,
+    p: *mut T,
     row: isize,
     step: impl Step<I>,
 ) {
@@ -46,9 +76,14 @@ pub(crate) unsafe fn each<I: Isa, const MR: usize, const NP: usize>(
 }
 
 #[inline(always)]
-unsafe fn load<I: Isa>(isa: I, p: *const f32, tail: Option<I::Tail>) -> I::F32 {
+unsafe fn load<I: Isa, T: Element>(isa: I, p: *const T, tail: Option<I::Tail>) -> I::F32 {
     // SAFETY: the caller's promise.
-    unsafe { tail.map_or_else(|| isa.load(p), |tail| isa.load_tail(p, tail)) }
+    unsafe {
+        match tail {
+            None => T::load(isa, p),
+            Some(tail) => T::load_tail(isa, p, tail),
+        }
+    }
 }
 
 /// Takes up what was stored.
@@ -56,7 +91,7 @@ pub(crate) struct Load;
 
 impl<I: Isa> Step<I> for Load {
     #[inline(always)]
-    unsafe fn apply(&self, isa: I, _: I::F32, p: *mut f32, tail: Option<I::Tail>) -> I::F32 {
+    unsafe fn apply<T: Element>(&self, isa: I, _: I::F32, p: *mut T, tail: Option<I::Tail>) -> I::F32 {
         // SAFETY: the caller's promise.
         unsafe { load(isa, p, tail) }
     }
@@ -67,12 +102,12 @@ pub(crate) struct Store;
 
 impl<I: Isa> Step<I> for Store {
     #[inline(always)]
-    unsafe fn apply(&self, isa: I, y: I::F32, p: *mut f32, tail: Option<I::Tail>) -> I::F32 {
+    unsafe fn apply<T: Element>(&self, isa: I, y: I::F32, p: *mut T, tail: Option<I::Tail>) -> I::F32 {
         // SAFETY: the caller's promise.
         unsafe {
             match tail {
-                None => isa.store(p, y),
-                Some(tail) => isa.store_tail(p, y, tail),
+                None => T::store(isa, p, y),
+                Some(tail) => T::store_tail(isa, p, y, tail),
             }
         }
         y
@@ -84,7 +119,7 @@ pub(crate) struct Scale<I: Isa>(pub(crate) I::F32);
 
 impl<I: Isa> Step<I> for Scale<I> {
     #[inline(always)]
-    unsafe fn apply(&self, isa: I, y: I::F32, _: *mut f32, _: Option<I::Tail>) -> I::F32 {
+    unsafe fn apply<T: Element>(&self, isa: I, y: I::F32, _: *mut T, _: Option<I::Tail>) -> I::F32 {
         isa.mul(self.0, y)
     }
 }
@@ -94,7 +129,7 @@ pub(crate) struct AddScaled<I: Isa>(pub(crate) I::F32);
 
 impl<I: Isa> Step<I> for AddScaled<I> {
     #[inline(always)]
-    unsafe fn apply(&self, isa: I, y: I::F32, p: *mut f32, tail: Option<I::Tail>) -> I::F32 {
+    unsafe fn apply<T: Element>(&self, isa: I, y: I::F32, p: *mut T, tail: Option<I::Tail>) -> I::F32 {
         // SAFETY: the caller's promise.
         isa.fma(self.0, unsafe { load(isa, p, tail) }, y)
     }
@@ -105,7 +140,7 @@ pub(crate) struct Add;
 
 impl<I: Isa> Step<I> for Add {
     #[inline(always)]
-    unsafe fn apply(&self, isa: I, y: I::F32, p: *mut f32, tail: Option<I::Tail>) -> I::F32 {
+    unsafe fn apply<T: Element>(&self, isa: I, y: I::F32, p: *mut T, tail: Option<I::Tail>) -> I::F32 {
         // SAFETY: the caller's promise.
         isa.add(y, unsafe { load(isa, p, tail) })
     }
@@ -116,7 +151,7 @@ pub(crate) struct Relu;
 
 impl<I: Isa> Step<I> for Relu {
     #[inline(always)]
-    unsafe fn apply(&self, isa: I, y: I::F32, _: *mut f32, _: Option<I::Tail>) -> I::F32 {
+    unsafe fn apply<T: Element>(&self, isa: I, y: I::F32, _: *mut T, _: Option<I::Tail>) -> I::F32 {
         math::relu(isa, y)
     }
 }

@@ -18,7 +18,7 @@
 //! may be of any storage type and is widened in registers, once for all rows.
 
 use crate::epilogue::Epilogue;
-use crate::registers::{Accumulators, Keep, Load, each};
+use crate::registers::{Accumulators, Keep, Load, each_as};
 use crate::rows::RowPointers;
 use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, TypedPtr, bf16, f16};
 use std::marker::PhantomData;
@@ -227,7 +227,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel fo
         let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
         if !t.start.is_null() {
             // SAFETY: P3, P4.
-            unsafe { each(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Load) };
+            unsafe { each_as(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Load) };
         }
 
         // SAFETY: P1, P2, P6.
@@ -305,14 +305,7 @@ pub const fn max_rows<I: Isa>(panels: usize) -> usize {
     }
 }
 
-/// The tile of `rows` rows, from 1 to [`max_rows`], and `panels` panels; `masked` (one panel only) when B is read in place
-/// and the panel is partial.
-pub(crate) fn tile_fn<I: Isa, B: Element>(_proof: I, rows: usize, panels: usize, masked: bool) -> TileFn {
-    debug_assert!(rows >= 1 && rows <= max_rows::<I>(panels) && (!masked || panels == 1));
-    tile_of::<I, B>(rows, panels, masked)
-}
-
-/// [`tile_fn`], to be called only where a token of I exists.
+/// The tile of some rows and panels. To be used only where a token of I exists.
 const fn tile_of<I: Isa, B: Element>(rows: usize, panels: usize, masked: bool) -> TileFn {
     macro_rules! whole {
         ($mr:literal, $np:literal) => {
@@ -333,7 +326,7 @@ const MAX_ROWS: usize = 12;
 /// The most panels of any tile.
 const MAX_PANELS: usize = 8;
 
-/// The tiles of one level, for other crates: looked up by value, so that they are compiled in this crate alone.
+/// The tiles of one level; other crates look them up by value too, so that they are compiled in this crate alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Tiles(&'static Tables);
 
@@ -353,6 +346,12 @@ impl Tiles {
     /// The tiles of a level that was found.
     pub fn of(simd: Simd) -> Self {
         simd.run(Tabulate)
+    }
+
+    /// The tiles of a token's level.
+    #[inline(always)]
+    pub(crate) fn at<I: Isa>(_proof: I) -> Self {
+        Tiles(const { &tables::<I>() })
     }
 
     /// [`max_rows`] of the level; `panels` is at most 8.
@@ -381,8 +380,8 @@ impl Kernel for Tabulate {
     type Output = Tiles;
 
     #[inline(always)]
-    fn run<I: Isa>(self, _proof: I) -> Tiles {
-        Tiles(const { &tables::<I>() })
+    fn run<I: Isa>(self, isa: I) -> Tiles {
+        Tiles::at(isa)
     }
 }
 

@@ -21,15 +21,16 @@ fn check<A: Element, B: Element, C: Element>([m, n, k]: [usize; 3], at_end: bool
     let weight = PackedRhs::from_out_in(mat(&b, n, k)).unwrap();
     sweep::levels(|level| {
         let plain = GemmOptions { level: Some(level), threads: Threads::Serial, ..GemmOptions::new() };
-        let full = GemmOptions {
-            beta: 0.5,
-            bias: Some(&bias),
-            activation: Activation::Gelu,
-            residual: Some(mat(&residual, m, n)),
-            ..plain
-        };
+        let scaled = GemmOptions { alpha: 0.5, ..plain };
+        let summed = GemmOptions { beta: 0.5, ..plain };
+        let biased = GemmOptions { bias: Some(&bias), ..plain };
+        let relu = GemmOptions { activation: Activation::Relu, ..plain };
+        let added = GemmOptions { residual: Some(mat(&residual, m, n)), ..plain };
+        let all = GemmOptions { alpha: 0.5, beta: 0.5, activation: Activation::Relu, bias: Some(&bias), ..added };
+        let long = GemmOptions { activation: Activation::Gelu, ..all };
         let (b, w) = (mat(&b, k, n), mat(&b, n, k).transposed());
-        for options in [&plain, &full] {
+        for options in [plain, scaled, summed, biased, relu, added, all, long] {
+            let options = &options;
             for rhs in [Rhs::Plain(b), Rhs::Plain(w), Rhs::Packed(&packed), Rhs::Packed(&weight)] {
                 let c = MatMut::new(&mut c, m, n).unwrap();
                 gemm(mat(&a, m, k), rhs, c, options, &mut Workspace::new()).unwrap();

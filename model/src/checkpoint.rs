@@ -1,7 +1,7 @@
 //! Checkpoints: `config.json` beside `model.safetensors`.
 
 use crate::{Config, Error, Result, TensorSource};
-use half::slice::HalfFloatSliceExt;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
@@ -28,18 +28,9 @@ pub struct Checkpoint<R> {
     reader: R,
     /// By name, without the prefix.
     tensors: BTreeMap<String, Tensor>,
-    open: Open,
+    /// The name of the tensor that is being read.
+    open: String,
     chunk: Vec<u8>,
-}
-
-/// The tensor that is being read.
-#[derive(Debug)]
-struct Open {
-    name: String,
-    dtype: Dtype,
-    elements: usize,
-    /// Elements that have been read.
-    done: usize,
 }
 
 #[derive(Debug)]
@@ -48,7 +39,8 @@ struct Tensor {
     shape: Vec<usize>,
     /// Bytes from the file's beginning.
     start: u64,
-    read: bool,
+    /// Elements that have been read, if it has been opened.
+    done: Option<usize>,
 }
 
 impl Checkpoint<File> {
@@ -102,14 +94,13 @@ impl<R: Read + Seek> Checkpoint<R> {
         let mut tensors = BTreeMap::new();
         for (name, info) in metadata.tensors() {
             let start = 8 + length + info.data_offsets.0 as u64;
-            let tensor = Tensor { dtype: info.dtype, shape: info.shape.clone(), start, read: false };
+            let tensor = Tensor { dtype: info.dtype, shape: info.shape.clone(), start, done: None };
             let name = name.strip_prefix("transformer.").unwrap_or(&name);
             if tensors.insert(name.to_owned(), tensor).is_some() {
                 return Err(Error::TensorTwice { name: name.to_owned() });
             }
         }
-        let open = Open { name: String::new(), dtype: Dtype::F32, elements: 0, done: 0 };
-        Ok(Self { config, reader, tensors, open, chunk: vec![0; CHUNK] })
+        Ok(Self { config, reader, tensors, open: String::new(), chunk: vec![0; CHUNK] })
     }
 
     /// The configuration.
@@ -132,31 +123,24 @@ impl<R: Read + Seek> TensorSource for Checkpoint<R> {
         if !matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             return Err(Error::TensorType { name: named(), found: format!("{:?}", tensor.dtype) });
         }
-        tensor.read = true;
-        // The header has been checked against the file's size, so this does not overflow.
-        self.open = Open { name: named(), dtype: tensor.dtype, elements: shape.iter().product(), done: 0 };
+        (tensor.done, self.open) = (Some(0), named());
         self.reader.seek(SeekFrom::Start(tensor.start)).map_err(io_error(|| format!("tensor {name:?}")))?;
         Ok(())
     }
 
     fn read(&mut self, values: &mut [f32]) -> Result {
-        let Open { name, dtype, elements, done } = &mut self.open;
-        if values.len() > *elements - *done {
-            return Err(Error::TensorEnd { name: name.clone(), elements: *elements });
+        let name = &self.open;
+        let tensor = self.tensors.get_mut(name).ok_or_else(|| Error::TensorMissing { name: name.clone() })?;
+        // The header has been checked against the file's size, so this does not overflow.
+        let (elements, done) = (tensor.shape.iter().product(), tensor.done.get_or_insert(0));
+        if values.len() > elements - *done {
+            return Err(Error::TensorEnd { name: name.clone(), elements });
         }
-        let size = if *dtype == Dtype::F32 { 4 } else { 2 };
+        let size = if tensor.dtype == Dtype::F32 { 4 } else { 2 };
         for values in values.chunks_mut(CHUNK / size) {
             let bytes = &mut self.chunk[..values.len() * size];
             self.reader.read_exact(bytes).map_err(io_error(|| format!("tensor {name:?}")))?;
-            match dtype {
-                Dtype::F16 => {
-                    widen(bytes, values, f16::from_le_bytes, |narrow, wide| narrow.convert_to_f32_slice(wide))
-                }
-                Dtype::BF16 => {
-                    widen(bytes, values, bf16::from_le_bytes, |narrow, wide| narrow.convert_to_f32_slice(wide))
-                }
-                _ => values.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, &from)| *to = f32::from_le_bytes(from)),
-            }
+            widen(tensor.dtype, bytes, values);
             // Without an early exit this is a few instructions per register.
             if values.iter().fold(false, |any, value| any | value.is_nan()) {
                 let index = values.iter().position(|value| value.is_nan()).unwrap_or(0);
@@ -168,24 +152,26 @@ impl<R: Read + Seek> TensorSource for Checkpoint<R> {
     }
 
     fn finish(&self) -> Result {
-        match self.tensors.iter().find(|(_, tensor)| !tensor.read) {
+        match self.tensors.iter().find(|(_, tensor)| tensor.done.is_none()) {
             Some((name, _)) => Err(Error::TensorExtra { name: name.clone() }),
             None => Ok(()),
         }
     }
 }
 
-/// Fills `values` from narrow elements: decoded by `element`, widened some at a time by `convert`.
-fn widen<T: Copy + Default>(
-    bytes: &[u8],
-    values: &mut [f32],
-    element: impl Fn([u8; 2]) -> T,
-    convert: impl Fn(&[T], &mut [f32]),
-) {
+/// Decodes little-endian values and widens narrow ones, some at a time.
+fn widen(dtype: Dtype, bytes: &[u8], values: &mut [f32]) {
+    if dtype == Dtype::F32 {
+        return values.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, &from)| *to = f32::from_le_bytes(from));
+    }
     for (values, bytes) in values.chunks_mut(256).zip(bytes.chunks(512)) {
-        let mut narrow = [T::default(); 256];
-        narrow.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, &from)| *to = element(from));
-        convert(&narrow[..values.len()], values);
+        let mut bits = [0; 256];
+        bits.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, &from)| *to = u16::from_le_bytes(from));
+        let bits = &bits[..values.len()];
+        match dtype {
+            Dtype::F16 => bits.reinterpret_cast::<f16>().convert_to_f32_slice(values),
+            _ => bits.reinterpret_cast::<bf16>().convert_to_f32_slice(values),
+        }
     }
 }
 

@@ -10,23 +10,22 @@ use gristmill::simd::Element;
 use gristmill::{Causal, HeadsMut, HeadsRef};
 use std::ops::Range;
 
-/// What the queries of layers attend to.
+/// What the queries of a layer attend to.
 pub(crate) trait Attend<E: Element> {
-    /// Attention within the sentences in layer `layer`. `projected` holds queries, keys and values side by side.
-    fn to_own(&mut self, run: &mut Run, layer: usize, projected: &Matrix<E>, context: &mut Matrix<E>) -> Result;
+    /// Attention within the sentences. `projected` holds queries, keys and values side by side.
+    fn to_own(&mut self, run: &mut Run, projected: &Matrix<E>, context: &mut Matrix<E>) -> Result;
 
-    /// Attention to the sources in layer `layer`.
+    /// Attention to the sources.
     fn to_sources(
         &mut self,
         run: &mut Run,
-        layer: usize,
         cross: &CrossAttention<E>,
         queries: &Matrix<E>,
         context: &mut Matrix<E>,
     ) -> Result;
 }
 
-/// Whole sentences, all positions at once.
+/// Whole sentences, all positions at once, in any layer.
 pub(crate) struct Whole<'a, E> {
     pub(crate) spans: &'a Spans,
     pub(crate) causal: Option<Causal<'a>>,
@@ -39,7 +38,7 @@ pub(crate) struct Whole<'a, E> {
 }
 
 impl<E: Element> Attend<E> for Whole<'_, E> {
-    fn to_own(&mut self, run: &mut Run, _layer: usize, projected: &Matrix<E>, context: &mut Matrix<E>) -> Result {
+    fn to_own(&mut self, run: &mut Run, projected: &Matrix<E>, context: &mut Matrix<E>) -> Result {
         let d = run.config.d_model;
         let parts = [0, d, 2 * d].map(|first| Packed { matrix: projected, spans: self.spans, first });
         attend(run, Operation::SelfAttention, parts, self.causal, context)
@@ -48,7 +47,6 @@ impl<E: Element> Attend<E> for Whole<'_, E> {
     fn to_sources(
         &mut self,
         run: &mut Run,
-        _layer: usize,
         cross: &CrossAttention<E>,
         queries: &Matrix<E>,
         context: &mut Matrix<E>,

@@ -34,7 +34,7 @@ pub(crate) trait Progress {
 /// What the decoder layers keep of the sources and of the targets so far, all targets of equal length; each source has
 /// as many targets as any other.
 pub(crate) struct Cache<E> {
-    layers: Vec<LayerCache<E>>,
+    pub(crate) layers: Vec<LayerCache<E>>,
     sentences: usize,
     /// Targets of each sentence.
     width: usize,
@@ -45,7 +45,7 @@ pub(crate) struct Cache<E> {
 }
 
 /// Keys and values of the sources, and of the targets.
-struct LayerCache<E> {
+pub(crate) struct LayerCache<E> {
     sources: KvCache<E>,
     targets: KvCache<E>,
 }
@@ -154,26 +154,24 @@ impl<E: Element> Progress for Cache<E> {
     }
 }
 
-impl<E: Element> Attend<E> for Cache<E> {
-    fn to_own(&mut self, run: &mut Run, layer: usize, projected: &Matrix<E>, context: &mut Matrix<E>) -> Result {
-        let (rows, d) = (self.rows(), run.config.d_model);
+impl<E: Element> Attend<E> for LayerCache<E> {
+    fn to_own(&mut self, run: &mut Run, projected: &Matrix<E>, context: &mut Matrix<E>) -> Result {
+        let (rows, d) = (projected.rows(), run.config.d_model);
         let part = |first| heads(run.config, projected, [0, first], [rows, 1], 1);
-        let kept = &mut self.layers[layer].targets;
         let start = run.clock.start();
-        kept.append_with(part(d)?, part(2 * d)?, &AppendOptions { counts: None, threads: run.threads })?;
+        self.targets.append_with(part(d)?, part(2 * d)?, &AppendOptions { counts: None, threads: run.threads })?;
         run.clock.stop(start, Operation::Caching, || [0, size_of::<E>() * 4 * rows * d]);
-        attend(run, Operation::SelfAttention, projected, kept, context)
+        attend(run, Operation::SelfAttention, projected, &self.targets, context)
     }
 
     fn to_sources(
         &mut self,
         run: &mut Run,
-        layer: usize,
         _cross: &CrossAttention<E>,
         queries: &Matrix<E>,
         context: &mut Matrix<E>,
     ) -> Result {
-        attend(run, Operation::CrossAttention, queries, &self.layers[layer].sources, context)
+        attend(run, Operation::CrossAttention, queries, &self.sources, context)
     }
 }
 

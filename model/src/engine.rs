@@ -103,9 +103,7 @@ impl<E: Element> Passes<'_, E> {
         let positions = PositionRows::Each(&batch.positions);
         look_up(run, stack, sinusoids, &batch.ids, positions, &mut buffers.stream.x)?;
         let mut keys = Whole { spans: &batch.spans, causal, sources, memory, keys_values };
-        for (index, layer) in stack.layers.iter().enumerate() {
-            layer.apply(run, buffers, index, &mut keys)?;
-        }
+        stack.layers.iter().try_for_each(|layer| layer.apply(run, buffers, &mut keys))?;
         buffers.stream.finish(run, stack.norm.as_ref())
     }
 
@@ -135,14 +133,15 @@ impl<E: Element> Engine for Passes<'_, E> {
     fn step(&mut self, run: &mut Run, ids: &[u32]) -> Result {
         let Self { weights: Weights { decoder, .. }, buffers, sinusoids, cache, .. } = self;
         look_up(run, decoder, sinusoids, ids, PositionRows::All(cache.length()), &mut buffers.stream.x)?;
-        for (index, layer) in decoder.layers.iter().enumerate() {
-            if let Err(error) = layer.apply(run, buffers, index, cache) {
-                // Some layers may have kept the token.
-                cache.rewind(cache.length());
-                return Err(error);
-            }
+        let mut layers = decoder.layers.iter().zip(&mut cache.layers);
+        let applied = layers.try_for_each(|(layer, kept)| layer.apply(run, buffers, kept));
+        // After an error some layers may have kept the token.
+        if applied.is_ok() {
+            cache.advance()
+        } else {
+            cache.rewind(cache.length())
         }
-        cache.advance();
+        applied?;
         buffers.stream.finish(run, decoder.norm.as_ref())
     }
 

@@ -70,21 +70,15 @@ impl<E: Element> Stream<E> {
 }
 
 impl<E: Element> Layer<E> {
-    /// Takes rows through the layer, the `index`-th of its stack, attending as `keys` says.
-    pub(crate) fn apply(
-        &self,
-        run: &mut Run,
-        buffers: &mut Buffers<E>,
-        index: usize,
-        keys: &mut impl Attend<E>,
-    ) -> Result {
+    /// Takes rows through the layer, attending to `keys`.
+    pub(crate) fn apply(&self, run: &mut Run, buffers: &mut Buffers<E>, keys: &mut impl Attend<E>) -> Result {
         let Buffers { stream, projected, context } = buffers;
         stream.open(run, Operation::SelfProjection, &self.attention, projected)?;
-        keys.to_own(run, index, projected, context)?;
+        keys.to_own(run, projected, context)?;
         stream.close(run, Operation::SelfOutput, &self.attention, context)?;
         if let Some(cross) = &self.cross {
             stream.open(run, Operation::CrossQuery, &cross.sublayer, projected)?;
-            keys.to_sources(run, index, cross, projected, context)?;
+            keys.to_sources(run, cross, projected, context)?;
             stream.close(run, Operation::CrossOutput, &cross.sublayer, context)?;
         }
         stream.open(run, Operation::FeedForwardUp, &self.feed_forward, projected)?;

@@ -33,7 +33,7 @@ pub(crate) trait Engine: Send + Sync {
     /// `logits` of some rows that the decoder's last pass gave, for all ids, or for those of [`select`](Engine::select).
     fn logits(&self, run: &mut Run, rows: Range<usize>, selected: bool, logits: &mut Matrix) -> Result;
 
-    /// Prepares for the logits of some ids.
+    /// Prepares for the logits of some ids, unless it has.
     fn select(&mut self, ids: &[u32]) -> Result;
 
     /// Results of the last pass, before the vocabulary's product; `wide` holds them if they have to be widened.
@@ -85,8 +85,8 @@ pub(crate) struct Passes<'a, E: Element> {
     memory: Matrix<E>,
     keys_values: Matrix<E>,
     cache: Cache<E>,
-    /// Some rows of the generator.
-    selected: Option<Linear<E>>,
+    /// Some ids, and their rows of the generator.
+    selected: Option<(Vec<u32>, Linear<E>)>,
 }
 
 impl<E: Element> Passes<'_, E> {
@@ -146,12 +146,15 @@ impl<E: Element> Engine for Passes<'_, E> {
     }
 
     fn logits(&self, run: &mut Run, rows: Range<usize>, selected: bool, logits: &mut Matrix) -> Result {
-        let generator = self.selected.as_ref().filter(|_| selected).unwrap_or(&self.weights.generator);
+        let selected = self.selected.as_ref().filter(|_| selected);
+        let generator = selected.map_or(&self.weights.generator, |(_, generator)| generator);
         run.linear(Operation::Vocabulary, generator, self.buffers.stream.x.rows_view(rows), None, logits)
     }
 
     fn select(&mut self, ids: &[u32]) -> Result {
-        self.selected = Some(self.weights.generator.select(ids)?);
+        if self.selected.as_ref().is_none_or(|(selected, _)| selected != ids) {
+            self.selected = Some((ids.to_vec(), self.weights.generator.select(ids)?));
+        }
         Ok(())
     }
 

@@ -193,7 +193,7 @@ impl Session<'_> {
         self.entered(|session| {
             session.begin()?;
             if let Some(ids) = &plan.shortlist {
-                session.select(ids)?;
+                session.engine.select(ids)?;
             }
             if options.beams > 1 {
                 Beams::new(&plan, sentences)?.run(session, receive)
@@ -201,17 +201,6 @@ impl Session<'_> {
                 session.follow(&plan, sentences, receive)
             }
         })
-    }
-
-    /// Prepares for the logits of some ids, unless it has.
-    fn select(&mut self, ids: &[u32]) -> Result {
-        if self.selected != ids {
-            // Should this fail, the next call must try again.
-            self.selected.clear();
-            self.engine.select(ids)?;
-            self.selected.extend_from_slice(ids);
-        }
-        Ok(())
     }
 
     /// One hypothesis for each sentence.

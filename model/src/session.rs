@@ -34,8 +34,6 @@ pub struct Session<'a> {
     wide: Matrix,
     pub(crate) logits: Matrix,
     pub(crate) peaks: Peaks,
-    /// The ids that the engine is prepared for.
-    pub(crate) selected: Vec<u32>,
 }
 
 impl<'a> Session<'a> {
@@ -51,7 +49,6 @@ impl<'a> Session<'a> {
             wide: Matrix::default(),
             logits: Matrix::default(),
             peaks: Peaks::default(),
-            selected: Vec::new(),
         })
     }
 

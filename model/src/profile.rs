@@ -68,7 +68,7 @@ pub struct Spent {
     pub bytes: u64,
 }
 
-/// The times of a session's operations since it was last [cleared](Profile::clear).
+/// The times of a session's operations since [`Session::start_profile`](crate::Session::start_profile).
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
     spent: [Spent; Operation::ALL.len()],
@@ -83,11 +83,6 @@ impl Profile {
     /// All operations that were called, in the order of [`Operation::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = (Operation, Spent)> {
         Operation::ALL.into_iter().map(|operation| (operation, self.of(operation))).filter(|(_, spent)| spent.calls > 0)
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        *self = Self::default();
     }
 }
 

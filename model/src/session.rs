@@ -52,7 +52,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Begins to write down what every operation takes, at the cost of reading the clock twice for each.
+    /// Begins to write down what every operation takes from now on, at the cost of reading the clock twice for each.
     pub fn start_profile(&mut self) {
         self.run.clock.profile = Some(Box::default());
     }
@@ -223,11 +223,6 @@ impl Decoding<'_, '_> {
     /// Tokens that each of them has been given.
     pub fn length(&self) -> usize {
         self.session.engine.progress().length()
-    }
-
-    /// Forgets what a profile says so far, where one is written: from now on it is that of the decoding.
-    pub fn clear_profile(&mut self) {
-        self.session.run.clock.profile.iter_mut().for_each(|profile| profile.clear());
     }
 
     /// Gives one more token to every sentence; the logits of what follows, `[sentences, target ids]`.

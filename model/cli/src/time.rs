@@ -85,8 +85,12 @@ fn measure(session: &mut Session, model: &Transformer, work: &Work, arguments: &
         part("encoder", session, encoder, |session, times| timed(times, || session.encode(sources).map(drop)))?;
     progress.advance(1);
     let step = part("decoder step", session, decoder, |session, times| {
-        let mut decoding = session.start(sources)?;
-        decoding.clear_profile();
+        session.start(sources)?;
+        if session.profile().is_some() {
+            // That of the steps alone.
+            session.start_profile();
+        }
+        let mut decoding = session.resume();
         steps.iter().try_for_each(|ids| timed(times, || decoding.step(ids).map(drop)))
     })?;
     progress.advance(1);

@@ -36,14 +36,18 @@ pub struct Session<'a> {
     pub(crate) peaks: Peaks,
 }
 
-impl<'a> Session<'a> {
-    pub(crate) fn new(model: &'a Transformer, options: SessionOptions<'a>) -> Result<Self> {
-        Simd::choose(options.level).map_err(gristmill::Error::from)?;
-        let SessionOptions { threads, level } = options;
-        Ok(Self {
-            model,
-            run: Run { config: model.config(), threads, level, workspace: Workspace::new(), clock: Clock::default() },
-            engine: model.engine()?,
+impl Transformer {
+    /// What is needed to run the model.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`] when the level, or the one that `GRISTMILL_LEVEL` pins, cannot be used.
+    pub fn session<'a>(&'a self, options: SessionOptions<'a>) -> Result<Session<'a>> {
+        let (SessionOptions { threads, level }, config) = (options, self.config());
+        Simd::choose(level).map_err(gristmill::Error::from)?;
+        Ok(Session {
+            model: self,
+            run: Run { config, threads, level, workspace: Workspace::new(), clock: Clock::default() },
+            engine: self.weights.engine(config)?,
             sources: Batch::default(),
             targets: Batch::default(),
             wide: Matrix::default(),
@@ -51,7 +55,9 @@ impl<'a> Session<'a> {
             peaks: Peaks::default(),
         })
     }
+}
 
+impl<'a> Session<'a> {
     /// Begins to write down what every operation takes from now on, at the cost of reading the clock twice for each.
     pub fn start_profile(&mut self) {
         self.run.clock.profile = Some(Box::default());

@@ -1,7 +1,6 @@
 //! The model: a configuration and its weights.
 
-use crate::engine::{Engine, Stored};
-use crate::session::{Session, SessionOptions};
+use crate::engine::Stored;
 use crate::weights::Weights;
 use crate::{Checkpoint, Config, Error, Precision, Result, SeededWeights, TensorSource};
 use gristmill::{bf16, f16};
@@ -10,11 +9,11 @@ use std::path::Path;
 
 /// An encoder-decoder with its weights packed for the kernels.
 ///
-/// It never changes: any number of [`Session`]s, one per thread, can share one `&Transformer`.
+/// It never changes: any number of [`Session`](crate::Session)s, one per thread, can share one `&Transformer`.
 pub struct Transformer {
     config: Config,
     precision: Precision,
-    weights: Box<dyn Stored>,
+    pub(crate) weights: Box<dyn Stored>,
 }
 
 impl Transformer {
@@ -62,18 +61,6 @@ impl Transformer {
     /// Bytes of the weights in memory. [`Config::model_bytes`] knows them beforehand.
     pub fn bytes(&self) -> usize {
         self.weights.bytes()
-    }
-
-    pub(crate) fn engine(&self) -> Result<Box<dyn Engine + '_>> {
-        self.weights.engine(&self.config)
-    }
-
-    /// What is needed to run the model.
-    ///
-    /// # Errors
-    /// [`Error::Kernel`] when the level, or the one that `GRISTMILL_LEVEL` pins, cannot be used.
-    pub fn session<'a>(&'a self, options: SessionOptions<'a>) -> Result<Session<'a>> {
-        Session::new(self, options)
     }
 
     /// Checks that a source sentence consists of source ids and is not too long for learned positions.

@@ -83,15 +83,12 @@ fn attend<E: Element>(
     causal: Option<Causal>,
     context: &mut Matrix<E>,
 ) -> Result {
-    let d = run.config.d_model;
-    context.reshape(q.matrix.rows(), d)?;
+    context.reshape(q.matrix.rows(), run.config.d_model)?;
     for sentences in q.spans.runs(k.spans) {
-        let parts = [q, k, v].map(|part| part.heads(run.config, sentences.clone()));
-        let rows = q.spans.rows(sentences.clone());
-        let [queries, keys, values] = parts;
-        let queries = queries?;
-        let out = HeadsMut::bshd(context.rows_mut(rows), queries.sizes())?;
-        run.attention(operation, [queries, keys?, values?], out, causal)?;
+        let out = context.rows_mut(q.spans.rows(sentences.clone()));
+        let [q, k, v] = [q, k, v].map(|part| part.heads(run.config, sentences.clone()));
+        let q = q?;
+        run.attention(operation, [q, k?, v?], HeadsMut::bshd(out, q.sizes())?, causal)?;
     }
     Ok(())
 }

@@ -1,9 +1,7 @@
 //! Bytes that a model holds, from its sizes alone.
 
 use crate::{Config, Error, Precision, Result};
-
-/// Columns of a packed weight come in so many at a time.
-const PANEL: f64 = 16.0;
+use gristmill::gemm::tile::PANEL;
 
 /// Tokens of a page of a cache.
 const PAGE: usize = 64;
@@ -27,8 +25,8 @@ impl Config {
     /// As [`parameters`](Config::parameters).
     pub fn model_bytes(&self, precision: Precision) -> Result<usize> {
         self.parameters()?;
-        let size = precision.size() as f64;
-        Ok(self.sum(|inputs, outputs| size * inputs * (outputs / PANEL).ceil() * PANEL, size, 4.0) as usize)
+        let (size, panel) = (precision.size() as f64, PANEL as f64);
+        Ok(self.sum(|inputs, outputs| size * inputs * (outputs / panel).ceil() * panel, size, 4.0) as usize)
     }
 
     /// The sum over all tensors: `weight` of the inputs and outputs of each packed one, so much for each value of a

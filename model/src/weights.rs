@@ -260,7 +260,7 @@ impl<S: TensorSource> Reader<'_, S> {
         let &Config { d_model: d, tgt_vocab, src_vocab, tied_embeddings, tied_output, .. } = self.config;
         // Either name will do for a shared table; only a source that can tell has both, and then they must agree.
         let only_source = tied_embeddings && self.source.has(SRC_EMBED) && !self.source.has(TGT_EMBED);
-        let name = if only_source { SRC_EMBED } else { TGT_EMBED };
+        let (name, other) = if only_source { (SRC_EMBED, TGT_EMBED) } else { (TGT_EMBED, SRC_EMBED) };
         let targets = Arc::new(if tied_output {
             let [packed] = self.packed(name, d, [tgt_vocab])?;
             let table = Table::Packed(packed);
@@ -270,9 +270,7 @@ impl<S: TensorSource> Reader<'_, S> {
             Table::Plain(self.matrix(name, tgt_vocab, d)?)
         });
         let sources = if tied_embeddings {
-            if !only_source {
-                self.check_tied(SRC_EMBED, &targets)?;
-            }
+            self.check_tied(other, &targets)?;
             Arc::clone(&targets)
         } else {
             Arc::new(Table::Plain(self.matrix(SRC_EMBED, src_vocab, d)?))

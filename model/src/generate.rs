@@ -68,11 +68,7 @@ impl GenerateOptions<'_> {
         let Sampling { temperature, top_p, .. } = self.sampling.unwrap_or_default();
         let numbers = [
             ("length_penalty", self.length_penalty, self.length_penalty.is_finite()),
-            (
-                "temperature",
-                temperature,
-                temperature > 0.0 && temperature.recip().is_finite() && temperature.is_finite(),
-            ),
+            ("temperature", temperature, (f32::MIN_POSITIVE..=f32::MAX).contains(&temperature)),
             ("top_p", top_p, top_p > 0.0 && top_p <= 1.0),
         ];
         if let Some(&(field, value, _)) = numbers.iter().find(|(.., good)| !good) {

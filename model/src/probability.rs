@@ -14,7 +14,7 @@ use gristmill::{MatMut, Simd, SoftmaxOptions, simd::naive};
 /// level (among those whose multiply-add is fused).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Logits are divided by this; below 1 prefers likely ids.
+    /// Logits are divided by this, a normal number above 0; below 1 prefers likely ids.
     pub temperature: f32,
     /// Only so many of the likeliest ids can be drawn; 0 for all.
     pub top_k: usize,

@@ -14,10 +14,8 @@ pub struct Tokenizer {
     /// The lengths in bytes that source tokens have, longest first.
     lengths: Vec<usize>,
     texts: Vec<String>,
-    bos: Option<u32>,
-    eos: Option<u32>,
-    pad: Option<u32>,
-    unk: Option<u32>,
+    /// `bos`, `eos`, `pad` and `unk`.
+    specials: [Option<u32>; 4],
 }
 
 impl Tokenizer {
@@ -40,7 +38,7 @@ impl Tokenizer {
         let mut lengths: Vec<usize> = ids.keys().map(String::len).collect();
         lengths.sort_unstable_by(|a, b| b.cmp(a));
         lengths.dedup();
-        Ok(Self { ids, lengths, texts, bos: config.bos, eos: config.eos, pad: config.pad, unk: config.unk })
+        Ok(Self { ids, lengths, texts, specials: [config.bos, config.eos, config.pad, config.unk] })
     }
 
     /// The ids of a source text, `bos` and `eos` included.
@@ -48,7 +46,8 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::UnknownText`] where no token matches and there is no `unk`.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids = Vec::from_iter(self.bos);
+        let [bos, eos, _, unk] = self.specials;
+        let mut ids = Vec::from_iter(bos);
         let mut rest = text;
         while let Some(piece) = rest.chars().next() {
             let token = self.lengths.iter().find_map(|&length| self.ids.get_key_value(rest.get(..length)?));
@@ -56,13 +55,13 @@ impl Tokenizer {
                 Some((token, &id)) => (token.len(), id),
                 None => {
                     let unknown = Error::UnknownText { piece, offset: text.len() - rest.len() };
-                    (piece.len_utf8(), self.unk.ok_or(unknown)?)
+                    (piece.len_utf8(), unk.ok_or(unknown)?)
                 }
             };
             ids.push(id);
             rest = &rest[length..];
         }
-        ids.extend(self.eos);
+        ids.extend(eos);
         Ok(ids)
     }
 
@@ -71,12 +70,11 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::IdOutOfRange`] for an id that the vocabulary does not have.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let specials = [self.bos, self.eos, self.pad, self.unk];
         let mut text = String::new();
         for (position, &id) in ids.iter().enumerate() {
             let outside = Error::IdOutOfRange { position, id, vocabulary: self.texts.len() };
             let token = self.texts.get(id as usize).ok_or(outside)?;
-            if !specials.contains(&Some(id)) {
+            if !self.specials.contains(&Some(id)) {
                 text.push_str(token);
             }
         }

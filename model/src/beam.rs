@@ -62,19 +62,9 @@ impl<'p> Beams<'p> {
         // Unless many hypotheses end, or the search is very large, its ids need no more room.
         let mut nodes = Vec::with_capacity(1 + all.saturating_mul(plan.longest).min(1 << 16));
         nodes.push(Node { id: plan.bos, parent: 0 });
-        Ok(Self {
-            plan,
-            live: (0..sentences).collect(),
-            rows,
-            next,
-            parents: Vec::new(),
-            nodes,
-            ended: vec![Vec::new(); sentences],
-            last: Vec::new(),
-            ranked: Vec::new(),
-            logits: Vec::new(),
-            candidates: Vec::new(),
-        })
+        let (live, ended) = ((0..sentences).collect(), vec![Vec::new(); sentences]);
+        let (parents, last, ranked, logits, candidates) = Default::default();
+        Ok(Self { plan, live, rows, next, parents, nodes, ended, last, ranked, logits, candidates })
     }
 
     pub(crate) fn run(
@@ -99,7 +89,10 @@ impl<'p> Beams<'p> {
                         self.end(sentence, self.rows[place * self.plan.options.beams], length);
                     }
                     self.finish(sentence, receive);
-                    self.remove(place);
+                    // Those of the last place take it.
+                    let last = self.rows.len() - self.plan.options.beams;
+                    self.rows.copy_within(last.., place * self.plan.options.beams);
+                    self.rows.truncate(last);
                     session.engine.progress_mut().swap_remove(place)?;
                 }
             }
@@ -210,14 +203,6 @@ impl<'p> Beams<'p> {
         let kindest = if options.length_penalty > 0.0 { self.plan.longest } else { length };
         let worst = ended.get(options.n_best - 1);
         best == f32::NEG_INFINITY || worst.is_some_and(|worst| worst.score >= self.plan.score(best, kindest))
-    }
-
-    /// Forgets the rows of a place; those of the last place take it.
-    fn remove(&mut self, place: usize) {
-        let beams = self.plan.options.beams;
-        let last = self.rows.len() - beams;
-        self.rows.copy_within(last.., place * beams);
-        self.rows.truncate(last);
     }
 
     /// Leaves the best of a sentence's hypotheses, which are the result.

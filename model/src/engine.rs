@@ -64,15 +64,9 @@ impl<E: Element> Stored for Weights<E> {
     }
 
     fn engine<'a>(&'a self, config: &Config) -> Result<Box<dyn Engine + 'a>> {
-        Ok(Box::new(Passes {
-            weights: self,
-            sinusoids: Sinusoids::default(),
-            buffers: Buffers::default(),
-            memory: Matrix::default(),
-            keys_values: Matrix::default(),
-            cache: Cache::new(config)?,
-            selected: None,
-        }))
+        let (sinusoids, buffers, memory, keys_values) = Default::default();
+        let cache = Cache::new(config)?;
+        Ok(Box::new(Passes { weights: self, sinusoids, buffers, memory, keys_values, cache, selected: None }))
     }
 }
 

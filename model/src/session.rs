@@ -44,16 +44,9 @@ impl Transformer {
     pub fn session<'a>(&'a self, options: SessionOptions<'a>) -> Result<Session<'a>> {
         let (SessionOptions { threads, level }, config) = (options, self.config());
         Simd::choose(level).map_err(gristmill::Error::from)?;
-        Ok(Session {
-            model: self,
-            run: Run { config, threads, level, workspace: Workspace::new(), clock: Clock::default() },
-            engine: self.weights.engine(config)?,
-            sources: Batch::default(),
-            targets: Batch::default(),
-            wide: Matrix::default(),
-            logits: Matrix::default(),
-            peaks: Peaks::default(),
-        })
+        let run = Run { config, threads, level, workspace: Workspace::new(), clock: Clock::default() };
+        let (sources, targets, wide, logits, peaks) = Default::default();
+        Ok(Session { model: self, run, engine: self.weights.engine(config)?, sources, targets, wide, logits, peaks })
     }
 }
 

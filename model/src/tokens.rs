@@ -1,7 +1,7 @@
 //! Text to ids and back, for configurations that list their tokens.
 
 use crate::{Config, Error, Result};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Turns source text into ids and target ids into text.
 ///
@@ -11,8 +11,8 @@ use std::collections::HashMap;
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     ids: HashMap<String, u32>,
-    /// The lengths in bytes that source tokens have, longest first.
-    lengths: Vec<usize>,
+    /// The lengths in bytes that source tokens have.
+    lengths: BTreeSet<usize>,
     texts: Vec<String>,
     /// `bos`, `eos`, `pad` and `unk`.
     specials: [Option<u32>; 4],
@@ -35,9 +35,7 @@ impl Tokenizer {
                 return Err(Error::ConfigDuplicate { token: token.clone(), first: first as usize, second: id });
             }
         }
-        let mut lengths: Vec<usize> = ids.keys().map(String::len).collect();
-        lengths.sort_unstable_by(|a, b| b.cmp(a));
-        lengths.dedup();
+        let lengths = ids.keys().map(String::len).collect();
         Ok(Self { ids, lengths, texts, specials: [config.bos, config.eos, config.pad, config.unk] })
     }
 
@@ -50,7 +48,7 @@ impl Tokenizer {
         let mut ids = Vec::from_iter(bos);
         let mut rest = text;
         while let Some(piece) = rest.chars().next() {
-            let token = self.lengths.iter().find_map(|&length| self.ids.get_key_value(rest.get(..length)?));
+            let token = self.lengths.iter().rev().find_map(|&length| self.ids.get_key_value(rest.get(..length)?));
             let (length, id) = match token {
                 Some((token, &id)) => (token.len(), id),
                 None => {

@@ -56,8 +56,8 @@ impl Checkpoint<File> {
     pub fn config_of(folder: impl AsRef<Path>) -> Result<Config> {
         let path = folder.as_ref().join("config.json");
         let mut json = Vec::new();
-        let file = File::open(&path).map_err(io_error(|| path.display().to_string()))?;
-        file.take(TEXT_LIMIT).read_to_end(&mut json).map_err(io_error(|| path.display().to_string()))?;
+        let read = File::open(&path).and_then(|file| file.take(TEXT_LIMIT).read_to_end(&mut json));
+        read.map_err(io_error(|| path.display().to_string()))?;
         Config::from_json(&json)
     }
 }

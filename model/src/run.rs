@@ -78,10 +78,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn norm_options<'n>(&self, norm: &'n Norm) -> LayerNormOptions<'n>
-    where
-        'a: 'n,
-    {
+    fn norm_options<'n>(&'n self, norm: &'n Norm) -> LayerNormOptions<'n> {
         LayerNormOptions {
             eps: self.config.norm_eps,
             gamma: Some(&norm.gamma),

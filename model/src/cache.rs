@@ -21,6 +21,9 @@ pub(crate) trait Progress {
     /// Positions that have been decoded.
     fn length(&self) -> usize;
 
+    /// Bytes of all keys and values that are kept, in use or for later.
+    fn bytes(&self) -> usize;
+
     /// Forgets what is later than the first positions.
     fn rewind(&mut self, length: usize);
 
@@ -57,11 +60,6 @@ impl<E: Element> Cache<E> {
         let layers = (0..config.decoder_layers).map(|_| Ok(LayerCache { sources: kept()?, targets: kept()? }));
         let layers = layers.collect::<Result<_>>()?;
         Ok(Self { layers, sentences: 0, width: 1, length: 0, numbers: Vec::new() })
-    }
-
-    /// Bytes of all keys and values.
-    pub(crate) fn bytes(&self) -> usize {
-        self.layers.iter().map(|kept| kept.sources.bytes() + kept.targets.bytes()).sum()
     }
 
     /// Forgets everything and projects the encoder's output for each layer; `keys_values` is scratch.
@@ -121,6 +119,10 @@ impl<E: Element> Progress for Cache<E> {
 
     fn length(&self) -> usize {
         self.length
+    }
+
+    fn bytes(&self) -> usize {
+        self.layers.iter().map(|kept| kept.sources.bytes() + kept.targets.bytes()).sum()
     }
 
     fn rewind(&mut self, length: usize) {

@@ -39,9 +39,6 @@ pub(crate) trait Engine: Send + Sync {
     /// Results of the last pass, before the vocabulary's product; `wide` holds them if they have to be widened.
     fn values<'m>(&'m self, wide: &'m mut Matrix) -> Result<&'m Matrix>;
 
-    /// Bytes of the caches.
-    fn cache_bytes(&self) -> usize;
-
     /// The targets in progress.
     fn progress(&self) -> &dyn Progress;
 
@@ -160,10 +157,6 @@ impl<E: Element> Engine for Passes<'_, E> {
         wide.reshape(values.rows(), values.cols())?;
         wide.values_mut().iter_mut().zip(values.values()).for_each(|(wide, value)| *wide = value.to_f32());
         Ok(wide)
-    }
-
-    fn cache_bytes(&self) -> usize {
-        self.cache.bytes()
     }
 
     fn progress(&self) -> &dyn Progress {

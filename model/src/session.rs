@@ -70,7 +70,7 @@ impl<'a> Session<'a> {
     /// bounds them beforehand. The other buffers hold a few rows of activations for every token of the largest batch,
     /// and of logits for every sentence.
     pub fn cache_bytes(&self) -> usize {
-        self.engine.cache_bytes()
+        self.engine.progress().bytes()
     }
 
     /// The encoder's output, D values for every source token.

@@ -229,7 +229,7 @@ impl Session<'_> {
                 receive(Token { sentence: live[place], id });
             }
             // From the end, so that a place is refilled only by one that has been dealt with.
-            for place in (0..live.len()).rev().filter(|_| plan.eos.is_some()) {
+            for place in (0..live.len()).rev() {
                 if Some(last[place]) == plan.eos {
                     live.swap_remove(place);
                     last.swap_remove(place);

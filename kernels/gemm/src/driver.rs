@@ -7,7 +7,7 @@ use crate::left::{Left, left, widened_len};
 use crate::panels::{Form, source};
 use crate::plan::{Crew, Plan, Sizes, Source, cuts, lines_apart, part, products_per_job, usable_threads};
 use crate::product::{Chain, Product, Right, Steps, pairs};
-use crate::tile::{PANEL, Tile, max_rows};
+use crate::tile::{PANEL, Tile, TileFn, max_rows};
 use gristmill_core::{Error, SendPtr, Threads, Workspace, cache::Caches};
 use gristmill_simd::{Dtype, Isa, Kernel, Simd};
 use std::ops::Range;
@@ -264,7 +264,7 @@ impl Job<'_> {
                         _ => b.soon(),
                     };
                     let held = accumulators.as_mut_ptr().wrapping_add(block.start * count * PANEL);
-                    let tile = Tile {
+                    let mut tile = Tile {
                         a: a.at(block.start, from),
                         a_row: a.row,
                         a_step: a.step,
@@ -284,16 +284,36 @@ impl Job<'_> {
                             Epilogue::store(held, (count * PANEL) as isize)
                         },
                     };
+                    let function = b.tile_fn(isa, self.chain, block.len(), count);
                     // SAFETY: P1: `block` rows and `steps` lie in A. P2: `panels_at` gives panels for these steps.
                     // P3: `count` panels from `first` on, cut at n. P4, P5: the accumulators hold the rows of the
                     // block, `count` panels wide; C, bias and residual have these rows and columns, and no other job
                     // has this block of C. P6: `panels_at` keeps within the scratch of the job.
-                    unsafe { b.tile_fn(isa, self.chain, block.len(), count)(&tile) };
+                    unsafe { function(&tile) };
                     b = b.kept(tile_steps);
+                    if blocks == 1 && panels.end - panel >= 3 * self.plan.group {
+                        panel = self.alike(function, &mut tile, rows.start, panel..panels.end);
+                    }
                 }
             }
             panel += count;
         }
+    }
+
+    /// Computes the groups like the first of `panels`, which is `tile`, for their only row block, where they lie as it
+    /// does: setting up each is much of the time of short tiles. Returns where the last one begins.
+    #[inline(never)]
+    fn alike<'t>(&'t self, function: TileFn, tile: &mut Tile<'t>, row: usize, panels: Range<usize>) -> usize {
+        let Plan { source, group, depth, sizes, .. } = self.plan;
+        let (lie, mut panel) = (matches!(source, Source::InPlace | Source::Panels), panels.start);
+        while lie && depth >= sizes.k && panels.end - panel >= 3 * group {
+            panel += group;
+            tile.b = tile.b.offset(group as isize * tile.b_panel);
+            tile.epilogue = self.epilogue(row, panel * PANEL);
+            // SAFETY: as for the first; another group follows, so that this one is whole.
+            unsafe { function(tile) };
+        }
+        panel
     }
 
     /// Steps of tiles and of panels that are made for them: whole pairs where A was widened to them.

@@ -60,11 +60,10 @@ pub(crate) unsafe fn each_as<I: Isa, T: Element, const MR: usize, const NP: usiz
     row: isize,
     step: impl Step<I>,
 ) {
-    let last = NP - 1;
     for (q, panel_of_row_0) in (0..NP).map(|q| (q, p.wrapping_add(q * PANEL))) {
         for v in 0..PANEL / I::LANES {
             let first = v * I::LANES;
-            let tail = (q == last).then(|| isa.tail((cols - last * PANEL).saturating_sub(first)));
+            let tail = (q + 1 == NP).then(|| isa.tail((cols - q * PANEL).saturating_sub(first)));
             for (r, registers) in acc.iter_mut().enumerate() {
                 let p = panel_of_row_0.wrapping_offset(r as isize * row).wrapping_add(first);
                 let register = &mut registers[q].as_mut()[v];

@@ -21,6 +21,9 @@ pub(crate) trait Source: Copy {
     /// # Safety
     /// (In).
     unsafe fn load_tail<I: Isa>(self, isa: I, i: usize, count: usize) -> I::F32;
+    /// The elements from `n` on. The optimiser does not know where they are: with an index that all operands share, each
+    /// would need an operation of its own to be loaded.
+    fn past<I: Isa>(self, isa: I, n: usize) -> Self;
 }
 
 /// Where the values of a row are kept.
@@ -35,6 +38,8 @@ pub(crate) trait Sink: Copy {
     /// # Safety
     /// (In).
     unsafe fn store_tail<I: Isa>(self, isa: I, i: usize, count: usize, v: I::F32);
+    /// As [`Source::past`].
+    fn past<I: Isa>(self, isa: I, n: usize) -> Self;
 }
 
 impl<T: Element> Source for *const T {
@@ -47,6 +52,10 @@ impl<T: Element> Source for *const T {
     unsafe fn load_tail<I: Isa>(self, isa: I, i: usize, count: usize) -> I::F32 {
         // SAFETY: (In).
         unsafe { T::load_tail(isa, self.add(i), isa.tail(count)) }
+    }
+    #[inline(always)]
+    fn past<I: Isa>(self, isa: I, n: usize) -> Self {
+        isa.opaque(self.wrapping_add(n))
     }
 }
 
@@ -65,6 +74,10 @@ impl<A: Source, B: Source> Source for Sum<A, B> {
         // SAFETY: (In) holds for both.
         unsafe { isa.add(self.0.load_tail(isa, i, count), self.1.load_tail(isa, i, count)) }
     }
+    #[inline(always)]
+    fn past<I: Isa>(self, isa: I, n: usize) -> Self {
+        Self(self.0.past(isa, n), self.1.past(isa, n))
+    }
 }
 
 impl Sink for *mut f32 {
@@ -78,6 +91,10 @@ impl Sink for *mut f32 {
         // SAFETY: (In).
         unsafe { isa.store_tail(self.add(i), v, isa.tail(count)) }
     }
+    #[inline(always)]
+    fn past<I: Isa>(self, isa: I, n: usize) -> Self {
+        isa.opaque(self.wrapping_add(n)).cast_mut()
+    }
 }
 
 /// A sink for what is there already.
@@ -89,4 +106,8 @@ impl Sink for Nowhere {
     unsafe fn store<I: Isa>(self, _: I, _: usize, _: I::F32) {}
     #[inline(always)]
     unsafe fn store_tail<I: Isa>(self, _: I, _: usize, _: usize, _: I::F32) {}
+    #[inline(always)]
+    fn past<I: Isa>(self, _: I, _: usize) -> Self {
+        self
+    }
 }

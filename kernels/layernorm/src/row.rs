@@ -96,9 +96,11 @@ impl Moments {
     }
 }
 
+/// The differences from a value: `less` is minus that value. (A sum has its first operand in memory, a difference has not.)
+#[derive(Clone, Copy)]
 struct Shifted<I: Isa, S, K> {
     x: S,
-    c: I::F32,
+    less: I::F32,
     keep: K,
 }
 
@@ -109,7 +111,7 @@ impl<I: Isa, S: Source, K: Sink> Terms<I, 1> for Shifted<I, S, K> {
         unsafe {
             let x = self.x.load(isa, i);
             self.keep.store(isa, i, x);
-            [isa.add(s, isa.sub(x, self.c))]
+            [isa.add(s, isa.add(x, self.less))]
         }
     }
     #[inline(always)]
@@ -118,30 +120,41 @@ impl<I: Isa, S: Source, K: Sink> Terms<I, 1> for Shifted<I, S, K> {
         let x = unsafe { self.x.load_tail(isa, i, count) };
         // SAFETY: as above.
         unsafe { self.keep.store_tail(isa, i, count, x) };
-        [isa.add(s, first(isa, count, isa.sub(x, self.c)))]
+        [isa.add(s, first(isa, count, isa.add(x, self.less)))]
+    }
+    #[inline(always)]
+    fn past(self, isa: I, n: usize) -> Self {
+        Self { x: self.x.past(isa, n), keep: self.keep.past(isa, n), ..self }
     }
 }
 
+/// Differences from a value and their squares; as [`Shifted`].
+#[derive(Clone, Copy)]
 struct Centred<I: Isa, S> {
     x: S,
-    m: I::F32,
+    less: I::F32,
 }
 
 impl<I: Isa, S: Source> Terms<I, 2> for Centred<I, S> {
     #[inline(always)]
     unsafe fn add(&self, isa: I, [s1, s2]: [I::F32; 2], i: usize) -> [I::F32; 2] {
         // SAFETY: the caller's promise.
-        let u = isa.sub(unsafe { self.x.load(isa, i) }, self.m);
+        let u = isa.add(unsafe { self.x.load(isa, i) }, self.less);
         [isa.add(s1, u), isa.fma(u, u, s2)]
     }
     #[inline(always)]
     unsafe fn add_tail(&self, isa: I, [s1, s2]: [I::F32; 2], i: usize, count: usize) -> [I::F32; 2] {
         // SAFETY: the caller's promise.
-        let u = first(isa, count, isa.sub(unsafe { self.x.load_tail(isa, i, count) }, self.m));
+        let u = first(isa, count, isa.add(unsafe { self.x.load_tail(isa, i, count) }, self.less));
         [isa.add(s1, u), isa.fma(u, u, s2)]
+    }
+    #[inline(always)]
+    fn past(self, isa: I, n: usize) -> Self {
+        Self { x: self.x.past(isa, n), ..self }
     }
 }
 
+#[derive(Clone, Copy)]
 struct Squared<S, K> {
     x: S,
     keep: K,
@@ -167,6 +180,10 @@ impl<I: Isa, S: Source, K: Sink> Terms<I, 1> for Squared<S, K> {
             [isa.fma(x, x, s)]
         }
     }
+    #[inline(always)]
+    fn past(self, isa: I, n: usize) -> Self {
+        Self { x: self.x.past(isa, n), keep: self.keep.past(isa, n) }
+    }
 }
 
 /// The first `count` lanes, +0 elsewhere.
@@ -189,7 +206,7 @@ pub(crate) unsafe fn differences<I: Isa>(
     c: f32,
 ) -> I::Lanes64 {
     // SAFETY: (Row).
-    let [lanes] = unsafe { sums::lanes(isa, [lanes], n, Shifted { x, c: isa.splat(c), keep }) };
+    let [lanes] = unsafe { sums::lanes(isa, [lanes], n, Shifted { x, less: isa.splat(-c), keep }) };
     lanes
 }
 
@@ -223,7 +240,7 @@ pub(crate) unsafe fn powers<I: Isa>(
     m: f32,
 ) -> [I::Lanes64; 2] {
     // SAFETY: (Row).
-    unsafe { sums::lanes(isa, lanes, n, Centred { x, m: isa.splat(m) }) }
+    unsafe { sums::lanes(isa, lanes, n, Centred { x, less: isa.splat(-m) }) }
 }
 
 impl Moments {
@@ -265,11 +282,14 @@ impl Moments {
 }
 
 /// The last pass over a row, from `x` to `y`.
+#[derive(Clone, Copy)]
 struct Last<I: Isa, S, P, Y> {
     x: S,
     y: *mut Y,
-    affine: Affine<P>,
-    m: I::F32,
+    gamma: *const P,
+    beta: *const P,
+    /// Minus what is subtracted; as in [`Shifted`].
+    less: I::F32,
     r: I::F32,
     e: I::F32,
 }
@@ -277,42 +297,50 @@ struct Last<I: Isa, S, P, Y> {
 impl<I: Isa, S: Source, P: Element, Y: Element> Last<I, S, P, Y> {
     #[inline(always)]
     fn value(&self, isa: I, x: I::F32, gamma: I::F32, beta: I::F32) -> I::F32 {
-        isa.fma(isa.fma(isa.sub(x, self.m), self.r, self.e), gamma, beta)
+        isa.fma(isa.fma(isa.add(x, self.less), self.r, self.e), gamma, beta)
     }
 
-    /// Elements `i .. i + UNROLL * LANES`.
+    /// The next `UNROLL * LANES` elements.
     ///
     /// # Safety
     /// (Row): they exist.
     #[inline(always)]
-    unsafe fn turn(&self, isa: I, i: usize) {
-        let Affine { gamma, beta, gamma_mask, beta_mask } = self.affine;
-        for g in 0..UNROLL {
-            let k = i + g * I::LANES;
-            // SAFETY: the caller's promise; a masked index stays below 64.
+    unsafe fn turn(&self, isa: I) {
+        for k in (0..UNROLL).map(|g| g * I::LANES) {
+            // SAFETY: the caller's promise.
             unsafe {
-                let x = self.x.load(isa, k);
-                let gamma = P::load(isa, gamma.add(i & gamma_mask).add(g * I::LANES));
-                let beta = P::load(isa, beta.add(i & beta_mask).add(g * I::LANES));
+                let (x, gamma, beta) =
+                    (self.x.load(isa, k), P::load(isa, self.gamma.add(k)), P::load(isa, self.beta.add(k)));
                 Y::store(isa, self.y.add(k), self.value(isa, x, gamma, beta));
             }
         }
     }
 
-    /// Elements `i .. i + count`, for `count <= LANES`.
+    /// The next `count` elements, for `count <= LANES`.
     ///
     /// # Safety
     /// (Row): they exist.
     #[inline(always)]
-    unsafe fn part(&self, isa: I, i: usize, count: usize) {
-        let Affine { gamma, beta, gamma_mask, beta_mask } = self.affine;
+    unsafe fn part(&self, isa: I, count: usize) {
         let tail = isa.tail(count);
-        // SAFETY: the caller's promise; a masked index is 0, where 64 >= count values are.
+        // SAFETY: the caller's promise.
         unsafe {
-            let x = self.x.load_tail(isa, i, count);
-            let gamma = P::load_tail(isa, gamma.add(i & gamma_mask), tail);
-            let beta = P::load_tail(isa, beta.add(i & beta_mask), tail);
-            Y::store_tail(isa, self.y.add(i), self.value(isa, x, gamma, beta), tail);
+            let x = self.x.load_tail(isa, 0, count);
+            let (gamma, beta) = (P::load_tail(isa, self.gamma, tail), P::load_tail(isa, self.beta, tail));
+            Y::store_tail(isa, self.y, self.value(isa, x, gamma, beta), tail);
+        }
+    }
+
+    /// What comes after the next `n` elements.
+    #[inline(always)]
+    fn past(self, isa: I, n: usize, Affine { gamma_mask, beta_mask, .. }: Affine<P>) -> Self {
+        let Self { x, y, gamma, beta, .. } = self;
+        Self {
+            x: x.past(isa, n),
+            y: isa.opaque(y.wrapping_add(n)).cast_mut(),
+            gamma: isa.opaque(gamma.wrapping_add(n & gamma_mask)),
+            beta: isa.opaque(beta.wrapping_add(n & beta_mask)),
+            ..self
         }
     }
 }
@@ -330,15 +358,16 @@ pub(crate) unsafe fn normalise<I: Isa, S: Source, P: Element, Y: Element, const 
     affine: Affine<P>,
     ahead: [TypedPtr; N],
 ) {
-    let (m, r, e) = (isa.splat(row.m), isa.splat(row.r), isa.splat(row.e));
-    let last = Last { x, y, affine, m, r, e };
+    let Affine { gamma, beta, .. } = affine;
+    let mut last = Last { x, y, gamma, beta, less: isa.splat(-row.m), r: isa.splat(row.r), e: isa.splat(row.e) };
     let turn = UNROLL * I::LANES;
     let mut i = 0;
     // A store that straddles cache lines costs double: worth one partial register where the row is long.
     let head = y.addr().wrapping_neg() % (I::LANES * size_of::<Y>()) / size_of::<Y>();
     if head > 0 && n >= 4 * turn {
         // SAFETY: (Row): head < LANES < n.
-        unsafe { last.part(isa, 0, head) };
+        unsafe { last.part(isa, head) };
+        last = last.past(isa, head, affine);
         i = head;
     }
     while i + turn <= n {
@@ -348,13 +377,15 @@ pub(crate) unsafe fn normalise<I: Isa, S: Source, P: Element, Y: Element, const 
             }
         }
         // SAFETY: (Row): i + turn <= n.
-        unsafe { last.turn(isa, i) };
+        unsafe { last.turn(isa) };
+        last = last.past(isa, turn, affine);
         i += turn;
     }
     while i < n {
         let count = I::LANES.min(n - i);
         // SAFETY: (Row): i + count <= n.
-        unsafe { last.part(isa, i, count) };
+        unsafe { last.part(isa, count) };
+        last = last.past(isa, count, affine);
         i += count;
     }
 }

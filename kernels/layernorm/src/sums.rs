@@ -5,7 +5,7 @@ use gristmill_simd::sums::{SUM_LANES, sum_registers};
 use std::array;
 
 /// The terms of `K` row sums over the same elements.
-pub(crate) trait Terms<I: Isa, const K: usize> {
+pub(crate) trait Terms<I: Isa, const K: usize>: Copy {
     /// Adds the terms of elements `i .. i + LANES`.
     ///
     /// # Safety
@@ -16,6 +16,8 @@ pub(crate) trait Terms<I: Isa, const K: usize> {
     /// # Safety
     /// The row has these elements.
     unsafe fn add_tail(&self, isa: I, lanes: [I::F32; K], i: usize, count: usize) -> [I::F32; K];
+    /// The terms of the elements from `n` on.
+    fn past(self, isa: I, n: usize) -> Self;
 }
 
 /// Registers whose chains run side by side: enough to hide the latency of an addition, few enough for two sums to
@@ -37,23 +39,25 @@ pub(crate) unsafe fn lanes<I: Isa, const K: usize>(
     for first in (0..sum_registers::<I>()).step_by(GROUP) {
         let mut group: [[I::F32; K]; GROUP] = array::from_fn(|g| array::from_fn(|k| sums[k].as_ref()[first + g]));
         let mut i = first * I::LANES;
+        let mut terms = terms.past(isa, i);
         while i < whole {
             for (g, lanes) in group.iter_mut().enumerate() {
                 // SAFETY: i + g * LANES lies in the first half of a block of 64 that ends at or before `whole`: the
                 // register ends at i + GROUP * LANES, and i is `first * LANES` modulo 64.
-                *lanes = unsafe { terms.add(isa, *lanes, i + g * I::LANES) };
+                *lanes = unsafe { terms.add(isa, *lanes, g * I::LANES) };
             }
+            terms = terms.past(isa, SUM_LANES);
             i += SUM_LANES;
         }
         if i < n {
             for (g, lanes) in group.iter_mut().enumerate() {
-                let i = i + g * I::LANES;
-                if i + I::LANES <= n {
+                let (start, rest) = (g * I::LANES, n - i);
+                if start + I::LANES <= rest {
                     // SAFETY: the register ends within the row.
-                    *lanes = unsafe { terms.add(isa, *lanes, i) };
-                } else if i < n {
+                    *lanes = unsafe { terms.add(isa, *lanes, start) };
+                } else if start < rest {
                     // SAFETY: the elements up to n.
-                    *lanes = unsafe { terms.add_tail(isa, *lanes, i, n - i) };
+                    *lanes = unsafe { terms.add_tail(isa, *lanes, start, rest - start) };
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::Queue;
 use rayon::ThreadPool;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,15 @@ impl Threads<'_> {
     /// everything itself while the others are busy elsewhere.
     pub fn for_each(&self, jobs: usize, f: impl Fn(usize) + Sync) {
         self.for_each_worker(jobs, |_, job| f(job));
+    }
+
+    /// Calls `f` for ranges of `size` that make up `0..items`, or for all of it at once where one thread does everything.
+    pub fn for_each_range(&self, items: usize, size: usize, f: impl Fn(Range<usize>) + Sync) {
+        let jobs = items.div_ceil(size);
+        match self.workers(jobs) {
+            1 if items > 0 => f(0..items),
+            _ => self.for_each(jobs, |job| f(job * size..items.min(job * size + size))),
+        }
     }
 
     /// As [`for_each`](Threads::for_each), calling `f(worker, job)` with a `worker` below
@@ -122,6 +132,23 @@ mod tests {
                 let done: Vec<_> = (0..jobs).map(|_| AtomicUsize::new(0)).collect();
                 threads.for_each(jobs, |job| _ = done[job].fetch_add(1, Ordering::Relaxed));
                 assert!(done.into_iter().all(|n| n.into_inner() == 1), "{threads:?} {jobs}");
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_make_up_the_whole() {
+        let three = pool(3);
+        for (threads, most) in [(Threads::Serial, 1), (Threads::Pool(&three), 8)] {
+            for (items, size) in [(0, 4), (3, 4), (4, 4), (29, 4)] {
+                let done: Vec<_> = (0..items).map(|_| AtomicUsize::new(0)).collect();
+                let calls = AtomicUsize::new(0);
+                threads.for_each_range(items, size, |range| {
+                    calls.fetch_add(1, Ordering::Relaxed);
+                    range.for_each(|i| _ = done[i].fetch_add(1, Ordering::Relaxed));
+                });
+                assert!(done.into_iter().all(|n| n.into_inner() == 1), "{threads:?} {items} {size}");
+                assert_eq!(calls.into_inner(), items.div_ceil(size).min(most), "{threads:?} {items} {size}");
             }
         }
     }

@@ -161,6 +161,8 @@ fn output<T: Element>(a: &mut MatMut<'_, T>) -> Raw {
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
     pub(crate) norm: Norm,
+    /// All of them, whoever runs them.
+    pub(crate) rows: usize,
     pub(crate) n: Length,
     pub(crate) eps: f32,
     pub(crate) x: Raw,
@@ -252,14 +254,15 @@ unsafe fn run<O, P: Element>(
     let statistics = Statistics::new(out);
     let vector = |values: Option<&[P]>| values.map(|values| TypedPtr::new(values.as_ptr()));
     let (gamma, beta) = (vector(options.gamma), vector(options.beta));
-    let call = Call { norm, n: Length::new(n), eps: options.eps, x, residual, sum, y, gamma, beta, statistics };
-    if n == 0 {
+    let (n, eps) = (Length::new(n), options.eps);
+    let call = Call { norm, rows, n, eps, x, residual, sum, y, gamma, beta, statistics };
+    if n.n == 0 {
         Simd::choose(options.level)?;
         out.no_columns();
         return Ok(());
     }
     // SAFETY: the caller's promise is (Call).
-    unsafe { divide(&call, rows, options.threads, options.level) }
+    unsafe { divide(&call, options.threads, options.level) }
 }
 
 /// Elements that are worth a job of their own: about a microsecond. Other threads are then awake for what follows.
@@ -273,19 +276,17 @@ const ENTRY_JOB: usize = 1 << 15;
 /// # Safety
 /// (Call).
 #[inline]
-unsafe fn divide(call: &Call, rows: usize, threads: Threads<'_>, level: Option<Level>) -> Result<(), Error> {
+unsafe fn divide(call: &Call, threads: Threads<'_>, level: Option<Level>) -> Result<(), Error> {
     let simd = Simd::choose(level)?;
-    if rows == 1 {
+    if call.rows == 1 {
         // SAFETY: the caller's promise.
         unsafe { fused::run(call, simd, 0..1) };
         return Ok(());
     }
     let job = if threads.is_entered() { JOB } else { ENTRY_JOB };
-    let share = (job / call.n.n).max(1);
-    threads.for_each(rows.div_ceil(share), |job| {
-        let first = job * share;
-        // SAFETY: the caller's promise is (Call); the jobs divide the rows.
-        unsafe { fused::run(call, simd, first..rows.min(first + share)) };
+    threads.for_each_range(call.rows, (job / call.n.n).max(1), |rows| {
+        // SAFETY: the caller's promise is (Call); the ranges divide the rows.
+        unsafe { fused::run(call, simd, rows) };
     });
     Ok(())
 }

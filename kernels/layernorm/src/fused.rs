@@ -80,7 +80,10 @@ impl<const F32: bool, const ONE: bool> Kernel for Fused<'_, F32, ONE> {
         // memory is not used again before the row is done, for there are two. Reading the next row before this one is
         // stored is harmless: they do not overlap.
         unsafe {
-            if ONE { passes::single(isa, passes, rows.start) } else { passes::pipeline(isa, passes, rows, call.n.n) }
+            match ONE {
+                true => passes::single(isa, passes, rows.start),
+                false => passes::pipeline(isa, passes, rows, [call.rows, call.n.n]),
+            }
         }
     }
 }

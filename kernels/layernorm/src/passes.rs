@@ -34,13 +34,13 @@ pub(crate) trait Passes<I: Isa> {
     unsafe fn finish(&self, isa: I, r: usize, moments: Moments, ahead: Option<usize>);
 }
 
-/// All passes over rows of `n` elements. The first pass over a row runs between the second and the third over the row
-/// before it: each fills the time in which the other's sum is being reduced to a number.
+/// All passes over rows of `n` elements, of which the matrix has `all`. The first pass over a row runs between the second
+/// and the third over the row before it: each fills the time in which the other's sum is being reduced to a number.
 ///
 /// # Safety
 /// The rows are the call's, and nobody else works on them.
 #[inline(always)]
-pub(crate) unsafe fn pipeline<I: Isa>(isa: I, mut passes: impl Passes<I>, rows: Range<usize>, n: usize) {
+pub(crate) unsafe fn pipeline<I: Isa>(isa: I, mut passes: impl Passes<I>, rows: Range<usize>, [all, n]: [usize; 2]) {
     let Range { start, end } = rows;
     // Some rows ahead of the first pass, which is one ahead of the last.
     let distance = 1 + AHEAD.div_ceil(n);
@@ -61,7 +61,7 @@ pub(crate) unsafe fn pipeline<I: Isa>(isa: I, mut passes: impl Passes<I>, rows: 
                 }
             }
             if !first {
-                let ahead = (n <= FETCHED && this + distance < end).then_some(this + distance);
+                let ahead = (n <= FETCHED && this + distance < all).then_some(this + distance);
                 passes.finish(isa, this, moments, ahead);
             }
         }
@@ -84,7 +84,7 @@ pub(crate) unsafe fn single<I: Isa>(isa: I, mut passes: impl Passes<I>, r: usize
 }
 
 /// Elements between what is in the first pass and what is being fetched.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 1024;
 
 /// Longest row that is fetched while an earlier one is finished: several have room in the second cache.
 const FETCHED: usize = 16 << 10;

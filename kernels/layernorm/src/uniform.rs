@@ -84,7 +84,7 @@ impl<T: Element> Kernel for Rows<'_, T> {
             rows.start = unsafe { narrow::blocks(isa, &call.of_f32s(), rows.clone()) };
         }
         // SAFETY: the rows are the call's, and nobody else works on them.
-        unsafe { passes::pipeline(isa, uniform, rows, n) }
+        unsafe { passes::pipeline(isa, uniform, rows, [call.rows, n]) }
     }
 }
 

@@ -44,8 +44,7 @@ pub(crate) fn divide<T: Send + Sync>(
     }
     let share = (JOB / cost.max(1)).max(1);
     let shared = y.share();
-    options.threads.for_each(rows.div_ceil(share), |i| {
-        let rows = i * share..rows.min(i * share + share);
+    options.threads.for_each_range(rows, share, |rows| {
         let first = rows.start;
         // SAFETY: every job has rows of its own.
         let y = unsafe { shared.block(rows, 0..cols) };

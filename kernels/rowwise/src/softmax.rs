@@ -1,7 +1,7 @@
 //! Softmax of rows and its logarithm.
 
 use crate::rows::{Apart, InPlace};
-use crate::scores::{self, Exponential, Finish, NearExponential, ShortRow, max};
+use crate::scores::{self, Exponential, Finish, NearExponential, ShortRow};
 use crate::{SoftmaxOptions, check};
 use gristmill_core::{Error, MatMut, MatRef};
 use gristmill_simd::slices::{self, Map};
@@ -209,11 +209,16 @@ impl Finish for Logarithm {
     }
 
     #[inline(always)]
-    fn short<I: Isa>(isa: I, ShortRow { x, y, .. }: ShortRow<'_>) -> f32 {
+    fn short<I: Isa>(isa: I, ShortRow { x, y, next }: ShortRow<'_>) -> f32 {
         let from = x.unwrap_or(y);
-        let largest = scores::finite(max(isa, from));
-        let lanes = slices::sum_of(isa, from, isa.splat_lanes64(0.0), &Exponential(isa.splat(largest)));
-        let sum = scores::not_zero(reduce64(isa, lanes));
+        let (min, max) = scores::extremes(isa, from);
+        let largest = scores::finite(max);
+        // False for infinities too.
+        let sum = if min - max >= LOWEST {
+            sum_of_exponentials(isa, from, next, &NearExponential(isa.splat(largest)))
+        } else {
+            sum_of_exponentials(isa, from, next, &Exponential(isa.splat(largest)))
+        };
         let shift = Shift::new(isa, largest, sum);
         match x {
             Some(x) => slices::map(isa, x, y, &shift),
@@ -221,4 +226,18 @@ impl Finish for Logarithm {
         }
         sum
     }
+}
+
+/// A score that is further below the largest adds nothing to the sum.
+const LOWEST: f32 = -87.0;
+
+/// The sum of `f(x)`.
+#[inline(always)]
+fn sum_of_exponentials<I: Isa>(isa: I, x: &[f32], next: [*const f32; 2], f: &impl Map<I>) -> f32 {
+    let mut lanes = isa.splat_lanes64(0.0);
+    for (k, x) in x.chunks(CHUNK).enumerate() {
+        fetch(isa, next, k * CHUNK);
+        lanes = slices::sum_of(isa, x, lanes, f);
+    }
+    scores::not_zero(reduce64(isa, lanes))
 }

@@ -117,6 +117,27 @@ fn masked() -> impl Strategy<Value = ([usize; 2], Matrix, Matrix, OwnedMask)> {
     })
 }
 
+/// Which loop a row takes depends on how far its lowest score lies below its highest.
+#[test]
+fn rows_at_the_limits_of_the_loops_equal_naive() {
+    for limit in [-41.0f32, -87.0, -104.0] {
+        for lowest in [limit.next_up(), limit, limit.next_down()] {
+            let x: Vec<f32> = (0..130).map(|j| if j == 77 { lowest } else { -((j % 7) as f32) }).collect();
+            sweep::levels(|level| {
+                let options = softmax_options(level, Threads::Serial);
+                let x = MatRef::new(&x, 1, x.len()).unwrap();
+                let (mut got, mut want) = ([0.0; 130], [0.0; 130]);
+                softmax(x, MatMut::new(&mut got, 1, 130).unwrap(), &options).unwrap();
+                naive!(level, naive::softmax(x, MatMut::new(&mut want, 1, 130).unwrap(), &options)).unwrap();
+                assert_bits_eq(&got, &want, format!("softmax {level} {lowest}"));
+                log_softmax(x, MatMut::new(&mut got, 1, 130).unwrap(), &options).unwrap();
+                naive!(level, naive::log_softmax(x, MatMut::new(&mut want, 1, 130).unwrap(), &options)).unwrap();
+                assert_bits_eq(&got, &want, format!("log_softmax {level} {lowest}"));
+            });
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
 

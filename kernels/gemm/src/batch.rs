@@ -109,7 +109,7 @@ impl Products for Batch<'_> {
             Right::Plain(first) => Right::Plain(first.shifted(b)),
             packed => packed,
         };
-        Product { a: first_a.shifted(a), b, c: first_c.shifted(c), steps }.turned()
+        Product { a: first_a.shifted(a), b, c: first_c.shifted(c), steps }
     }
     fn alike(&self) -> bool {
         true
@@ -201,7 +201,7 @@ impl Products for List<'_, '_> {
         self.0.len()
     }
     fn get(&self, i: usize) -> Product<'_> {
-        self.0[i].product.turned()
+        self.0[i].product
     }
     fn alike(&self) -> bool {
         false

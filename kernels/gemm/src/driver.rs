@@ -30,7 +30,7 @@ impl Product<'_> {
     }
 }
 
-/// Runs one product, [turned](Product::turned) if need be.
+/// Runs one product.
 pub(crate) fn run(
     simd: Simd,
     product: &Product<'_>,
@@ -53,15 +53,16 @@ impl Kernel for One<'_> {
     const DOT: bool = true;
 
     fn run<I: Isa>(self, isa: I) -> Self::Output {
-        let sizes = self.product.sizes();
+        let product = self.product.turned::<I>();
+        let sizes = product.sizes();
         if sizes.is_empty() {
             return Ok(());
         }
-        let chain = match self.product.is_bf16() {
-            true => pairs(isa, self.simd, std::iter::once(*self.product)),
+        let chain = match product.is_bf16() {
+            true => pairs(isa, self.simd, std::iter::once(product)),
             false => Chain::InOrder,
         };
-        let job = self.product.job::<I>(usable_threads(self.threads, sizes.work()), chain);
+        let job = product.job::<I>(usable_threads(self.threads, sizes.work()), chain);
         in_scratch(self.threads, job.plan.jobs(), job.scratch_len(), self.workspace, |index, scratch| {
             job.run(isa, index, scratch);
         })
@@ -72,7 +73,7 @@ impl Kernel for One<'_> {
 pub(crate) trait Products: Sync {
     /// How many there are.
     fn count(&self) -> usize;
-    /// Product `i`, as it is computed.
+    /// Product `i`.
     fn get(&self, i: usize) -> Product<'_>;
     /// Whether all have the sizes, strides and types of the first.
     fn alike(&self) -> bool;
@@ -121,7 +122,7 @@ impl Kernel for Many<'_> {
         // Whole products are better jobs than parts where there are enough of them.
         let split = if count >= 2 * usable { 1 } else { usable };
         if products.alike() {
-            let first = products.get(0);
+            let first = products.get(0).turned::<I>();
             if first.sizes().is_empty() {
                 return Ok(());
             }
@@ -135,17 +136,21 @@ impl Kernel for Many<'_> {
             let products: &dyn Products = products;
             return in_scratch(threads, jobs, scratch_len, workspace, |index, scratch| {
                 if each > 1 {
-                    return Job { product: &products.get(index / each), plan, chain }.run(isa, index % each, scratch);
+                    return Job { product: &products.get(index / each).turned::<I>(), plan, chain }.run(
+                        isa,
+                        index % each,
+                        scratch,
+                    );
                 }
                 for i in index * together..count.min((index + 1) * together) {
-                    Job { product: &products.get(i), plan, chain }.run(isa, 0, scratch);
+                    Job { product: &products.get(i).turned::<I>(), plan, chain }.run(isa, 0, scratch);
                 }
             });
         }
         let (mut jobs, mut scratch_len) = (0, 0);
         for i in 0..count {
             products.start_at(i, jobs);
-            let product = products.get(i);
+            let product = products.get(i).turned::<I>();
             if !product.sizes().is_empty() {
                 let job = product.job::<I>(split, pairs);
                 jobs += job.plan.jobs();
@@ -156,7 +161,7 @@ impl Kernel for Many<'_> {
         let threads = if usable == 1 { Threads::Serial } else { threads };
         in_scratch(threads, jobs, scratch_len, workspace, |index, scratch| {
             let (i, first) = products.find(index);
-            products.get(i).job::<I>(split, pairs).run(isa, index - first, scratch);
+            products.get(i).turned::<I>().job::<I>(split, pairs).run(isa, index - first, scratch);
         })
     }
 }
@@ -232,6 +237,7 @@ impl Job<'_> {
     ) {
         let Plan { depth, sizes: Sizes { n, k, .. }, .. } = self.plan;
         let kept_depth = self.plan.kept_depth();
+        let far = self.streams_rows(a, rows.len(), panels.len());
         let mut panel = panels.start;
         while panel < panels.end {
             let count = self.group_at::<I>(panel, panels.end - panel);
@@ -257,6 +263,8 @@ impl Job<'_> {
                     let (ahead, ahead_step) = match b.form {
                         Form::Columns if is_last => (0, 0),
                         Form::Columns => (count as isize * b.b_panel, 0),
+                        // The rows of A that are read from memory by every group.
+                        _ if far => b.ahead_at(a.at(block.end, from), block.len()),
                         // The first tile that meets a group waits for memory, unless the tiles before asked for it.
                         _ if !is_last && blocks > 1 && (index > 0 || panel > panels.start) => {
                             b.share_of_next(index, blocks, k)
@@ -314,6 +322,13 @@ impl Job<'_> {
             unsafe { function(tile) };
         }
         panel
+    }
+
+    /// Whether so many rows of A lie side by side and are read from beyond the second cache, for each of few groups.
+    fn streams_rows(&self, a: Left, rows: usize, panels: usize) -> bool {
+        let Plan { depth, sizes: Sizes { k, .. }, group, .. } = self.plan;
+        let near = Caches::detected().l2 / size_of::<f32>();
+        depth == k && a.step == 1 && a.row == k as isize && panels <= 2 * group && rows.saturating_mul(k) > near
     }
 
     /// Steps of tiles and of panels that are made for them: whole pairs where A was widened to them.

@@ -2,6 +2,7 @@
 
 use crate::registers::{Accumulators, Add, AddScaled, Relu, Scale, Store, each, each_as, takes};
 use crate::tile::{MAX_TILE, PANEL};
+use crate::turned::FinishTurned;
 use gristmill_core::Activation;
 use gristmill_simd::{Element, Isa, Kernel, TypedPtr, typed};
 use std::{marker::PhantomData, mem::MaybeUninit};
@@ -110,7 +111,12 @@ impl Epilogue<'_> {
                 let mut spilled = MaybeUninit::<[f32; MAX_TILE]>::uninit();
                 let spilled = spilled.as_mut_ptr().cast::<f32>();
                 each_as(isa, acc, NP * PANEL, spilled, (NP * PANEL) as isize, Store);
-                return isa.vectorize(Finish { epilogue: self, acc: spilled, rows: MR, cols, acc_row: NP * PANEL });
+                let (epilogue, rows, acc_row) = (self, MR, NP * PANEL);
+                return if self.c_row == 1 && self.c_col != 1 {
+                    isa.vectorize(FinishTurned { epilogue, acc: spilled, rows, cols, acc_row })
+                } else {
+                    isa.vectorize(Finish { epilogue, acc: spilled, rows, cols, acc_row })
+                };
             }
             if ALL {
                 if self.alpha != 1.0 {
@@ -131,6 +137,18 @@ impl Epilogue<'_> {
             }
             each(isa, acc, cols, self.c, self.c_row, Store);
         }
+    }
+
+    /// The steps for the transpose of the tile, from the row on that is column `j` of the tile.
+    pub(crate) fn turned(&self, j: usize) -> Self {
+        let j = j as isize;
+        let bias = match self.bias {
+            Bias::None => Bias::None,
+            Bias::PerColumn(bias, life) => Bias::PerRow(bias.offset(j), life),
+            Bias::PerRow(bias, life) => Bias::PerColumn(bias, life),
+        };
+        let residual = self.residual.map(|r| Block { ptr: r.ptr.offset(j * r.col), row: r.col, col: r.row });
+        Self { bias, residual, c: self.c.offset(j * self.c_col), c_row: self.c_col, c_col: self.c_row, ..*self }
     }
 }
 

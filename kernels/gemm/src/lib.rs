@@ -37,6 +37,7 @@ mod product;
 mod registers;
 mod rows;
 pub mod tile;
+mod turned;
 
 pub use batch::{BatchRhs, ListOptions, Problem, gemm_batch, gemm_list};
 pub use gristmill_simd::TypedPtr;
@@ -140,7 +141,7 @@ impl<C> Default for GemmOptions<'_, C> {
 /// product is +0.0. The error of the chain is within `gamma_k * |A| |B|`, element by element.
 ///
 /// Fastest is a packed B with C of unit column stride. A may have any strides at the same speed; a column-major C
-/// is computed transposed where B is plain, and scattered where it is packed.
+/// is computed transposed where B is plain, and turned tile by tile where it is packed.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] when sizes disagree, [`Error::Level`] when the level cannot be used,
@@ -156,7 +157,7 @@ pub fn gemm<'b, A: Element, B: Element, C: Element, V: Element>(
     check([a.rows(), a.cols()], [b.k(), b.n()], [c.rows(), c.cols()], options)?;
     let simd = Simd::choose(options.level)?;
     let product = Product { a: a.into(), b: b.into(), c: c.into(), steps: options.into() };
-    driver::run(simd, &product.turned(), options.threads, workspace)
+    driver::run(simd, &product, options.threads, workspace)
 }
 
 /// Checks that the sizes of all operands agree.

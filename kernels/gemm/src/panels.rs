@@ -115,6 +115,13 @@ impl Panels {
         (PREFETCH_STEPS * self.step, self.step)
     }
 
+    /// `ahead` and `ahead_step` of a tile that prefetches `step` values of f32 per step from `start` on.
+    pub(crate) fn ahead_at(&self, start: *const f32, step: usize) -> (isize, isize) {
+        let size = self.b.dtype().size() as isize;
+        let bytes = (start.addr() as isize).wrapping_sub(self.b.address().addr() as isize);
+        (bytes / size, (step * size_of::<f32>()) as isize / size)
+    }
+
     /// `ahead` and `ahead_step` of tile `index` of `tiles` that use these panels one after the other: each of the first
     /// [`MAX_SHARES`] prefetches its share of the steps of the next panels; the others what they need. Panels that
     /// one tile reads leave it all to that one.

@@ -3,6 +3,7 @@
 use crate::epilogue::Bias;
 use crate::magnitudes::{Magnitudes, magnitudes};
 use crate::plan::Sizes;
+use crate::tile::PANEL;
 use crate::{GemmOptions, Rhs};
 use gristmill_core::{Activation, Operand};
 use gristmill_simd::{Dtype, Element, Isa, Simd, TypedPtr};
@@ -85,13 +86,13 @@ impl<'p> Product<'p> {
         Sizes { m: self.c.rows(), n: self.c.cols(), k: self.a.cols() }
     }
 
-    /// The product as it is computed. Tiles store rows: a column-major C is a row-major C^T = B^T A^T, with the same
-    /// chains of multiply-adds.
+    /// The product as it is computed: C^T = B^T A^T, with the same chains of multiply-adds, where C is column-major, since
+    /// tiles store rows, and where that spares packing B.
     #[inline]
-    pub(crate) fn turned(self) -> Self {
+    pub(crate) fn turned<I: Isa>(self) -> Self {
         let Product { a, b, c, steps } = self;
         match b {
-            Right::Plain(b) if c.strides()[1] != 1 && c.strides()[0] == 1 => {
+            Right::Plain(b) if (c.strides()[1] != 1 && c.strides()[0] == 1) || self.pays_turned::<I>(&b) => {
                 let bias = match steps.bias {
                     Bias::PerColumn(bias, life) => Bias::PerRow(bias, life),
                     bias => bias,
@@ -101,6 +102,21 @@ impl<'p> Product<'p> {
             }
             _ => self,
         }
+    }
+
+    /// Whether turning a row-major C pays: tiles read the long columns of B in place, as the rows that they are then, once
+    /// for all rows of A, which nearly fill the few panels that they are packed into.
+    fn pays_turned<I: Isa>(&self, b: &Operand<'_>) -> bool {
+        let Sizes { m, n, k } = self.sizes();
+        let columns = b.strides()[0] == 1 && b.strides()[1] != 1 && b.dtype() == Dtype::F32;
+        // Tiles of few rows end too often.
+        columns
+            && I::LANES >= 8
+            && self.c.strides()[1] == 1
+            && (PANEL - 3..=3 * PANEL).contains(&m)
+            && m.next_multiple_of(PANEL) - m <= PANEL / 4
+            && n >= 2 * m
+            && k >= 8 * PANEL
     }
 
     /// Whether both factors are bf16.

@@ -9,7 +9,7 @@ use gristmill_testkit::{Fill, assert_bits_eq, naive, sweep};
 #[test]
 fn batches_of_every_kind() {
     for count in [0, 1, 2, 5, 40] {
-        for [m, n, k] in [[0, 3, 2], [4, 4, 4], [3, 17, 0], [1, 40, 33], [33, 33, 33], [64, 128, 200]] {
+        for [m, n, k] in [[0, 3, 2], [4, 4, 4], [3, 17, 0], [1, 40, 33], [33, 33, 33], [16, 40, 130], [64, 128, 200]] {
             // Many small ones, and a few that are cut.
             if count * m * n * k > 10_000_000 {
                 continue;

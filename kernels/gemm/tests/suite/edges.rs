@@ -141,3 +141,34 @@ fn few_rows_over_contiguous_columns() {
         }
     }
 }
+
+/// Rows that fill panels over long columns that are contiguous: the product is turned, and its tiles are turned back, with
+/// every step of an epilogue before and after.
+#[test]
+fn rows_that_fill_panels_over_contiguous_columns() {
+    fn check<A: Element, C: Element>(shape: shapes::Gemm) {
+        let [m, n, _] = shape;
+        let mut product = product::<A, f32, C>(shape, true);
+        product.check();
+        product.alpha = 0.75;
+        product.beta = 0.5;
+        product.bias = Some(Fill::Normal.vec(1, n));
+        product.activation = Activation::Relu;
+        product.check();
+        product.activation = Activation::GeluTanh;
+        let residual = Layout { order: [m % 2, 1 - m % 2], ..Layout::default() };
+        product.residual = Some(Strided::filled([m, n], &residual, Fill::Normal, 2));
+        product.check();
+    }
+    for m in [12, 13, 14, 16, 28, 31, 32, 45, 48] {
+        for n in [95, 96, 101] {
+            for k in [128, 131] {
+                check::<f32, f32>([m, n, k]);
+            }
+        }
+    }
+    check::<f16, f16>([16, 101, 131]);
+    check::<f32, bf16>([32, 101, 131]);
+    // A weight beyond the second cache, and several jobs.
+    check::<f32, f32>([16, 4111, 260]);
+}

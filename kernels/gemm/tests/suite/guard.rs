@@ -44,8 +44,17 @@ fn check<A: Element, B: Element, C: Element>([m, n, k]: [usize; 3], at_end: bool
 
 #[test]
 fn nothing_outside_the_operands_is_touched() {
-    for shape in [[1, 1, 1], [1, 17, 3], [3, 31, 16], [13, 49, 17], [12, 32, 8], [26, 65, 33], [70, 20, 9], [2, 130, 5]]
-    {
+    for shape in [
+        [1, 1, 1],
+        [1, 17, 3],
+        [3, 31, 16],
+        [13, 49, 17],
+        [12, 32, 8],
+        [26, 65, 33],
+        [70, 20, 9],
+        [2, 130, 5],
+        [16, 50, 130],
+    ] {
         for at_end in [true, false] {
             check::<f32, f32, f32>(shape, at_end);
             check::<f32, f16, f32>(shape, at_end);

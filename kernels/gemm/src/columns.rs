@@ -10,9 +10,8 @@
 //! ```
 
 use crate::registers::Accumulators;
-use crate::rows::RowPointers;
 use crate::tile::{PANEL, Promised, Tile, TileFn};
-use gristmill_simd::{Isa, Kernel};
+use gristmill_simd::{Isa, Kernel, RowPointers};
 
 /// Steps that are transposed at a time.
 const STEPS: usize = 4;

@@ -111,11 +111,11 @@ impl Epilogue<'_> {
                 let mut spilled = MaybeUninit::<[f32; MAX_TILE]>::uninit();
                 let spilled = spilled.as_mut_ptr().cast::<f32>();
                 each_as(isa, acc, NP * PANEL, spilled, (NP * PANEL) as isize, Store);
-                let (epilogue, rows, acc_row) = (self, MR, NP * PANEL);
+                let tile = Spilled { epilogue: self, acc: spilled, rows: MR, cols, acc_row: NP * PANEL };
                 return if self.c_row == 1 && self.c_col != 1 {
-                    isa.vectorize(FinishTurned { epilogue, acc: spilled, rows, cols, acc_row })
+                    isa.vectorize(FinishTurned(tile))
                 } else {
-                    isa.vectorize(Finish { epilogue, acc: spilled, rows, cols, acc_row })
+                    isa.vectorize(Finish(tile))
                 };
             }
             if ALL {
@@ -152,33 +152,34 @@ impl Epilogue<'_> {
     }
 }
 
-/// The rolled loop over a spilled tile: one copy per level, not one per tile shape.
-///
-/// `acc` holds `rows` rows, `acc_row` apart, each padded to whole panels; bias, residual and C are valid for `rows` rows
-/// and `cols` columns, and nobody else uses this part of C.
-struct Finish<'t> {
-    epilogue: &'t Epilogue<'t>,
-    acc: *const f32,
-    rows: usize,
-    cols: usize,
-    acc_row: usize,
+/// A spilled tile: `acc` holds `rows` rows, `acc_row` apart, each padded to whole panels; bias, residual and C are valid
+/// for `rows` rows and `cols` columns, and nobody else uses this part of C.
+pub(crate) struct Spilled<'t> {
+    pub(crate) epilogue: &'t Epilogue<'t>,
+    pub(crate) acc: *const f32,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) acc_row: usize,
 }
+
+/// The rolled loop over a spilled tile: one copy per level, not one per tile shape.
+struct Finish<'t>(Spilled<'t>);
 
 impl Kernel for Finish<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let e = self.epilogue;
+        let Spilled { epilogue: e, acc, rows, cols, acc_row } = self.0;
         let alpha = isa.splat(e.alpha);
         let beta = isa.splat(e.beta);
-        for r in 0..self.rows {
-            for j in (0..self.cols).step_by(I::LANES) {
-                let n = (self.cols - j).min(I::LANES);
+        for r in 0..rows {
+            for j in (0..cols).step_by(I::LANES) {
+                let n = (cols - j).min(I::LANES);
                 // SAFETY: rows and columns of everything are valid; `n` columns from `j` on exist.
                 unsafe {
                     let (i, j) = (r as isize, j as isize);
-                    let mut y = isa.load(self.acc.add(r * self.acc_row).offset(j));
+                    let mut y = isa.load(acc.add(r * acc_row).offset(j));
                     if e.alpha != 1.0 {
                         y = isa.mul(alpha, y);
                     }

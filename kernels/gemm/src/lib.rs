@@ -25,7 +25,6 @@ mod columns;
 mod driver;
 pub mod epilogue;
 mod left;
-mod magnitudes;
 pub mod naive;
 pub mod pack;
 mod pack_pairs;
@@ -35,7 +34,6 @@ mod panels;
 mod plan;
 mod product;
 mod registers;
-mod rows;
 pub mod tile;
 mod turned;
 

@@ -1,12 +1,11 @@
 //! Weights packed once, used by every call.
 
-use crate::magnitudes::{Magnitudes, magnitudes_of};
 use crate::pack::{convert, pack_operand};
 use crate::pack_pairs::{pack_pairs, pair_index};
 use crate::tile::PANEL;
 use aligned_vec::{AVec, ConstAlign};
 use gristmill_core::{Error, MatRef, Operand};
-use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, bf16};
+use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Isa, Kernel, Simd, bf16};
 
 /// A right-hand side B `[k, n]`, packed into panels of 16 columns.
 ///
@@ -19,7 +18,7 @@ pub struct PackedRhs<B: Element = f32> {
     k: usize,
     n: usize,
     /// Those of bf16 values; of other types nobody asks.
-    magnitudes: Magnitudes,
+    magnitudes: Bf16Magnitudes,
 }
 
 /// Rows of a panel of a matrix with `k` rows.
@@ -101,7 +100,7 @@ impl<B: Element> PackedRhs<B> {
     }
 
     /// The magnitudes of bf16 values.
-    pub(crate) fn magnitudes(&self) -> Magnitudes {
+    pub(crate) fn magnitudes(&self) -> Bf16Magnitudes {
         self.magnitudes
     }
 }
@@ -159,7 +158,7 @@ impl<B: Element> PackedRhsBuilder<B> {
     pub fn new(inputs: usize, outputs: usize) -> Result<Self, Error> {
         let simd = Simd::choose(None)?;
         let (panels, _) = room(inputs, outputs)?;
-        let packed = PackedRhs { panels, k: inputs, n: outputs, magnitudes: Magnitudes::NONE };
+        let packed = PackedRhs { panels, k: inputs, n: outputs, magnitudes: Bf16Magnitudes::NONE };
         Ok(Self { packed, simd, done: 0 })
     }
 
@@ -241,10 +240,10 @@ struct Scan<'p, B> {
 }
 
 impl<B: Element> Kernel for Scan<'_, B> {
-    type Output = Magnitudes;
+    type Output = Bf16Magnitudes;
 
-    fn run<I: Isa>(self, isa: I) -> Magnitudes {
-        as_bf16(self.panels).map_or(Magnitudes::NONE, |panels| magnitudes_of(isa, panels))
+    fn run<I: Isa>(self, isa: I) -> Bf16Magnitudes {
+        as_bf16(self.panels).map_or(Bf16Magnitudes::NONE, |panels| Bf16Magnitudes::of(isa, panels))
     }
 }
 

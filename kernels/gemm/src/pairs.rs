@@ -13,9 +13,8 @@
 
 use crate::pack_pairs::PAIR_ROW;
 use crate::registers::{Accumulators, Keep, Load, each_as};
-use crate::rows::RowPointers;
 use crate::tile::{PANEL, Promised, Tile, TileFn, shapes};
-use gristmill_simd::{Isa, Kernel, bf16};
+use gristmill_simd::{Isa, Kernel, RowPointers, bf16};
 use std::marker::PhantomData;
 
 /// How a pair of steps is computed.

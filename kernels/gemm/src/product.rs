@@ -1,12 +1,11 @@
 //! The operands of a product without their types, and the chain that its elements are.
 
 use crate::epilogue::Bias;
-use crate::magnitudes::{Magnitudes, magnitudes};
 use crate::plan::Sizes;
 use crate::tile::PANEL;
 use crate::{GemmOptions, Rhs};
 use gristmill_core::{Activation, Operand};
-use gristmill_simd::{Dtype, Element, Isa, Simd, TypedPtr};
+use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Isa, Simd, TypedPtr};
 use std::marker::PhantomData;
 
 /// The right-hand side without its type.
@@ -16,7 +15,7 @@ pub(crate) enum Right<'p> {
     /// Panels of a packed matrix.
     Packed {
         panels: TypedPtr,
-        magnitudes: Magnitudes,
+        magnitudes: Bf16Magnitudes,
     },
 }
 
@@ -141,4 +140,17 @@ pub(crate) fn pairs<'p, I: Isa>(isa: I, simd: Simd, products: impl Iterator<Item
         return Chain::Dot;
     }
     if products.all(|product| product.allows_plain(isa)) { Chain::OddFirst } else { Chain::Dot }
+}
+
+/// The magnitudes of a bf16 matrix.
+fn magnitudes<I: Isa>(isa: I, m: &Operand<'_>) -> Bf16Magnitudes {
+    let m = if m.strides()[0] == 1 { m.transposed() } else { *m };
+    let [rows, cols] = m.shape();
+    // Values that lie side by side are looked at together.
+    let together = if m.strides()[1] == 1 { cols } else { 1 };
+    let pieces = (0..rows).flat_map(|i| (0..cols).step_by(together.max(1)).map(move |j| (i, j)));
+    pieces.fold(Bf16Magnitudes::NONE, |all, (i, j)| {
+        // SAFETY: from (i, j) on so many values lie side by side.
+        all.and(Bf16Magnitudes::of(isa, unsafe { std::slice::from_raw_parts(m.ptr_at(i, j).cast(), together) }))
+    })
 }

@@ -19,8 +19,7 @@
 
 use crate::epilogue::Epilogue;
 use crate::registers::{Accumulators, Keep, Load, each_as};
-use crate::rows::RowPointers;
-use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, TypedPtr, bf16, f16};
+use gristmill_simd::{Dtype, Element, Isa, Kernel, RowPointers, Simd, TypedPtr, bf16, f16};
 use std::marker::PhantomData;
 
 /// Columns of a panel.

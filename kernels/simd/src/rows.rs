@@ -1,23 +1,25 @@
-//! How a tile walks through A.
+//! How a kernel walks through several rows in step.
 
-use gristmill_simd::Isa;
+use crate::Isa;
 
 /// Rows that share a pointer: x86 adds one or two strides to a base register at no cost.
 const SHARE: usize = 3;
 
-/// Pointers to the rows of a tile at some step, which advance together. Strides are in bytes.
-#[derive(Clone, Copy)]
-pub(crate) struct RowPointers {
+/// Pointers to up to twelve rows at some step, which advance together. Nothing is read through them here.
+#[derive(Clone, Copy, Debug)]
+pub struct RowPointers {
     /// Rows 0, 3, 6 and 9.
     groups: [*const u8; 4],
+    /// Bytes from a row to the next.
     row: isize,
+    /// Bytes from a step to the next.
     step: isize,
 }
 
 impl RowPointers {
     /// Row 0 of `T` at `first`, rows and steps as many values apart.
     #[inline(always)]
-    pub(crate) fn new<T>(first: *const T, row: isize, step: isize) -> Self {
+    pub fn new<T>(first: *const T, row: isize, step: isize) -> Self {
         let size = size_of::<T>() as isize;
         let (row, step) = (row * size, step * size);
         let groups = std::array::from_fn(|g| first.cast::<u8>().wrapping_offset((SHARE * g) as isize * row));
@@ -26,13 +28,13 @@ impl RowPointers {
 
     /// Where row `r`, below 12, has the value of `u` steps further on.
     #[inline(always)]
-    pub(crate) fn at<T>(&self, r: usize, u: isize) -> *const T {
+    pub fn at<T>(&self, r: usize, u: isize) -> *const T {
         self.groups[r / SHARE].wrapping_offset((r % SHARE) as isize * self.row + u * self.step).cast()
     }
 
     /// Goes on by some steps. The compiler sees no relation between the pointers, or it would compute each of them anew.
     #[inline(always)]
-    pub(crate) fn advance<I: Isa>(&mut self, isa: I, steps: isize) {
+    pub fn advance<I: Isa>(&mut self, isa: I, steps: isize) {
         for p in &mut self.groups {
             *p = isa.opaque(p.wrapping_offset(steps * self.step));
         }

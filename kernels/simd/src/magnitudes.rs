@@ -1,11 +1,10 @@
 //! How large and how small the values of a bf16 operand are, which decides how products of pairs may be computed.
 
-use gristmill_core::Operand;
-use gristmill_simd::{Dtype, Isa, Kernel, bf16};
+use crate::{Isa, Kernel, bf16};
 
 /// The smallest and the largest magnitude among values, zeros aside, as bits of bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Magnitudes {
+pub struct Bf16Magnitudes {
     /// The bits of the smallest one that is not zero, less one; with nothing but zeros the largest number there is.
     least: u16,
     most: u16,
@@ -15,29 +14,24 @@ pub(crate) struct Magnitudes {
 const FRACTION_BITS: u32 = 7;
 const BIAS: i32 = 127;
 
-impl Magnitudes {
+impl Bf16Magnitudes {
     /// Those of nothing.
-    pub(crate) const NONE: Self = Self { least: u16::MAX, most: 0 };
+    pub const NONE: Self = Self { least: u16::MAX, most: 0 };
 
     /// Those of both.
-    pub(crate) fn and(self, other: Self) -> Self {
+    pub fn and(self, other: Self) -> Self {
         Self { least: self.least.min(other.least), most: self.most.max(other.most) }
     }
 
-    /// Those of bf16 values.
-    #[inline(always)]
-    fn of(values: &[bf16]) -> Self {
-        // Two plain loops' worth of minima and maxima, which the compiler makes registers of.
-        values.iter().fold(Self::NONE, |all, x| {
-            let magnitude = x.to_bits() & 0x7fff;
-            Self { least: all.least.min(magnitude.wrapping_sub(1)), most: all.most.max(magnitude) }
-        })
+    /// Those of some values.
+    pub fn of<I: Isa>(isa: I, values: &[bf16]) -> Self {
+        isa.vectorize(Scan(values))
     }
 
-    /// Whether plain multiply-adds give the bits of the dot rule, whatever the order of the products: no operand is
+    /// Whether plain multiply-adds give the bits of the dot rule ([`naive::dot_pair`](crate::naive::dot_pair)), whatever the order of the products: no operand is
     /// subnormal, and every product is a multiple of 2^-126, so that no sum can come to lie between 0 and 2^-126.
     /// Where multiply-adds round twice, products must not overflow either; they are exact then.
-    pub(crate) fn allow_plain(self, other: Self, fused: bool) -> bool {
+    pub fn allow_plain(self, other: Self, fused: bool) -> bool {
         if self.most == 0 || other.most == 0 {
             return true;
         }
@@ -50,50 +44,43 @@ impl Magnitudes {
     }
 }
 
-/// The magnitudes of bf16 values that lie side by side.
-pub(crate) fn magnitudes_of<I: Isa>(isa: I, values: &[bf16]) -> Magnitudes {
-    isa.vectorize(Scan(values))
-}
-
 struct Scan<'s>(&'s [bf16]);
 
 impl Kernel for Scan<'_> {
-    type Output = Magnitudes;
+    type Output = Bf16Magnitudes;
 
     #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> Magnitudes {
-        Magnitudes::of(self.0)
-    }
-}
-
-/// The magnitudes of a bf16 matrix.
-pub(crate) fn magnitudes<I: Isa>(isa: I, m: &Operand<'_>) -> Magnitudes {
-    debug_assert_eq!(m.dtype(), Dtype::Bf16);
-    let m = if m.strides()[0] == 1 { m.transposed() } else { *m };
-    let [rows, cols] = m.shape();
-    (0..rows).fold(Magnitudes::NONE, |all, i| {
-        if m.strides()[1] == 1 {
-            // SAFETY: the values of row i lie side by side.
-            return all.and(magnitudes_of(isa, unsafe { std::slice::from_raw_parts(m.ptr_at(i, 0).cast(), cols) }));
-        }
-        (0..cols).fold(all, |all, j| {
-            // SAFETY: (i, j) is an element.
-            all.and(Magnitudes::of(&[unsafe { *m.ptr_at(i, j).cast() }]))
+    fn run<I: Isa>(self, _: I) -> Bf16Magnitudes {
+        // Two plain loops' worth of minima and maxima, which the compiler makes registers of.
+        self.0.iter().fold(Bf16Magnitudes::NONE, |all, x| {
+            let magnitude = x.to_bits() & 0x7fff;
+            Bf16Magnitudes { least: all.least.min(magnitude.wrapping_sub(1)), most: all.most.max(magnitude) }
         })
-    })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Simd;
 
-    fn of(values: &[f32]) -> Magnitudes {
-        Magnitudes::of(&values.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>())
+    struct Of(Vec<bf16>);
+
+    impl Kernel for Of {
+        type Output = Bf16Magnitudes;
+
+        fn run<I: Isa>(self, isa: I) -> Bf16Magnitudes {
+            Bf16Magnitudes::of(isa, &self.0)
+        }
+    }
+
+    fn of(values: &[f32]) -> Bf16Magnitudes {
+        Simd::choose(None).unwrap().run(Of(values.iter().map(|&x| bf16::from_f32(x)).collect()))
     }
 
     #[test]
     fn zeros_do_not_count() {
-        assert_eq!(of(&[0.0, -0.0]), Magnitudes { least: u16::MAX, most: 0 });
+        assert_eq!(of(&[0.0, -0.0]), Bf16Magnitudes { least: u16::MAX, most: 0 });
         assert_eq!(of(&[0.0, -2.0, 0.5]), of(&[0.5, 2.0]));
         assert_eq!(of(&[1.0]).and(of(&[-4.0])), of(&[4.0, 1.0]));
     }

@@ -54,15 +54,14 @@ impl Kernel for One<'_> {
 
     fn run<I: Isa>(self, isa: I) -> Self::Output {
         let product = self.product.turned::<I>();
-        let sizes = product.sizes();
-        if sizes.is_empty() {
+        if product.sizes().is_empty() {
             return Ok(());
         }
         let chain = match product.is_bf16() {
             true => pairs(isa, self.simd, std::iter::once(product)),
             false => Chain::InOrder,
         };
-        let job = product.job::<I>(usable_threads(self.threads, sizes.work()), chain);
+        let job = product.job::<I>(usable_threads(self.threads, self.product.sizes().work()), chain);
         in_scratch(self.threads, job.plan.jobs(), job.scratch_len(), self.workspace, |index, scratch| {
             job.run(isa, index, scratch);
         })

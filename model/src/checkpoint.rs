@@ -16,12 +16,7 @@ const TEXT_LIMIT: u64 = 64 << 20;
 /// Bytes of a tensor that are read at a time.
 const CHUNK: usize = 64 << 10;
 
-/// A checkpoint whose header has been read and checked, and whose tensors can be read one by one.
-///
-/// Names may have the prefix `transformer.`; elements are f32, f16 or bf16, widened exactly. A NaN is refused, an
-/// infinity is not: some models forbid tokens by a bias of minus infinity.
-///
-/// Nothing larger than the header is allocated before the header is known to fit the file.
+#[doc = include_str!("../CHECKPOINT.md")]
 #[derive(Debug)]
 pub struct Checkpoint<R> {
     config: Config,

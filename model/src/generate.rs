@@ -20,7 +20,8 @@ pub struct GenerateOptions<'o> {
     /// Hypotheses of each sentence that are returned, at most `beams`.
     pub n_best: usize,
     /// Hypotheses compete by `log_probability / length.powf(length_penalty)`, the length being the ids after the
-    /// beginning token: above 0 favours long ones. 1 by default.
+    /// beginning token: above 0 favours long ones. 1 by default; others than 0 and 1 may be rounded differently on
+    /// another platform.
     pub length_penalty: f32,
     /// Whether a beam search ends with a sentence as soon as `beams` hypotheses have ended. If not, it goes on until
     /// no hypothesis in progress can become one of the `n_best`.

@@ -23,6 +23,12 @@ impl Caches {
         static CACHES: OnceLock<Caches> = OnceLock::new();
         *CACHES.get_or_init(|| detect("/sys/devices/system/cpu/cpu0/cache").unwrap_or(Caches::DEFAULT))
     }
+
+    /// Whether so many bytes that a call writes stay in some cache for whoever reads them next. Of a share of the last
+    /// level no more than eight second levels count: virtual machines report caches that others use as well.
+    pub fn keep(&self, bytes: usize) -> bool {
+        bytes < self.l3.clamp(self.l2, self.l2.saturating_mul(8))
+    }
 }
 
 /// Reads the `indexN` folders of a CPU. None without a first and a second level.
@@ -96,6 +102,14 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(found, Some(Caches { l1d: 48 << 10, l2: 1 << 20, l3: 4 << 20 }));
         assert_eq!(detect("/nonexistent"), None);
+    }
+
+    #[test]
+    fn shares_of_the_last_level_are_taken_with_care() {
+        let keep = |l3, bytes| Caches { l1d: 32 << 10, l2: 1 << 20, l3 }.keep(bytes);
+        assert_eq!([4 << 20, (4 << 20) - 1].map(|bytes| keep(4 << 20, bytes)), [false, true]);
+        assert_eq!([8 << 20, (8 << 20) - 1].map(|bytes| keep(1 << 30, bytes)), [false, true]);
+        assert_eq!([1 << 20, (1 << 20) - 1].map(|bytes| keep(0, bytes)), [false, true]);
     }
 
     #[test]

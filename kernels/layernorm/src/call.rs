@@ -3,8 +3,8 @@
 use crate::row::{Affine, Length};
 use crate::uniform::{self, Uniform};
 use crate::{LayerNormOptions, NormOutput, check, fused};
-use gristmill_core::{Error, MatMut, MatRef, SendPtr, Threads};
-use gristmill_simd::{Dtype, Element, Level, Simd, TypedPtr};
+use gristmill_core::{Error, MatMut, MatRef, SendPtr, Threads, cache::Caches};
+use gristmill_simd::{Dtype, Element, Isa, Kernel, Level, Simd, TypedPtr};
 
 /// Which norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,8 @@ fn only_row<X: Element, Y: Element, P: Element>(
     let y = Y::as_f32s_mut(out.y.row_mut(0)?)?;
     let affine = Affine::new(gamma.map(<[f32]>::as_ptr), beta.map(<[f32]>::as_ptr));
     let (n, x, y) = (x.len(), x.as_ptr(), y.as_mut_ptr());
-    (n > 0).then(|| Uniform { norm, n: Length::new(n), eps: options.eps, x, y, strides: [0; 2], affine, statistics })
+    let (n, eps, strides) = (Length::new(n), options.eps, [0; 2]);
+    (n.n > 0).then_some(Uniform { norm, n, eps, x, y, strides, affine, statistics, streams: false })
 }
 
 #[inline]
@@ -174,6 +175,8 @@ pub(crate) struct Call {
     pub(crate) gamma: Option<TypedPtr>,
     pub(crate) beta: Option<TypedPtr>,
     pub(crate) statistics: Statistics,
+    /// Whether `y` is written around the caches: it is of f32, apart from all others, and more than they keep.
+    pub(crate) streams: bool,
 }
 
 // SAFETY: (Call) is about exclusive outputs and shared inputs of plain numbers, whichever thread runs it.
@@ -254,8 +257,14 @@ unsafe fn run<O, P: Element>(
     let statistics = Statistics::new(out);
     let vector = |values: Option<&[P]>| values.map(|values| TypedPtr::new(values.as_ptr()));
     let (gamma, beta) = (vector(options.gamma), vector(options.beta));
+    let apart = |matrix: Raw| matrix.start.address() != y.start.address();
+    let bytes = rows.saturating_mul(n).saturating_mul(size_of::<f32>());
+    let streams = bytes > LARGE
+        && y.dtype() == Dtype::F32
+        && [Some(x), residual, sum].into_iter().flatten().all(apart)
+        && !Caches::detected().keep(bytes);
     let (n, eps) = (Length::new(n), options.eps);
-    let call = Call { norm, rows, n, eps, x, residual, sum, y, gamma, beta, statistics };
+    let call = Call { norm, rows, n, eps, x, residual, sum, y, gamma, beta, statistics, streams };
     if n.n == 0 {
         Simd::choose(options.level)?;
         out.no_columns();
@@ -264,6 +273,9 @@ unsafe fn run<O, P: Element>(
     // SAFETY: the caller's promise is (Call).
     unsafe { divide(&call, options.threads, options.level) }
 }
+
+/// Bytes that no cache lacks the room for; whether there is more is found out for larger matrices.
+const LARGE: usize = 1 << 20;
 
 /// Elements that are worth a job of their own: about a microsecond. Other threads are then awake for what follows.
 const JOB: usize = 1 << 13;
@@ -287,6 +299,21 @@ unsafe fn divide(call: &Call, threads: Threads<'_>, level: Option<Level>) -> Res
     threads.for_each_range(call.rows, (job / call.n.n).max(1), |rows| {
         // SAFETY: the caller's promise is (Call); the ranges divide the rows.
         unsafe { fused::run(call, simd, rows) };
+        if call.streams {
+            simd.run(Fence);
+        }
     });
     Ok(())
+}
+
+/// Ends what was written around the caches.
+struct Fence;
+
+impl Kernel for Fence {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        isa.stream_fence();
+    }
 }

@@ -69,6 +69,7 @@ impl<const F32: bool, const ONE: bool> Kernel for Fused<'_, F32, ONE> {
     fn run<I: Isa>(self, isa: I) {
         let Self { mut rows, places, .. } = self;
         let call = if F32 { self.call.of_f32s() } else { *self.call };
+        let call = Call { streams: call.streams && !ONE, ..call };
         if !ONE && call.n.n <= narrow::WIDEST {
             // SAFETY: (Call).
             rows.start = unsafe { narrow::blocks(isa, &call, rows.clone()) };
@@ -306,19 +307,21 @@ impl Work {
         (moments, affine): (Moments, Affine<f32>),
         ahead: Option<usize>,
     ) {
-        let Call { x, residual, y, n, .. } = self.call;
+        let Call { x, residual, y, n, streams, .. } = self.call;
         // SAFETY: the caller's promise.
         unsafe {
             self.keep_sum(isa, r, 0..n.n, row);
             let to = y.at(r, 0);
+            // What was kept there is in a cache already.
+            let streams = streams && to.address() != row.cast();
             typed!(to.dtype(), Y => {
                 let operands = (row, to.cast::<Y>().cast_mut());
                 match (ahead, residual) {
-                    (None, _) => row::normalise(isa, n.n, operands, moments, affine, []),
-                    (Some(ahead), None) => row::normalise(isa, n.n, operands, moments, affine, [x.at(ahead, 0)]),
+                    (None, _) => row::normalise(isa, n.n, operands, streams, moments, affine, []),
+                    (Some(ahead), None) => row::normalise(isa, n.n, operands, streams, moments, affine, [x.at(ahead, 0)]),
                     (Some(ahead), Some(residual)) => {
                         let ahead = [x, residual].map(|matrix| matrix.at(ahead, 0));
-                        row::normalise(isa, n.n, operands, moments, affine, ahead);
+                        row::normalise(isa, n.n, operands, streams, moments, affine, ahead);
                     }
                 }
             })
@@ -357,11 +360,11 @@ impl Work {
                 if y.is_dense() {
                     typed!(to.dtype(), Y => {
                         let to = to.cast::<Y>().cast_mut();
-                        row::normalise(isa, n, (row, to), moments, affine, []);
+                        row::normalise(isa, n, (row, to), false, moments, affine, []);
                     });
                 } else {
                     let place = self.places.passing();
-                    row::normalise(isa, n, (row, place), moments, affine, []);
+                    row::normalise(isa, n, (row, place), false, moments, affine, []);
                     to.write(isa, y.col_stride, n, place);
                 }
             }

@@ -5,7 +5,7 @@
 
 use crate::operand::{Sink, Source};
 use crate::sums::{self, Terms};
-use gristmill_simd::{Element, Isa, TypedPtr, sums::reduce64};
+use gristmill_simd::{Dtype, Element, Isa, TypedPtr, sums::reduce64};
 use std::hint::black_box;
 
 /// Division by the length of a row.
@@ -300,18 +300,19 @@ impl<I: Isa, S: Source, P: Element, Y: Element> Last<I, S, P, Y> {
         isa.fma(isa.fma(isa.add(x, self.less), self.r, self.e), gamma, beta)
     }
 
-    /// The next `UNROLL * LANES` elements.
+    /// The next `UNROLL * LANES` elements; with `STREAM`, which is for f32, around the caches.
     ///
     /// # Safety
-    /// (Row): they exist.
+    /// (Row): they exist, with `STREAM` in whole registers of memory.
     #[inline(always)]
-    unsafe fn turn(&self, isa: I) {
+    unsafe fn turn<const STREAM: bool>(&self, isa: I) {
         for k in (0..UNROLL).map(|g| g * I::LANES) {
             // SAFETY: the caller's promise.
             unsafe {
                 let (x, gamma, beta) =
                     (self.x.load(isa, k), P::load(isa, self.gamma.add(k)), P::load(isa, self.beta.add(k)));
-                Y::store(isa, self.y.add(k), self.value(isa, x, gamma, beta));
+                let (y, value) = (self.y.add(k), self.value(isa, x, gamma, beta));
+                if STREAM { isa.stream(y.cast(), value) } else { Y::store(isa, y, value) }
             }
         }
     }
@@ -345,15 +346,17 @@ impl<I: Isa, S: Source, P: Element, Y: Element> Last<I, S, P, Y> {
     }
 }
 
-/// Last pass: normalises `x` into `y`. `ahead` is what will be loaded some time later; nothing of it need exist.
+/// Last pass: normalises `x` into `y`, around the caches if it `streams`, which is for f32. `ahead` is what will be loaded
+/// some time later; nothing of it need exist.
 ///
 /// # Safety
-/// (Row); gamma and beta, where present, have `n` elements too.
+/// (Row); gamma and beta, where present, have `n` elements too. What streams is fenced before anybody reads it.
 #[inline(always)]
 pub(crate) unsafe fn normalise<I: Isa, S: Source, P: Element, Y: Element, const N: usize>(
     isa: I,
     n: usize,
     (x, y): (S, *mut Y),
+    streams: bool,
     row: Moments,
     affine: Affine<P>,
     ahead: [TypedPtr; N],
@@ -364,7 +367,8 @@ pub(crate) unsafe fn normalise<I: Isa, S: Source, P: Element, Y: Element, const 
     let mut i = 0;
     // A store that straddles cache lines costs double: worth one partial register where the row is long.
     let head = y.addr().wrapping_neg() % (I::LANES * size_of::<Y>()) / size_of::<Y>();
-    if head > 0 && n >= 4 * turn {
+    let long = n >= 4 * turn;
+    if head > 0 && long {
         // SAFETY: (Row): head < LANES < n.
         unsafe { last.part(isa, head) };
         last = last.past(isa, head, affine);
@@ -376,8 +380,13 @@ pub(crate) unsafe fn normalise<I: Isa, S: Source, P: Element, Y: Element, const 
                 isa.prefetch(ahead.offset((i + g * I::LANES) as isize).address());
             }
         }
-        // SAFETY: (Row): i + turn <= n.
-        unsafe { last.turn(isa) };
+        // SAFETY: (Row): i + turn <= n. Behind the head of a long row registers of memory are whole.
+        unsafe {
+            match streams && long && Y::DTYPE == Dtype::F32 {
+                true => last.turn::<true>(isa),
+                false => last.turn::<false>(isa),
+            }
+        }
         last = last.past(isa, turn, affine);
         i += turn;
     }

@@ -28,11 +28,11 @@ impl Call {
 pub(crate) unsafe fn run(call: &Call, dtype: Dtype, simd: Simd, rows: Range<usize>) {
     typed!(dtype, T => {
         let values = |p: Option<TypedPtr>| p.map(TypedPtr::cast::<T>);
-        let &Call { norm, n, eps, x, y, statistics, .. } = call;
+        let &Call { norm, n, eps, x, y, statistics, streams, .. } = call;
         let (affine, strides) = (Affine::new(values(call.gamma), values(call.beta)), [x.row_stride, y.row_stride]);
         let (x, y) = (x.at(0, 0).cast::<T>(), y.at(0, 0).cast::<T>().cast_mut());
-        let uniform = Uniform { norm, n, eps, x, y, strides, affine, statistics };
-        if rows.len() == 1 {
+        let uniform = Uniform { norm, n, eps, x, y, strides, affine, statistics, streams };
+        if rows.len() == 1 && !streams {
             simd.run(One { call: &uniform, r: rows.start });
         } else {
             simd.run(Rows { call, uniform, rows });
@@ -48,7 +48,7 @@ pub(crate) unsafe fn one(call: &Uniform<f32>, simd: Simd) {
     simd.run(One { call, r: 0 });
 }
 
-/// A row for which the promise of [`run`] holds.
+/// A row for which the promise of [`run`] holds, and which does not stream.
 struct One<'c, T> {
     call: &'c Uniform<T>,
     r: usize,
@@ -60,7 +60,7 @@ impl<T: Element> Kernel for One<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         // SAFETY: the row is the call's, and nobody else works on it.
-        unsafe { passes::single(isa, *self.call, self.r) }
+        unsafe { passes::single(isa, Uniform { streams: false, ..*self.call }, self.r) }
     }
 }
 
@@ -102,6 +102,8 @@ pub(crate) struct Uniform<T> {
     pub(crate) strides: [isize; 2],
     pub(crate) affine: Affine<T>,
     pub(crate) statistics: Statistics,
+    /// As [`Call::streams`].
+    pub(crate) streams: bool,
 }
 
 impl<T> Uniform<T> {
@@ -150,8 +152,10 @@ impl<I: Isa, T: Element> Passes<I> for Uniform<T> {
         unsafe {
             self.statistics.set(r, moments.mean(), moments.rstd());
             match ahead {
-                None => row::normalise(isa, n, operands, moments, self.affine, []),
-                Some(ahead) => row::normalise(isa, n, operands, moments, self.affine, [TypedPtr::new(self.x(ahead))]),
+                None => row::normalise(isa, n, operands, self.streams, moments, self.affine, []),
+                Some(ahead) => {
+                    row::normalise(isa, n, operands, self.streams, moments, self.affine, [TypedPtr::new(self.x(ahead))])
+                }
             }
         }
     }

@@ -1,12 +1,13 @@
 //! What the documentation promises beyond bits: errors, special values, memory, accuracy.
 
-use gristmill_core::{Error, MatMut, MatRef, Threads};
+use gristmill_core::{Error, MatMut, MatRef, Threads, cache::Caches};
 use gristmill_layernorm::{
     LayerNormOptions, NormOutput, add_layer_norm, add_layer_norm_in_place, add_rms_norm, add_rms_norm_in_place,
     layer_norm, layer_norm_in_place, naive, rms_norm, rms_norm_in_place,
 };
 use gristmill_simd::{Element, Level, LevelError, bf16, f16};
-use gristmill_testkit::{Fill, Matrix, assert_bits_eq, fill, sweep};
+use gristmill_testkit::{Fill, Layout, Matrix, assert_bits_eq, fill, naive, sweep};
+use std::collections::BTreeMap;
 
 fn matrix(rows: usize, cols: usize, seed: u64) -> Matrix {
     Matrix::filled([rows, cols], &Default::default(), Fill::Normal, seed)
@@ -151,6 +152,37 @@ fn nothing_outside<T: Element>(n: usize) {
 }
 
 /// A NaN or an infinity makes its row NaN, and no other.
+/// Outputs that no cache keeps are written around the caches: rows that begin anywhere, and that end in parts.
+#[test]
+fn outputs_larger_than_the_caches() {
+    let n = 4101;
+    let rows = 2 + 8 * Caches::detected().l2 / size_of::<f32>() / n;
+    let (x, residual) = (matrix(rows, n, 1), matrix(rows, n, 2));
+    let layout = Layout { padding: [3, 0], ..Default::default() };
+    let y: Matrix = Matrix::filled([rows, n], &layout, Fill::Normal, 3);
+    let gamma: Vec<f32> = Fill::Normal.vec(4, n);
+    let options = LayerNormOptions { gamma: Some(&gamma[..]), ..Default::default() };
+    let mut want = BTreeMap::new();
+    sweep::levels_and_threads(|level, threads| {
+        let [plain, added] = want.entry(level.fused()).or_insert_with(|| {
+            let [mut plain, mut added] = [y.clone(), y.clone()];
+            let none = None::<MatMut<'_, f32>>;
+            naive!(level, naive::layer_norm(x.mat(), plain.mat_mut().into(), &options)).unwrap();
+            let y = added.mat_mut().into();
+            naive!(level, naive::add_layer_norm(x.mat(), residual.mat(), y, none, &options)).unwrap();
+            [plain, added]
+        });
+        let options = LayerNormOptions { level: Some(level), threads, ..options };
+        let mut got = y.clone();
+        layer_norm(x.mat(), got.mat_mut(), &options).unwrap();
+        assert_bits_eq(&got.values(), &plain.values(), format!("{level}, {threads:?}"));
+        got.assert_gaps(level);
+        add_layer_norm(x.mat(), residual.mat(), got.mat_mut(), None, &options).unwrap();
+        assert_bits_eq(&got.values(), &added.values(), format!("{level}, {threads:?}, with a residual"));
+        got.assert_gaps(level);
+    });
+}
+
 #[test]
 fn specials_fill_their_row() {
     let n = 131;

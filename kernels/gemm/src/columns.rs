@@ -68,12 +68,7 @@ impl<const MR: usize> Micro<'_, MR> {
         let mut a = RowPointers::new(t.a, t.a_row, if UNIT { 1 } else { t.a_step });
         let mut b = t.b.cast::<f32>();
         for p in (0..times * STEPS).step_by(STEPS) {
-            if p % LINE == 0 && t.ahead_step != 0 {
-                // The next columns, one after the other.
-                for line in 0..PANEL {
-                    isa.prefetch(t.b.cast::<f32>().wrapping_offset(t.ahead + (p * PANEL + line * LINE) as isize));
-                }
-            } else if p % LINE == 0 {
+            if p % LINE == 0 {
                 // Behind the end of these columns, the beginning of the next ones.
                 let near = (PREFETCH_LINES * LINE) as isize;
                 let ahead = if p as isize + near < t.k as isize { near } else { t.ahead + near - t.k as isize };

@@ -4,7 +4,7 @@ use crate::row::{Affine, Length};
 use crate::uniform::{self, Uniform};
 use crate::{LayerNormOptions, NormOutput, check, fused};
 use gristmill_core::{Error, MatMut, MatRef, SendPtr, Threads, cache::Caches};
-use gristmill_simd::{Dtype, Element, Isa, Kernel, Level, Simd, TypedPtr};
+use gristmill_simd::{Dtype, Element, Level, Simd, TypedPtr};
 
 /// Which norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,21 +299,6 @@ unsafe fn divide(call: &Call, threads: Threads<'_>, level: Option<Level>) -> Res
     threads.for_each_range(call.rows, (job / call.n.n).max(1), |rows| {
         // SAFETY: the caller's promise is (Call); the ranges divide the rows.
         unsafe { fused::run(call, simd, rows) };
-        if call.streams {
-            simd.run(Fence);
-        }
     });
     Ok(())
-}
-
-/// Ends what was written around the caches.
-struct Fence;
-
-impl Kernel for Fence {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        isa.stream_fence();
-    }
 }

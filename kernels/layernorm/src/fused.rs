@@ -30,6 +30,21 @@ pub(crate) unsafe fn run(call: &Call, simd: Simd, rows: Range<usize>) {
             _ => in_scratch::<false, { 5 * LONG }>(call, simd, rows, LONG),
         }
     }
+    if call.streams {
+        simd.run(Fence);
+    }
+}
+
+/// Ends what was written around the caches.
+struct Fence;
+
+impl Kernel for Fence {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        isa.stream_fence();
+    }
 }
 
 /// Elements of a place in scratch memory.

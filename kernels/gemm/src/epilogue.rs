@@ -18,6 +18,17 @@ pub enum Bias<'e> {
     PerRow(TypedPtr, PhantomData<&'e ()>),
 }
 
+impl Bias<'_> {
+    /// The bias of the transpose.
+    pub(crate) fn turned(self) -> Self {
+        match self {
+            Bias::None => Bias::None,
+            Bias::PerColumn(bias, life) => Bias::PerRow(bias, life),
+            Bias::PerRow(bias, life) => Bias::PerColumn(bias, life),
+        }
+    }
+}
+
 /// A matrix operand seen from a tile's first element. Strides are in elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Block {
@@ -143,12 +154,18 @@ impl Epilogue<'_> {
     pub(crate) fn turned(&self, j: usize) -> Self {
         let j = j as isize;
         let bias = match self.bias {
-            Bias::None => Bias::None,
-            Bias::PerColumn(bias, life) => Bias::PerRow(bias.offset(j), life),
-            Bias::PerRow(bias, life) => Bias::PerColumn(bias, life),
+            Bias::PerColumn(bias, life) => Bias::PerColumn(bias.offset(j), life),
+            bias => bias,
         };
         let residual = self.residual.map(|r| Block { ptr: r.ptr.offset(j * r.col), row: r.col, col: r.row });
-        Self { bias, residual, c: self.c.offset(j * self.c_col), c_row: self.c_col, c_col: self.c_row, ..*self }
+        Self {
+            bias: bias.turned(),
+            residual,
+            c: self.c.offset(j * self.c_col),
+            c_row: self.c_col,
+            c_col: self.c_row,
+            ..*self
+        }
     }
 }
 

@@ -92,11 +92,8 @@ impl<'p> Product<'p> {
         let Product { a, b, c, steps } = self;
         match b {
             Right::Plain(b) if (c.strides()[1] != 1 && c.strides()[0] == 1) || self.pays_turned::<I>(&b) => {
-                let bias = match steps.bias {
-                    Bias::PerColumn(bias, life) => Bias::PerRow(bias, life),
-                    bias => bias,
-                };
-                let steps = Steps { bias, residual: steps.residual.map(Operand::transposed), ..steps };
+                let steps =
+                    Steps { bias: steps.bias.turned(), residual: steps.residual.map(Operand::transposed), ..steps };
                 Product { a: b.transposed(), b: Right::Plain(a.transposed()), c: c.transposed(), steps }
             }
             _ => self,

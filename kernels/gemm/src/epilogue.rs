@@ -4,7 +4,7 @@ use crate::registers::{Accumulators, Add, AddScaled, Relu, Scale, Store, each, e
 use crate::tile::{MAX_TILE, PANEL};
 use crate::turned::FinishTurned;
 use gristmill_core::Activation;
-use gristmill_simd::{Element, Isa, Kernel, TypedPtr, typed};
+use gristmill_simd::{Element, Isa, Kernel, TypedPtr};
 use std::{marker::PhantomData, mem::MaybeUninit};
 
 /// A vector that is added to every row or to every column of C.
@@ -202,55 +202,21 @@ impl Kernel for Finish<'_> {
                     }
                     let c = e.c.offset(i * e.c_row + j * e.c_col);
                     if e.beta != 0.0 {
-                        y = isa.fma(beta, gather(isa, c, e.c_col, n), y);
+                        y = isa.fma(beta, c.load(isa, e.c_col, n), y);
                     }
                     y = match e.bias {
                         Bias::None => y,
-                        Bias::PerColumn(bias, _) => isa.add(y, gather(isa, bias.offset(j), 1, n)),
+                        Bias::PerColumn(bias, _) => isa.add(y, bias.offset(j).load(isa, 1, n)),
                         Bias::PerRow(bias, _) => isa.add(y, isa.splat(bias.offset(i).value())),
                     };
                     y = e.activation.apply(isa, y);
                     if let Some(residual) = e.residual {
                         let p = residual.ptr.offset(i * residual.row + j * residual.col);
-                        y = isa.add(y, gather(isa, p, residual.col, n));
+                        y = isa.add(y, p.load(isa, residual.col, n));
                     }
-                    scatter(isa, c, e.c_col, n, y);
+                    c.store(isa, e.c_col, n, y);
                 }
             }
         }
-    }
-}
-
-/// Loads `n` values that are `stride` apart.
-///
-/// # Safety
-/// They must be readable.
-#[inline(always)]
-unsafe fn gather<I: Isa>(isa: I, p: TypedPtr, stride: isize, n: usize) -> I::F32 {
-    // SAFETY: the caller's promise; `n <= LANES <= 16`.
-    unsafe {
-        if stride == 1 && n == I::LANES {
-            return typed!(p.dtype(), T => T::load(isa, p.cast()));
-        }
-        let mut lanes = [0.0; PANEL];
-        p.read(isa, stride, n, lanes.as_mut_ptr());
-        isa.load(lanes.as_ptr())
-    }
-}
-
-/// Stores the first `n` lanes `stride` apart.
-///
-/// # Safety
-/// The places must be writable.
-#[inline(always)]
-unsafe fn scatter<I: Isa>(isa: I, p: TypedPtr, stride: isize, n: usize, y: I::F32) {
-    // SAFETY: the caller's promise; `n <= LANES <= 16`.
-    unsafe {
-        if stride == 1 && n == I::LANES {
-            return typed!(p.dtype(), T => T::store(isa, p.cast::<T>().cast_mut(), y));
-        }
-        let mut lanes = [0.0; PANEL];
-        isa.store(lanes.as_mut_ptr(), y);
-        p.write(isa, stride, n, lanes.as_ptr());
     }
 }

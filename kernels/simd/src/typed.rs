@@ -115,6 +115,40 @@ impl TypedPtr {
         }
     }
 
+    /// The first `n` lanes of a register from values `stride` apart; what is in the others is unspecified.
+    ///
+    /// # Safety
+    /// The values must be readable; `n <= LANES`.
+    #[inline(always)]
+    pub unsafe fn load<I: Isa>(self, isa: I, stride: isize, n: usize) -> I::F32 {
+        // SAFETY: the caller's promise; a register has at most 16 lanes.
+        unsafe {
+            if stride == 1 && n == I::LANES {
+                return typed!(self.dtype, T => T::load(isa, self.cast()));
+            }
+            let mut lanes = [0.0; 16];
+            self.read(isa, stride, n, lanes.as_mut_ptr());
+            isa.load(lanes.as_ptr())
+        }
+    }
+
+    /// Rounds the first `n` lanes of a register to the type, `stride` apart.
+    ///
+    /// # Safety
+    /// The places must be writable; `n <= LANES`.
+    #[inline(always)]
+    pub unsafe fn store<I: Isa>(self, isa: I, stride: isize, n: usize, x: I::F32) {
+        // SAFETY: the caller's promise; a register has at most 16 lanes.
+        unsafe {
+            if stride == 1 && n == I::LANES {
+                return typed!(self.dtype, T => T::store(isa, self.cast::<T>().cast_mut(), x));
+            }
+            let mut lanes = [0.0; 16];
+            isa.store(lanes.as_mut_ptr(), x);
+            self.write(isa, stride, n, lanes.as_ptr());
+        }
+    }
+
     /// # Safety
     /// As [`read`](Self::read).
     #[inline(never)]

@@ -237,6 +237,7 @@ impl Job<'_> {
         let Plan { depth, sizes: Sizes { n, k, .. }, .. } = self.plan;
         let kept_depth = self.plan.kept_depth();
         let far = self.streams_rows(a, rows.len(), panels.len());
+        let writes_far = self.writes_far();
         let mut panel = panels.start;
         while panel < panels.end {
             let count = self.group_at::<I>(panel, panels.end - panel);
@@ -291,6 +292,9 @@ impl Job<'_> {
                             Epilogue::store(held, (count * PANEL) as isize)
                         },
                     };
+                    if writes_far && steps.end == k {
+                        tile.epilogue.ask(isa, block.len(), cols);
+                    }
                     let function = b.tile_fn(isa, self.chain, block.len(), count);
                     // SAFETY: P1: `block` rows and `steps` lie in A. P2: `panels_at` gives panels for these steps.
                     // P3: `count` panels from `first` on, cut at n. P4, P5: the accumulators hold the rows of the
@@ -328,6 +332,12 @@ impl Job<'_> {
         let Plan { depth, sizes: Sizes { k, .. }, group, .. } = self.plan;
         let near = Caches::detected().l2 / size_of::<f32>();
         depth == k && a.step == 1 && a.row == k as isize && panels <= 2 * group && rows.saturating_mul(k) > near
+    }
+
+    /// Whether the rows of C are written to beyond the second cache.
+    fn writes_far(&self) -> bool {
+        let (Sizes { m, n, .. }, c) = (self.plan.sizes, &self.product.c);
+        c.strides()[1] == 1 && m.saturating_mul(n).saturating_mul(c.dtype().size()) > Caches::detected().l2
     }
 
     /// Steps of tiles and of panels that are made for them: whole pairs where A was widened to them.

@@ -303,7 +303,7 @@ impl Job<'_> {
                     unsafe { function(&tile) };
                     b = b.kept(tile_steps);
                     if blocks == 1 && panels.end - panel >= 3 * self.plan.group {
-                        panel = self.alike(function, &mut tile, rows.start, panel..panels.end);
+                        panel = self.alike(isa, function, &mut tile, rows.len(), panel..panels.end);
                     }
                 }
             }
@@ -311,16 +311,20 @@ impl Job<'_> {
         }
     }
 
-    /// Computes the groups like the first of `panels`, which is `tile`, for their only row block, where they lie as it
-    /// does: setting up each is much of the time of short tiles. Returns where the last one begins.
+    /// Computes the groups like the first of `panels`, which is `tile`, for their only block of `rows` rows, where they
+    /// lie as it does: setting up each is much of the time of short tiles. Returns where the last one begins.
     #[inline(never)]
-    fn alike<'t>(&'t self, function: TileFn, tile: &mut Tile<'t>, row: usize, panels: Range<usize>) -> usize {
+    fn alike<I: Isa>(&self, isa: I, function: TileFn, tile: &mut Tile<'_>, rows: usize, panels: Range<usize>) -> usize {
         let Plan { source, group, depth, sizes, .. } = self.plan;
+        let writes_far = self.writes_far();
         let (lie, mut panel) = (matches!(source, Source::InPlace | Source::Panels), panels.start);
         while lie && depth >= sizes.k && panels.end - panel >= 3 * group {
             panel += group;
             tile.b = tile.b.offset(group as isize * tile.b_panel);
-            tile.epilogue = self.epilogue(row, panel * PANEL);
+            tile.epilogue = tile.epilogue.advanced(group * PANEL);
+            if writes_far {
+                tile.epilogue.ask(isa, rows, group * PANEL);
+            }
             // SAFETY: as for the first; another group follows, so that this one is whole.
             unsafe { function(tile) };
         }

@@ -163,22 +163,22 @@ impl Epilogue<'_> {
         }
     }
 
-    /// The steps for the transpose of the tile, from the row on that is column `j` of the tile.
-    pub(crate) fn turned(&self, j: usize) -> Self {
+    /// The steps from column `j` of the tile on.
+    pub(crate) fn advanced(&self, j: usize) -> Self {
         let j = j as isize;
         let bias = match self.bias {
             Bias::PerColumn(bias, life) => Bias::PerColumn(bias.offset(j), life),
             bias => bias,
         };
-        let residual = self.residual.map(|r| Block { ptr: r.ptr.offset(j * r.col), row: r.col, col: r.row });
-        Self {
-            bias: bias.turned(),
-            residual,
-            c: self.c.offset(j * self.c_col),
-            c_row: self.c_col,
-            c_col: self.c_row,
-            ..*self
-        }
+        let residual = self.residual.map(|r| Block { ptr: r.ptr.offset(j * r.col), ..r });
+        Self { bias, residual, c: self.c.offset(j * self.c_col), ..*self }
+    }
+
+    /// The steps for the transpose of the tile, from the row on that is column `j` of the tile.
+    pub(crate) fn turned(&self, j: usize) -> Self {
+        let at = self.advanced(j);
+        let residual = at.residual.map(|r| Block { row: r.col, col: r.row, ..r });
+        Self { bias: at.bias.turned(), residual, c_row: at.c_col, c_col: at.c_row, ..at }
     }
 }
 

@@ -45,19 +45,19 @@ pub(crate) fn reduce_max(a: __m256) -> f32 {
 }
 
 impl Avx2 {
-    /// Bits of bf16, nearest even, subnormals kept, NaN quiet.
+    /// Bits of bf16, nearest even, subnormals kept. A NaN becomes one of all ones, which takes no choice.
     #[inline(always)]
     fn narrow_bf16(self, v: __m256) -> __m128i {
         // SAFETY: the token proves AVX2; registers only.
         unsafe {
             let x = _mm256_castps_si256(v);
-            let high = _mm256_srli_epi32::<16>(x);
-            let odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(x), _mm256_set1_epi32(1));
             let rounded = _mm256_add_epi32(_mm256_add_epi32(x, _mm256_set1_epi32(0x7fff)), odd);
-            let quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
             let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
-            let words = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(rounded), quiet, nan);
-            _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words))
+            // The high halves of four lanes side by side, then those of all eight.
+            let high = _mm256_set1_epi64x(0x0f0e_0b0a_0706_0302);
+            let words = _mm256_shuffle_epi8(_mm256_or_si256(rounded, nan), high);
+            _mm256_castsi256_si128(_mm256_permute4x64_epi64::<0b10_00>(words))
         }
     }
 

@@ -56,11 +56,24 @@ unsafe fn widen<T: Copy>(p: *const T, n: usize, to_f32: impl Fn(T) -> f32) -> f3
 /// # Safety
 /// `n <= 4` values at `p` must be writable.
 #[inline(always)]
-unsafe fn narrow<T>(p: *mut T, v: f32x4, n: usize, from_f32: impl Fn(f32) -> T) {
-    for (i, lane) in v.to_array().into_iter().enumerate().take(n) {
+unsafe fn narrow<L, T>(p: *mut T, lanes: [L; 4], n: usize, from_lane: impl Fn(L) -> T) {
+    for (i, lane) in lanes.into_iter().enumerate().take(n) {
         // SAFETY: the caller's promise.
-        unsafe { p.add(i).write(from_f32(lane)) };
+        unsafe { p.add(i).write(from_lane(lane)) };
     }
+}
+
+/// [`narrow`] to bf16: nearest even, subnormals kept. A NaN becomes one of all ones, which takes no choice.
+///
+/// # Safety
+/// As `narrow`.
+#[inline(always)]
+unsafe fn narrow_bf16(p: *mut bf16, v: f32x4, n: usize) {
+    let (x, one) = (bits(v), i32x4::splat(1));
+    let rounded = x + i32x4::splat(0x7fff) + ((x >> 16u32) & one);
+    let words = (rounded | bits(v.is_nan())) >> 16u32;
+    // SAFETY: the caller's promise.
+    unsafe { narrow(p, words.to_array(), n, |word| bf16::from_bits(word as u16)) }
 }
 
 /// [`widen`] of f16. A call and not inlined: where the baseline has no conversion it is long, and kernels have many.
@@ -80,7 +93,7 @@ unsafe fn widen_f16(p: *const f16, n: usize) -> f32x4 {
 #[inline(never)]
 unsafe fn narrow_f16(p: *mut f16, v: f32x4, n: usize) {
     // SAFETY: the caller's promise.
-    unsafe { narrow(p, v, n, f16::from_f32) }
+    unsafe { narrow(p, v.to_array(), n, f16::from_f32) }
 }
 
 // SAFETY: only the target's baseline instructions are used; tails are copied by length.
@@ -132,15 +145,15 @@ unsafe impl Isa for Portable {
         fn load(self, p: *const f32) -> f32x4 = p.cast::<f32x4>().read_unaligned();
         fn store(self, p: *mut f32, v: f32x4) = p.cast::<f32x4>().write_unaligned(v);
         fn load_tail(self, p: *const f32, tail: usize) -> f32x4 = widen(p, tail, |x| x);
-        fn store_tail(self, p: *mut f32, v: f32x4, tail: usize) = narrow(p, v, tail, |x| x);
+        fn store_tail(self, p: *mut f32, v: f32x4, tail: usize) = narrow(p, v.to_array(), tail, |x| x);
         fn load_f16(self, p: *const f16) -> f32x4 = widen_f16(p, 4);
         fn store_f16(self, p: *mut f16, v: f32x4) = narrow_f16(p, v, 4);
         fn load_tail_f16(self, p: *const f16, tail: usize) -> f32x4 = widen_f16(p, tail);
         fn store_tail_f16(self, p: *mut f16, v: f32x4, tail: usize) = narrow_f16(p, v, tail);
         fn load_bf16(self, p: *const bf16) -> f32x4 = widen(p, 4, bf16::to_f32);
-        fn store_bf16(self, p: *mut bf16, v: f32x4) = narrow(p, v, 4, bf16::from_f32);
+        fn store_bf16(self, p: *mut bf16, v: f32x4) = narrow_bf16(p, v, 4);
         fn load_tail_bf16(self, p: *const bf16, tail: usize) -> f32x4 = widen(p, tail, bf16::to_f32);
-        fn store_tail_bf16(self, p: *mut bf16, v: f32x4, tail: usize) = narrow(p, v, tail, bf16::from_f32);
+        fn store_tail_bf16(self, p: *mut bf16, v: f32x4, tail: usize) = narrow_bf16(p, v, tail);
     }
 
     #[inline(always)]

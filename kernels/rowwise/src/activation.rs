@@ -1,10 +1,11 @@
 //! Bias and activation.
 
-use crate::rows::{self, Apart, Buffers, InPlace, Input, Job, Row};
+use crate::rows::{self, Buffers, Job, Row};
 use crate::{RowOptions, check};
-use gristmill_core::{Activation, Error, MatMut, MatRef};
+use gristmill_core::{Activation, Error, MatMut, MatRef, Operand};
 use gristmill_simd::slices::{self, Map2};
-use gristmill_simd::{Element, Isa, math};
+use gristmill_simd::{Element, Isa, math, typed};
+use std::ops::Range;
 
 /// `y = activation(x + bias)`, element by element; `x` and `y` are [rows, n], `bias` has a value per column, and
 /// without one nothing is added.
@@ -22,7 +23,8 @@ pub fn bias_activation<X: Element, Y: Element>(
 ) -> Result<(), Error> {
     check::same_shape(x, &y)?;
     let bias = check::bias(x.cols(), bias)?;
-    rows::divide(y, x.cols(), options, &BiasActivation { input: Apart(x), bias, activation })
+    // SAFETY: shapes agree; y is borrowed exclusively.
+    unsafe { run(BiasActivation { x: x.into(), y: y.into(), bias: bias.map(Operand::from), activation }, options) }
 }
 
 /// [`bias_activation`] of `x` into `x`.
@@ -35,45 +37,63 @@ pub fn bias_activation_in_place<T: Element>(
     activation: Activation,
     options: &RowOptions<'_>,
 ) -> Result<(), Error> {
-    let n = x.cols();
-    let bias = check::bias(n, bias)?;
-    rows::divide(x, n, options, &BiasActivation { input: InPlace, bias, activation })
+    let bias = check::bias(x.cols(), bias)?;
+    let x = Operand::from(x);
+    // SAFETY: one matrix, borrowed exclusively, is input and output.
+    unsafe { run(BiasActivation { x, y: x, bias: bias.map(Operand::from), activation }, options) }
 }
 
-struct BiasActivation<'a, In> {
-    input: In,
+struct BiasActivation<'a> {
+    x: Operand<'a>,
+    y: Operand<'a>,
     /// One row.
-    bias: Option<MatRef<'a, f32>>,
+    bias: Option<Operand<'a>>,
     activation: Activation,
 }
 
-impl<In: Input<Y>, Y: Element> Job<Y> for BiasActivation<'_, In> {
+/// # Safety
+/// (Job).
+unsafe fn run(job: BiasActivation<'_>, options: &RowOptions<'_>) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    unsafe { rows::divide(job.y.shape(), job.y.cols(), options, &job) }
+}
+
+impl Job for BiasActivation<'_> {
     #[inline(always)]
-    fn run<I: Isa>(&self, isa: I, first: usize, y: MatMut<'_, Y>) {
-        match self.activation {
-            Activation::Identity => self.apply(isa, first, y, &Identity),
-            Activation::Relu => self.apply(isa, first, y, &Relu),
-            Activation::Gelu => self.apply(isa, first, y, &Gelu),
-            Activation::GeluTanh => self.apply(isa, first, y, &GeluTanh),
-            Activation::Silu => self.apply(isa, first, y, &Silu),
-            other => self.apply(isa, first, y, &Other(other)),
+    unsafe fn run<I: Isa>(&self, isa: I, rows: Range<usize>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.activation {
+                Activation::Identity => self.apply(isa, rows, &Identity),
+                Activation::Relu => self.apply(isa, rows, &Relu),
+                Activation::Gelu => self.apply(isa, rows, &Gelu),
+                Activation::GeluTanh => self.apply(isa, rows, &GeluTanh),
+                Activation::Silu => self.apply(isa, rows, &Silu),
+                other => self.apply(isa, rows, &Other(other)),
+            }
         }
     }
 }
 
-impl<In> BiasActivation<'_, In> {
+impl BiasActivation<'_> {
+    /// # Safety
+    /// As [`Job::run`].
     #[inline(always)]
-    fn apply<I: Isa, Y: Element>(&self, isa: I, first: usize, mut y: MatMut<'_, Y>, f: &impl Map2<I>)
-    where
-        In: Input<Y>,
-    {
+    unsafe fn apply<I: Isa>(&self, isa: I, rows: Range<usize>, f: &impl Map2<I>) {
         let mut buffers = Buffers::default();
-        let bias = self.bias.map(|matrix| Row { matrix, index: 0 });
-        for i in 0..y.rows() {
-            match (self.bias.and_then(|bias| bias.row(0)), self.input.slice(first + i), y.row_mut(i)) {
-                (Some(bias), Some(x), Some(y)) => slices::map2(isa, x, bias, y, f),
-                (Some(bias), None, Some(y)) if In::IN_PLACE => slices::map2_in_place(isa, y, bias, f),
-                _ => rows::combine(isa, (&self.input, bias), (first, i), &mut y, &mut buffers, f),
+        let bias = self.bias.map(|bias| Row::of(&bias, 0));
+        for i in rows {
+            let [x, y] = [&self.x, &self.y].map(|matrix| Row::of(matrix, i));
+            // SAFETY: (Job).
+            unsafe {
+                match bias {
+                    // One type, side by side: one pass.
+                    Some(bias) if x.is_dense() && y.is_dense() && x.dtype() == y.dtype() => typed!(x.dtype(), T => {
+                        let y = y.start().cast::<T>().cast_mut();
+                        slices::map2_raw(isa, x.len(), x.start().cast::<T>(), bias.start().cast::<f32>(), y, f);
+                    }),
+                    _ => rows::combine(isa, [x, y], bias, &mut buffers, f),
+                }
             }
         }
     }

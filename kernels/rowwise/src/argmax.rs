@@ -3,8 +3,9 @@
 use crate::rows::{self, Job, PIECE, Row};
 use crate::scores::max;
 use crate::{RowOptions, check};
-use gristmill_core::{Error, MatMut, MatRef};
+use gristmill_core::{Error, MatMut, MatRef, Operand, SharedMat};
 use gristmill_simd::{Element, Isa, slices};
+use std::ops::Range;
 
 /// `out[i]` = the column of the largest value of row `i` of `x`, the first of equal ones.
 ///
@@ -17,19 +18,31 @@ use gristmill_simd::{Element, Isa, slices};
 pub fn argmax<X: Element>(x: MatRef<'_, X>, out: &mut [usize], options: &RowOptions<'_>) -> Result<(), Error> {
     check::argmax(x, out)?;
     let rows = out.len();
-    rows::divide(MatMut::new(out, rows, 1)?, x.cols(), options, &Argmax { x })
+    run(x.into(), MatMut::new(out, rows, 1)?, options)
 }
 
-struct Argmax<'a, X> {
-    x: MatRef<'a, X>,
+fn run(x: Operand<'_>, mut out: MatMut<'_, usize>, options: &RowOptions<'_>) -> Result<(), Error> {
+    let shape = [out.rows(), out.cols()];
+    // SAFETY: x has a row for each of out, which is borrowed exclusively.
+    unsafe { rows::divide(shape, x.cols(), options, &Argmax { x, out: out.share() }) }
 }
 
-impl<X: Element> Job<usize> for Argmax<'_, X> {
+struct Argmax<'a> {
+    x: Operand<'a>,
+    /// One column.
+    out: SharedMat<'a, usize>,
+}
+
+impl Job for Argmax<'_> {
     #[inline(always)]
-    fn run<I: Isa>(&self, isa: I, first: usize, mut out: MatMut<'_, usize>) {
+    unsafe fn run<I: Isa>(&self, isa: I, rows: Range<usize>) {
         let mut buffer = [0.0; PIECE];
-        for i in 0..out.rows() {
-            out.set(i, 0, row(isa, Row { matrix: self.x, index: first + i }, &mut buffer));
+        // SAFETY: (Job), and nobody else makes these rows.
+        unsafe {
+            let mut out = self.out.block(rows.clone(), 0..1);
+            for (place, i) in rows.enumerate() {
+                out.set(place, 0, row(isa, Row::of(&self.x, i), &mut buffer));
+            }
         }
     }
 }
@@ -38,14 +51,18 @@ impl<X: Element> Job<usize> for Argmax<'_, X> {
 const STRETCH: usize = 4096;
 
 /// One pass to find the stretch with the largest value, then a search of that stretch alone.
+///
+/// # Safety
+/// The matrix has the row.
 #[inline(always)]
-fn row<I: Isa, X: Element>(isa: I, x: Row<'_, X>, buffer: &mut [f32; PIECE]) -> usize {
-    let n = x.matrix.cols();
-    let step = if x.f32s().is_some() { STRETCH } else { PIECE };
+unsafe fn row<I: Isa>(isa: I, x: Row, buffer: &mut [f32; PIECE]) -> usize {
+    let n = x.len();
+    let step = if x.is_f32s() { STRETCH } else { PIECE };
     let (mut best, mut place) = (f32::NEG_INFINITY, 0..step.min(n));
     for start in (0..n).step_by(step) {
         let columns = start..n.min(start + step);
-        let stretch = x.borrow(isa, columns.clone(), buffer);
+        // SAFETY: the caller's promise.
+        let stretch = unsafe { x.borrow(isa, columns.clone(), buffer) };
         if has_nan(isa, stretch) {
             (best, place) = (f32::NAN, columns);
             break;
@@ -55,7 +72,8 @@ fn row<I: Isa, X: Element>(isa: I, x: Row<'_, X>, buffer: &mut [f32; PIECE]) -> 
             (best, place) = (max, columns);
         }
     }
-    place.start + position(x.borrow(isa, place, buffer), best)
+    // SAFETY: the caller's promise.
+    place.start + position(unsafe { x.borrow(isa, place.clone(), buffer) }, best)
 }
 
 /// The first element that equals `value`, or is NaN if that is; there is one.

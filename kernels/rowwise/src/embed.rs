@@ -1,10 +1,11 @@
 //! Token embedding.
 
-use crate::rows::{self, Buffers, InPlace, Input, Job, Row};
-use crate::{Positions, RowOptions, check};
-use gristmill_core::{Error, MatMut, MatRef, Threads};
+use crate::rows::{self, Buffers, Job, Row};
+use crate::{PositionRows, Positions, RowOptions, check};
+use gristmill_core::{Error, MatMut, MatRef, Operand, Threads};
 use gristmill_simd::slices::{self, Map, Map2};
-use gristmill_simd::{Element, Isa, Level};
+use gristmill_simd::{Element, Isa, Level, typed};
+use std::ops::Range;
 
 /// What becomes of the rows that are looked up. By default nothing.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +55,8 @@ pub fn embed<T: Element, Y: Element>(
     options: &EmbedOptions<'_>,
 ) -> Result<(), Error> {
     check::embed(table, ids, &y, options)?;
-    run(y, options, Lookup { table, ids })
+    // SAFETY: ids and positions are rows of their tables, whose columns are those of y, which is borrowed exclusively.
+    unsafe { run(table.into(), Some(ids), y.into(), options) }
 }
 
 /// [`embed`] for rows that were looked up elsewhere, as in a packed weight: `x = scale * x + position`.
@@ -63,65 +65,60 @@ pub fn embed<T: Element, Y: Element>(
 /// As [`embed`]. Then `x` is untouched.
 pub fn embed_in_place<T: Element>(x: MatMut<'_, T>, options: &EmbedOptions<'_>) -> Result<(), Error> {
     check::positions(x.rows(), x.cols(), options)?;
-    run(x, options, InPlace)
+    let x = Operand::from(x);
+    // SAFETY: one matrix, borrowed exclusively, is input and output; positions are rows of their table.
+    unsafe { run(x, None, x, options) }
 }
 
-fn run<Y: Element, In: Input<Y>>(y: MatMut<'_, Y>, options: &EmbedOptions<'_>, input: In) -> Result<(), Error> {
+/// # Safety
+/// (Job).
+unsafe fn run(
+    table: Operand<'_>,
+    ids: Option<&[u32]>,
+    y: Operand<'_>,
+    options: &EmbedOptions<'_>,
+) -> Result<(), Error> {
     let &EmbedOptions { scale, positions, threads, level } = options;
-    let d = y.cols();
-    rows::divide(y, d, &RowOptions { threads, level }, &Embed { input, scale, positions })
-}
-
-/// Rows of a table.
-struct Lookup<'a, T> {
-    table: MatRef<'a, T>,
-    ids: &'a [u32],
-}
-
-impl<T> Clone for Lookup<'_, T> {
-    fn clone(&self) -> Self {
-        *self
+    let positions = positions.map(|positions| (positions.table.into(), positions.rows));
+    // SAFETY: the caller's promise.
+    unsafe {
+        rows::divide(y.shape(), y.cols(), &RowOptions { threads, level }, &Embed { table, ids, y, scale, positions })
     }
 }
 
-impl<T> Copy for Lookup<'_, T> {}
-
-impl<T: Element, Y> Input<Y> for Lookup<'_, T> {
-    type X = T;
-    const IN_PLACE: bool = false;
-
-    #[inline(always)]
-    fn row<'r>(&'r self, first: usize, i: usize, _: &'r MatMut<'_, Y>) -> Row<'r, T> {
-        Row { matrix: self.table, index: self.ids[first + i] as usize }
-    }
-    #[inline(always)]
-    fn slice(&self, i: usize) -> Option<&[T]> {
-        self.table.row(self.ids[i] as usize)
-    }
-}
-
-struct Embed<'a, In> {
-    input: In,
+struct Embed<'a> {
+    table: Operand<'a>,
+    /// Which of its rows each token gets; without ids the token's own.
+    ids: Option<&'a [u32]>,
+    y: Operand<'a>,
     scale: f32,
-    positions: Option<Positions<'a>>,
+    positions: Option<(Operand<'a>, PositionRows<'a>)>,
 }
 
-impl<In: Input<Y>, Y: Element> Job<Y> for Embed<'_, In> {
+impl Job for Embed<'_> {
     #[inline(always)]
-    fn run<I: Isa>(&self, isa: I, first: usize, mut y: MatMut<'_, Y>) {
+    unsafe fn run<I: Isa>(&self, isa: I, rows: Range<usize>) {
         let scale = Scaled(isa.splat(self.scale));
         let mut buffers = Buffers::default();
-        for i in 0..y.rows() {
-            let position = self.positions.map(|p| Row { matrix: p.table, index: p.rows.of(first + i) });
-            // Where elements lie side by side, one pass; without a position, the product alone.
-            match (self.input.slice(first + i), position.map(Row::f32s), y.row_mut(i)) {
-                (Some(x), None, Some(y)) => slices::map(isa, x, y, &scale),
-                (Some(x), Some(Some(position)), Some(y)) => slices::map2(isa, x, position, y, &scale),
-                (None, None, Some(y)) if In::IN_PLACE => slices::map_in_place(isa, y, &scale),
-                (None, Some(Some(position)), Some(y)) if In::IN_PLACE => {
-                    slices::map2_in_place(isa, y, position, &scale);
+        for t in rows {
+            let x = Row::of(&self.table, self.ids.map_or(t, |ids| ids[t] as usize));
+            let y = Row::of(&self.y, t);
+            let position = self.positions.as_ref().map(|(table, rows)| Row::of(table, rows.of(t)));
+            let dense = x.is_dense() && y.is_dense() && position.is_none_or(Row::is_dense);
+            // SAFETY: (Job).
+            unsafe {
+                if !dense {
+                    rows::combine(isa, [x, y], position, &mut buffers, &scale);
+                    continue;
                 }
-                _ => rows::combine(isa, (&self.input, position), (first, i), &mut y, &mut buffers, &scale),
+                // One pass; without a position, the product alone.
+                typed!(x.dtype(), X => typed!(y.dtype(), Y => {
+                    let (n, x, y) = (y.len(), x.start().cast::<X>(), y.start().cast::<Y>().cast_mut());
+                    match position {
+                        None => slices::map_raw(isa, n, x, y, &scale),
+                        Some(position) => slices::map2_raw(isa, n, x, position.start().cast::<f32>(), y, &scale),
+                    }
+                }));
             }
         }
     }

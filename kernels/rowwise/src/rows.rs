@@ -1,112 +1,61 @@
-//! Rows divided among threads, and rows whose elements do not lie side by side or are not f32.
+//! Rows divided among threads, and rows of any storage type and layout.
+//!
+//! Storage types are values here, so that a job is compiled once and not for every mix of types.
 
 use crate::RowOptions;
-use gristmill_core::{Error, MatMut, MatRef};
-use gristmill_simd::slices::{self, Map, Map2};
-use gristmill_simd::{Element, Isa, Kernel, Simd};
+use gristmill_core::{Error, Operand};
+use gristmill_simd::slices::{self, Map2};
+use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, TypedPtr};
 use std::ops::Range;
 
 /// Elements that are worth a job of their own.
 const JOB: usize = 1 << 15;
 
-/// A computation that makes rows of `T` one by one.
-pub(crate) trait Job<T>: Sync {
-    /// Makes the rows of `y`, which are those of the whole from `first` on. Must be `#[inline(always)]`.
-    fn run<I: Isa>(&self, isa: I, first: usize, y: MatMut<'_, T>);
+/// A computation that makes rows one by one.
+///
+/// Whoever runs one promises **(Job)**: its inputs and its output have the rows and columns that it names, and the
+/// output is exclusively the caller's; an input is the output itself, or shares no memory with it.
+pub(crate) trait Job: Sync {
+    /// Makes some rows. Must be `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// (Job), and nobody else makes these rows.
+    unsafe fn run<I: Isa>(&self, isa: I, rows: Range<usize>);
 }
 
-struct Block<'a, T, J> {
+/// Rows of a job, for which (Job) holds, and which nobody else makes.
+struct Block<'a, J> {
     job: &'a J,
-    first: usize,
-    y: MatMut<'a, T>,
+    rows: Range<usize>,
 }
 
-impl<T, J: Job<T>> Kernel for Block<'_, T, J> {
+impl<J: Job> Kernel for Block<'_, J> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        self.job.run(isa, self.first, self.y);
+        // SAFETY: what a block promises.
+        unsafe { self.job.run(isa, self.rows) }
     }
 }
 
-/// Runs `job` for all rows of `y`; `cost` is the number of elements that a row takes.
-pub(crate) fn divide<T: Send + Sync>(
-    mut y: MatMut<'_, T>,
+/// Runs `job` for all rows of an output of this shape; `cost` is the number of elements that a row takes.
+///
+/// # Safety
+/// (Job).
+pub(crate) unsafe fn divide(
+    [rows, cols]: [usize; 2],
     cost: usize,
     options: &RowOptions<'_>,
-    job: &impl Job<T>,
+    job: &impl Job,
 ) -> Result<(), Error> {
     let simd = Simd::choose(options.level)?;
-    let (rows, cols) = (y.rows(), y.cols());
-    if cols == 0 {
-        return Ok(());
+    if cols > 0 {
+        let share = (JOB / cost.max(1)).max(1);
+        // The ranges divide the rows, and the caller promises (Job).
+        options.threads.for_each_range(rows, share, |rows| simd.run(Block { job, rows }));
     }
-    let share = (JOB / cost.max(1)).max(1);
-    let shared = y.share();
-    options.threads.for_each_range(rows, share, |rows| {
-        let first = rows.start;
-        // SAFETY: every job has rows of its own.
-        let y = unsafe { shared.block(rows, 0..cols) };
-        simd.run(Block { job, first, y });
-    });
     Ok(())
-}
-
-/// Where the rows that a job turns into rows of `Y` come from.
-pub(crate) trait Input<Y>: Copy + Sync {
-    type X: Element;
-    /// Whether it is where it goes.
-    const IN_PLACE: bool;
-
-    /// The input of row `i` of `y`, which is row `first + i` of the whole.
-    fn row<'r>(&'r self, first: usize, i: usize, y: &'r MatMut<'_, Y>) -> Row<'r, Self::X>;
-
-    /// That of row `i` of the whole, if it is not in place and lies side by side.
-    fn slice(&self, i: usize) -> Option<&[Self::X]>;
-}
-
-/// From this matrix.
-pub(crate) struct Apart<'a, X>(pub(crate) MatRef<'a, X>);
-
-/// From where they go.
-#[derive(Clone, Copy)]
-pub(crate) struct InPlace;
-
-impl<X> Clone for Apart<'_, X> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<X> Copy for Apart<'_, X> {}
-
-impl<X: Element, Y> Input<Y> for Apart<'_, X> {
-    type X = X;
-    const IN_PLACE: bool = false;
-
-    #[inline(always)]
-    fn row<'r>(&'r self, first: usize, i: usize, _: &'r MatMut<'_, Y>) -> Row<'r, X> {
-        Row { matrix: self.0, index: first + i }
-    }
-    #[inline(always)]
-    fn slice(&self, i: usize) -> Option<&[X]> {
-        self.0.row(i)
-    }
-}
-
-impl<Y: Element> Input<Y> for InPlace {
-    type X = Y;
-    const IN_PLACE: bool = true;
-
-    #[inline(always)]
-    fn row<'r>(&'r self, _: usize, i: usize, y: &'r MatMut<'_, Y>) -> Row<'r, Y> {
-        Row { matrix: y.as_ref(), index: i }
-    }
-    #[inline(always)]
-    fn slice(&self, _: usize) -> Option<&[Y]> {
-        None
-    }
 }
 
 /// Elements of a piece: whole blocks of 64 lanes.
@@ -118,81 +67,118 @@ pub(crate) fn pieces(n: usize, size: usize) -> impl Iterator<Item = Range<usize>
     (0..n).step_by(size).map(move |start| start..n.min(start + size))
 }
 
-/// A row of a matrix in any layout.
+/// A row of a matrix of any type and layout.
+///
+/// Every `unsafe fn` here asks that the matrix has the row, that what it reads is not being written, and that what it
+/// writes is exclusively the caller's.
 #[derive(Clone, Copy)]
-pub(crate) struct Row<'a, T> {
-    pub(crate) matrix: MatRef<'a, T>,
-    pub(crate) index: usize,
+pub(crate) struct Row {
+    start: TypedPtr,
+    stride: isize,
+    n: usize,
 }
 
-impl<'a, T: Element> Row<'a, T> {
+impl Row {
+    /// Row `i` of a matrix.
+    #[inline(always)]
+    pub(crate) fn of(matrix: &Operand<'_>, i: usize) -> Self {
+        let (n, [_, stride]) = (matrix.cols(), matrix.strides());
+        Self { start: matrix.ptr_at(i, 0), stride: if n == 1 { 1 } else { stride }, n }
+    }
+
     /// Where it begins.
     #[inline(always)]
-    pub(crate) fn start(self) -> *const T {
-        self.matrix.ptr_at(self.index, 0)
+    pub(crate) fn start(self) -> TypedPtr {
+        self.start
+    }
+
+    /// The storage type of its elements.
+    #[inline(always)]
+    pub(crate) fn dtype(self) -> Dtype {
+        self.start.dtype()
+    }
+
+    /// Number of elements.
+    #[inline(always)]
+    pub(crate) fn len(self) -> usize {
+        self.n
+    }
+
+    /// Whether its elements lie side by side.
+    #[inline(always)]
+    pub(crate) fn is_dense(self) -> bool {
+        self.stride == 1
+    }
+
+    /// Whether they are f32, too.
+    #[inline(always)]
+    pub(crate) fn is_f32s(self) -> bool {
+        self.is_dense() && self.dtype() == Dtype::F32
+    }
+
+    /// Where element `j` lies.
+    #[inline(always)]
+    fn at(self, j: usize) -> TypedPtr {
+        self.start.offset((j as isize).wrapping_mul(self.stride))
+    }
+
+    /// Element `j`, of type `T`, widened.
+    ///
+    /// # Safety
+    /// As for all; the row has the element.
+    #[inline(always)]
+    pub(crate) unsafe fn value<T: Element>(self, j: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { *self.start.cast::<T>().wrapping_offset((j as isize).wrapping_mul(self.stride)) }.to_f32()
     }
 
     /// The whole row, when its elements are f32 and lie side by side.
+    ///
+    /// # Safety
+    /// As for all, for as long as `'a`.
     #[inline(always)]
-    pub(crate) fn f32s(self) -> Option<&'a [f32]> {
-        self.matrix.row(self.index).and_then(T::as_f32s)
+    pub(crate) unsafe fn f32s<'a>(self) -> Option<&'a [f32]> {
+        // SAFETY: the caller's promise.
+        self.is_f32s().then(|| unsafe { std::slice::from_raw_parts(self.start.cast(), self.n) })
     }
 
     /// Some columns: where they lie, when they are f32 and lie side by side, else copied to `buffer`.
+    ///
+    /// # Safety
+    /// As for all, for as long as `'b`.
     #[inline(always)]
-    pub(crate) fn borrow<'b, I: Isa>(self, isa: I, columns: Range<usize>, buffer: &'b mut [f32]) -> &'b [f32]
-    where
-        'a: 'b,
-    {
-        match self.f32s() {
-            Some(row) => &row[columns],
-            None => self.copy(isa, columns, buffer),
+    pub(crate) unsafe fn borrow<I: Isa>(self, isa: I, columns: Range<usize>, buffer: &mut [f32]) -> &[f32] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.f32s() {
+                Some(row) => &row[columns],
+                None => self.copy(isa, columns, buffer),
+            }
         }
     }
 
     /// Some columns, copied to the start of `buffer`.
+    ///
+    /// # Safety
+    /// As for all; `buffer` is no part of the matrix.
     #[inline(always)]
-    pub(crate) fn copy<I: Isa>(self, isa: I, columns: Range<usize>, buffer: &mut [f32]) -> &mut [f32] {
+    pub(crate) unsafe fn copy<I: Isa>(self, isa: I, columns: Range<usize>, buffer: &mut [f32]) -> &mut [f32] {
+        debug_assert!(columns.end <= self.n, "{columns:?} of {}", self.n);
         let piece = &mut buffer[..columns.len()];
-        match self.matrix.row(self.index) {
-            Some(row) => slices::map(isa, &row[columns], piece, &Same),
-            None => self.gather(columns.start, piece),
-        }
+        // SAFETY: the caller's promise, and the piece has room.
+        unsafe { self.at(columns.start).read(isa, self.stride, piece.len(), piece.as_mut_ptr()) };
         piece
     }
 
-    /// Columns from `start` on. A call for many elements: strided rows need no speed.
-    #[inline(never)]
-    fn gather(self, start: usize, piece: &mut [f32]) {
-        for (j, value) in piece.iter_mut().enumerate() {
-            *value = self.matrix.at(self.index, start + j).to_f32();
-        }
-    }
-}
-
-/// Rounds values to columns of row `i` from `start` on.
-#[inline(always)]
-pub(crate) fn write<I: Isa, T: Element>(isa: I, y: &mut MatMut<'_, T>, i: usize, start: usize, values: &[f32]) {
-    match y.row_mut(i) {
-        Some(row) => slices::map(isa, values, &mut row[start..], &Same),
-        None => scatter(y, i, start, values),
-    }
-}
-
-#[inline(never)]
-fn scatter<T: Element>(y: &mut MatMut<'_, T>, i: usize, start: usize, values: &[f32]) {
-    for (j, &value) in values.iter().enumerate() {
-        y.set(i, start + j, T::from_f32(value));
-    }
-}
-
-/// The same value.
-struct Same;
-
-impl<I: Isa> Map<I> for Same {
+    /// Rounds values to the columns from `start` on.
+    ///
+    /// # Safety
+    /// As for all; the row has these columns, and `values` are no part of the matrix.
     #[inline(always)]
-    fn map(&self, _: I, x: I::F32) -> I::F32 {
-        x
+    pub(crate) unsafe fn write<I: Isa>(self, isa: I, start: usize, values: &[f32]) {
+        debug_assert!(start + values.len() <= self.n, "{start} + {} of {}", values.len(), self.n);
+        // SAFETY: the caller's promise.
+        unsafe { self.at(start).write(isa, self.stride, values.len(), values.as_ptr()) };
     }
 }
 
@@ -214,24 +200,29 @@ impl<const N: usize> Buffers<N> {
     }
 }
 
-/// Row `i` of `y` = `f(x, addend)`; an addend that is missing is -0. `y` is row `first + i` of the whole.
+/// `y = f(x, addend)`; an addend that is missing is -0.
+///
+/// # Safety
+/// (Job): rows of the same length, of which nobody else makes `y`.
 #[inline(always)]
-pub(crate) fn combine<I: Isa, In: Input<Y>, Y: Element>(
+pub(crate) unsafe fn combine<I: Isa>(
     isa: I,
-    (input, addend): (&In, Option<Row<'_, f32>>),
-    (first, i): (usize, usize),
-    y: &mut MatMut<'_, Y>,
+    [x, y]: [Row; 2],
+    addend: Option<Row>,
     buffers: &mut Buffers<PIECE>,
     f: &impl Map2<I>,
 ) {
     let [from, adding] = buffers.both();
-    for columns in pieces(y.cols(), PIECE) {
-        let addend = match addend {
-            Some(row) => row.borrow(isa, columns.clone(), adding),
-            None => &NOTHING[..columns.len()],
-        };
-        let x = input.row(first, i, y).copy(isa, columns.clone(), from);
-        slices::map2_in_place(isa, x, addend, f);
-        write(isa, y, i, columns.start, x);
+    for columns in pieces(y.len(), PIECE) {
+        // SAFETY: the caller's promise; the buffers are our own.
+        unsafe {
+            let addend = match addend {
+                Some(row) => row.borrow(isa, columns.clone(), adding),
+                None => &NOTHING[..columns.len()],
+            };
+            let values = x.copy(isa, columns.clone(), from);
+            slices::map2_in_place(isa, values, addend, f);
+            y.write(isa, columns.start, values);
+        }
     }
 }

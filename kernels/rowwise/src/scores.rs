@@ -3,12 +3,12 @@
 //! A row is brought into scratch memory piece by piece as f32 scores, scaled and masked. One that fits is brought
 //! once, a longer one for each of the three passes: the largest score, the sum of exponentials, the results.
 
-use crate::rows::{self, Buffers, Input, Job};
+use crate::rows::{self, Buffers, Job, Row};
 use crate::{RowOptions, SoftmaxOptions};
-use gristmill_core::{Error, Mask, MatMut};
+use gristmill_core::{Error, Mask, Operand};
 use gristmill_simd::slices::{self, Map, Map2};
 use gristmill_simd::sums::{reduce64, sum_registers};
-use gristmill_simd::{Element, Isa, math};
+use gristmill_simd::{Isa, math};
 use std::ops::Range;
 
 /// Elements of a row that is brought once: whole blocks of 64 lanes, in a part of the nearest cache.
@@ -31,25 +31,25 @@ pub(crate) trait Finish: Sync {
 pub(crate) struct ShortRow<'a> {
     pub(crate) x: Option<&'a [f32]>,
     pub(crate) y: &'a mut [f32],
-    /// The next row's places.
+    /// The next row's places, if there is one.
     pub(crate) next: [*const f32; 2],
 }
 
 /// Runs a member of the family over all rows of `y`.
-pub(crate) fn run<F: Finish, In: Input<Y>, Y: Element>(
-    input: In,
-    y: MatMut<'_, Y>,
-    options: &SoftmaxOptions<'_>,
-) -> Result<(), Error> {
+///
+/// # Safety
+/// (Job): the shapes agree; `x` is `y` or shares no memory with it, and `y` is exclusively the caller's.
+pub(crate) unsafe fn run<F: Finish>(x: Operand<'_>, y: Operand<'_>, options: &SoftmaxOptions<'_>) -> Result<(), Error> {
     let &SoftmaxOptions { scale, mask, batch, heads, threads, level } = options;
-    let (rows, n) = (y.rows(), y.cols());
-    let scores = Scores { scale, mask, heads, queries: rows / (batch * heads).max(1) };
-    let job = Family::<F, In> { input, scores, finish: std::marker::PhantomData };
-    rows::divide(y, n, &RowOptions { threads, level }, &job)
+    let scores = Scores { scale, mask, heads, queries: y.rows() / (batch * heads).max(1) };
+    let job = Family::<F> { x, y, scores, finish: std::marker::PhantomData };
+    // SAFETY: the caller's promise.
+    unsafe { rows::divide(y.shape(), y.cols(), &RowOptions { threads, level }, &job) }
 }
 
-struct Family<'a, F, In> {
-    input: In,
+struct Family<'a, F> {
+    x: Operand<'a>,
+    y: Operand<'a>,
     scores: Scores<'a>,
     finish: std::marker::PhantomData<F>,
 }
@@ -63,70 +63,69 @@ struct Scores<'a> {
     queries: usize,
 }
 
-impl<F: Finish, In: Input<Y>, Y: Element> Job<Y> for Family<'_, F, In> {
+impl<F: Finish> Job for Family<'_, F> {
     #[inline(always)]
-    fn run<I: Isa>(&self, isa: I, first: usize, mut y: MatMut<'_, Y>) {
+    unsafe fn run<I: Isa>(&self, isa: I, rows: Range<usize>) {
         let mut buffers = Buffers::default();
-        for i in 0..y.rows() {
-            let visible = self.scores.visible(first + i, y.cols());
-            let sum = match self.short(isa, first, i, &mut y, visible) {
-                Some(sum) => sum,
-                None => self.row(isa, (first, i), &mut y, visible, buffers.both()),
-            };
-            for columns in rows::pieces(y.cols() - visible, KEPT) {
-                let [hidden, _] = buffers.both();
-                hidden[..columns.len()].fill(F::hidden(sum));
-                rows::write(isa, &mut y, i, visible + columns.start, &hidden[..columns.len()]);
+        let plain = self.is_plain();
+        for i in rows {
+            let n = self.y.cols();
+            let visible = self.scores.visible(i, n);
+            // SAFETY: (Job), and nobody else makes the row.
+            unsafe {
+                let sum = match plain {
+                    true => self.short(isa, i, visible),
+                    false => self.row(isa, i, visible, buffers.both()),
+                };
+                for columns in rows::pieces(n - visible, KEPT) {
+                    let [hidden, _] = buffers.both();
+                    hidden[..columns.len()].fill(F::hidden(sum));
+                    Row::of(&self.y, i).write(isa, visible + columns.start, &hidden[..columns.len()]);
+                }
             }
         }
     }
 }
 
-impl<F: Finish, In> Family<'_, F, In> {
-    /// The way without scratch memory, where there is one. Returns the sum.
+impl<F: Finish> Family<'_, F> {
+    /// Whether rows need no scratch memory: visible scores are the input's values, and all are f32 side by side.
     #[inline(always)]
-    fn short<I: Isa, Y: Element>(
-        &self,
-        isa: I,
-        first: usize,
-        i: usize,
-        y: &mut MatMut<'_, Y>,
-        visible: usize,
-    ) -> Option<f32>
-    where
-        In: Input<Y>,
-    {
-        if !self.scores.are_plain() {
-            return None;
-        }
-        let next = (i + 1).min(y.rows() - 1);
-        let next = [self.input.row(first, next, y).start().cast(), y.ptr_at(next, 0).cast_const().cast()];
-        let x = match In::IN_PLACE {
-            true => None,
-            false => Some(&self.input.slice(first + i).and_then(In::X::as_f32s)?[..visible]),
+    fn is_plain(&self) -> bool {
+        self.scores.are_plain() && [&self.x, &self.y].into_iter().all(|matrix| Row::of(matrix, 0).is_f32s())
+    }
+
+    /// The way without scratch memory. Returns the sum.
+    ///
+    /// # Safety
+    /// (Job), nobody else makes the row, and [`is_plain`](Self::is_plain).
+    #[inline(always)]
+    unsafe fn short<I: Isa>(&self, isa: I, i: usize, visible: usize) -> f32 {
+        let row = |matrix: &Operand<'_>, i: usize| {
+            let (start, [stride, _]) = (matrix.ptr_at(0, 0).cast::<f32>(), matrix.strides());
+            start.wrapping_offset((i as isize).wrapping_mul(stride))
         };
-        let y = &mut y.row_mut(i).and_then(Y::as_f32s_mut)?[..visible];
-        Some(F::short(isa, ShortRow { x, y, next }))
+        let [x, y] = [&self.x, &self.y].map(|matrix| row(matrix, i));
+        let next = [&self.x, &self.y].map(|matrix| row(matrix, i + 1));
+        // SAFETY: the caller's promise; x is not viewed if it is y.
+        unsafe {
+            let x = (x != y).then(|| std::slice::from_raw_parts(x, visible));
+            let y = std::slice::from_raw_parts_mut(y.cast_mut(), visible);
+            F::short(isa, ShortRow { x, y, next })
+        }
     }
 
     /// The way that always works. Returns the sum.
+    ///
+    /// # Safety
+    /// (Job), and nobody else makes the row.
     #[inline(always)]
-    fn row<I: Isa, Y: Element>(
-        &self,
-        isa: I,
-        (first, i): (usize, usize),
-        y: &mut MatMut<'_, Y>,
-        visible: usize,
-        [scores, p]: &mut [[f32; KEPT]; 2],
-    ) -> f32
-    where
-        In: Input<Y>,
-    {
+    unsafe fn row<I: Isa>(&self, isa: I, i: usize, visible: usize, [scores, p]: &mut [[f32; KEPT]; 2]) -> f32 {
         let once = visible <= KEPT;
         let pieces = || rows::pieces(visible, KEPT);
         let mut largest = f32::NEG_INFINITY;
         for columns in pieces() {
-            let piece = self.bring(isa, (first, i), y, columns, scores);
+            // SAFETY: the caller's promise.
+            let piece = unsafe { self.bring(isa, i, columns, scores) };
             let max = max(isa, piece);
             largest = if max > largest { max } else { largest };
         }
@@ -136,37 +135,41 @@ impl<F: Finish, In> Family<'_, F, In> {
         for columns in pieces() {
             let len = columns.len();
             if !once {
-                self.bring(isa, (first, i), y, columns, scores);
+                // SAFETY: the caller's promise.
+                unsafe { self.bring(isa, i, columns, scores) };
             }
             lanes = slices::map_sum(isa, &scores[..len], &mut p[..len], lanes, &exponential);
         }
         let sum = not_zero(reduce64(isa, lanes));
         for columns in pieces() {
             let (len, start) = (columns.len(), columns.start);
-            if !once {
-                self.bring(isa, (first, i), y, columns, scores);
+            // SAFETY: the caller's promise. A piece is written when it has been read for the last time.
+            unsafe {
+                if !once {
+                    self.bring(isa, i, columns, scores);
+                }
+                F::finish(isa, &mut scores[..len], &mut p[..len], once, largest, sum);
+                Row::of(&self.y, i).write(isa, start, &scores[..len]);
             }
-            F::finish(isa, &mut scores[..len], &mut p[..len], once, largest, sum);
-            rows::write(isa, y, i, start, &scores[..len]);
         }
         sum
     }
 
     /// Some scores of a row, at the start of `buffer`.
+    ///
+    /// # Safety
+    /// (Job), and nobody else makes the row.
     #[inline(always)]
-    fn bring<'b, I: Isa, Y: Element>(
+    unsafe fn bring<'b, I: Isa>(
         &self,
         isa: I,
-        (first, i): (usize, usize),
-        y: &MatMut<'_, Y>,
+        i: usize,
         columns: Range<usize>,
         buffer: &'b mut [f32; KEPT],
-    ) -> &'b mut [f32]
-    where
-        In: Input<Y>,
-    {
-        let piece = self.input.row(first, i, y).copy(isa, columns.clone(), buffer);
-        self.scores.edit(isa, first + i, columns, piece);
+    ) -> &'b mut [f32] {
+        // SAFETY: the caller's promise.
+        let piece = unsafe { Row::of(&self.x, i).copy(isa, columns.clone(), buffer) };
+        self.scores.edit(isa, i, columns, piece);
         piece
     }
 }

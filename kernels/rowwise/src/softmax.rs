@@ -1,9 +1,8 @@
 //! Softmax of rows and its logarithm.
 
-use crate::rows::{Apart, InPlace};
 use crate::scores::{self, Exponential, Finish, NearExponential, ShortRow};
 use crate::{SoftmaxOptions, check};
-use gristmill_core::{Error, MatMut, MatRef};
+use gristmill_core::{Error, MatMut, MatRef, Operand};
 use gristmill_simd::slices::{self, Map};
 use gristmill_simd::sums::reduce64;
 use gristmill_simd::{Divisor, Element, Isa, math};
@@ -40,7 +39,8 @@ pub fn softmax<X: Element, Y: Element>(
 ) -> Result<(), Error> {
     check::same_shape(x, &y)?;
     check::softmax(y.rows(), y.cols(), options)?;
-    scores::run::<Quotient, _, _>(Apart(x), y, options)
+    // SAFETY: shapes agree; y is borrowed exclusively.
+    unsafe { scores::run::<Quotient>(x.into(), y.into(), options) }
 }
 
 /// [`softmax`] of `x` into `x`.
@@ -49,7 +49,9 @@ pub fn softmax<X: Element, Y: Element>(
 /// As [`softmax`]. Then `x` is untouched.
 pub fn softmax_in_place<T: Element>(x: MatMut<'_, T>, options: &SoftmaxOptions<'_>) -> Result<(), Error> {
     check::softmax(x.rows(), x.cols(), options)?;
-    scores::run::<Quotient, _, _>(InPlace, x, options)
+    let x = Operand::from(x);
+    // SAFETY: one matrix, borrowed exclusively, is input and output.
+    unsafe { scores::run::<Quotient>(x, x, options) }
 }
 
 /// `y[i] = (s[i] - max) - ln(sum(exp(s - max)))`, row by row, for the scores `s` of [`softmax`]; `x` and `y` are
@@ -68,7 +70,8 @@ pub fn log_softmax<X: Element, Y: Element>(
 ) -> Result<(), Error> {
     check::same_shape(x, &y)?;
     check::softmax(y.rows(), y.cols(), options)?;
-    scores::run::<Logarithm, _, _>(Apart(x), y, options)
+    // SAFETY: shapes agree; y is borrowed exclusively.
+    unsafe { scores::run::<Logarithm>(x.into(), y.into(), options) }
 }
 
 /// [`log_softmax`] of `x` into `x`.
@@ -77,7 +80,9 @@ pub fn log_softmax<X: Element, Y: Element>(
 /// As [`softmax`]. Then `x` is untouched.
 pub fn log_softmax_in_place<T: Element>(x: MatMut<'_, T>, options: &SoftmaxOptions<'_>) -> Result<(), Error> {
     check::softmax(x.rows(), x.cols(), options)?;
-    scores::run::<Logarithm, _, _>(InPlace, x, options)
+    let x = Operand::from(x);
+    // SAFETY: one matrix, borrowed exclusively, is input and output.
+    unsafe { scores::run::<Logarithm>(x, x, options) }
 }
 
 /// `exp(x - max) / sum`.

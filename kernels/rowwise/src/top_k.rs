@@ -2,8 +2,9 @@
 
 use crate::rows::{self, Job, PIECE, Row};
 use crate::{RowOptions, check};
-use gristmill_core::{Error, MatMut, MatRef};
-use gristmill_simd::{Element, Isa};
+use gristmill_core::{Error, MatMut, MatRef, Operand, SharedMat};
+use gristmill_simd::{Element, Isa, typed};
+use std::ops::Range;
 
 /// `out[i]` = the columns of the `k` largest values of row `i` of `x`, the largest first; `x` is [rows, n], `out` is
 /// [rows, k].
@@ -28,42 +29,66 @@ use gristmill_simd::{Element, Isa};
 /// [`Error::Level`]. Then `out` is untouched.
 pub fn top_k<X: Element>(x: MatRef<'_, X>, out: MatMut<'_, usize>, options: &RowOptions<'_>) -> Result<(), Error> {
     check::top_k(x, &out)?;
-    rows::divide(out, x.cols(), options, &TopK { x })
+    run(x.into(), out, options)
 }
 
-struct TopK<'a, X> {
-    x: MatRef<'a, X>,
+fn run(x: Operand<'_>, mut out: MatMut<'_, usize>, options: &RowOptions<'_>) -> Result<(), Error> {
+    let shape = [out.rows(), out.cols()];
+    // SAFETY: x has a row for each of out, which is borrowed exclusively.
+    unsafe { rows::divide(shape, x.cols(), options, &TopK { x, out: out.share() }) }
 }
 
-impl<X: Element> Job<usize> for TopK<'_, X> {
+struct TopK<'a> {
+    x: Operand<'a>,
+    out: SharedMat<'a, usize>,
+}
+
+impl Job for TopK<'_> {
     #[inline(always)]
-    fn run<I: Isa>(&self, isa: I, first: usize, mut out: MatMut<'_, usize>) {
+    unsafe fn run<I: Isa>(&self, isa: I, rows: Range<usize>) {
         let mut buffer = [0.0; PIECE];
-        for i in 0..out.rows() {
-            row(isa, Row { matrix: self.x, index: first + i }, &mut out, i, &mut buffer);
+        // SAFETY: (Job), and nobody else makes these rows.
+        unsafe {
+            let mut out = self.out.block(rows.clone(), 0..self.out.cols());
+            for (place, i) in rows.enumerate() {
+                row(isa, Row::of(&self.x, i), &mut out, place, &mut buffer);
+            }
         }
     }
 }
 
-/// Row `i` of `out`, of which some columns are there already, the best first.
-struct Best<'r, 'a, X> {
-    x: Row<'a, X>,
+/// Row `i` of `out`, of which some columns of `x` are there already, the best first. The matrix has the row `x`.
+struct Best<'r, 'a> {
+    x: Row,
     out: &'r mut MatMut<'a, usize>,
     i: usize,
     found: usize,
 }
 
-impl<X: Element> Best<'_, '_, X> {
-    fn value(&self, place: usize) -> f32 {
-        self.x.matrix.at(self.x.index, self.out.at(self.i, place)).to_f32()
+impl Best<'_, '_> {
+    /// The value in a place where a column is.
+    #[inline(always)]
+    fn value<T: Element>(&self, place: usize) -> f32 {
+        // SAFETY: the matrix has the row, and what is found is one of its columns.
+        unsafe { self.x.value::<T>(self.out.at(self.i, place)) }
+    }
+
+    /// The last of the best.
+    fn least(&self) -> f32 {
+        typed!(self.x.dtype(), T => self.value::<T>(self.out.cols() - 1))
     }
 
     /// Puts a column where it belongs, after all that are not smaller; the last one falls out.
     #[inline(never)]
     fn insert(&mut self, column: usize, value: f32) {
+        typed!(self.x.dtype(), T => self.insert_among::<T>(column, value));
+    }
+
+    #[inline(always)]
+    fn insert_among<T: Element>(&mut self, column: usize, value: f32) {
         let k = self.out.cols();
         let mut place = self.found.min(k);
-        while place > 0 && beats(value, self.value(place - 1)) {
+        while place > 0 && beats(value, self.value::<T>(place - 1)) {
             if place < k {
                 self.out.set(self.i, place, self.out.at(self.i, place - 1));
             }
@@ -81,19 +106,22 @@ fn beats(a: f32, b: f32) -> bool {
     a > b || (a.is_nan() && !b.is_nan())
 }
 
+/// # Safety
+/// The matrix has the row.
 #[inline(always)]
-fn row<I: Isa, X: Element>(isa: I, x: Row<'_, X>, out: &mut MatMut<'_, usize>, i: usize, buffer: &mut [f32; PIECE]) {
-    let (n, k) = (x.matrix.cols(), out.cols());
+unsafe fn row<I: Isa>(isa: I, x: Row, out: &mut MatMut<'_, usize>, i: usize, buffer: &mut [f32; PIECE]) {
+    let (n, k) = (x.len(), out.cols());
     let mut out = out.reborrow();
     let mut best = Best { x, out: &mut out, i, found: 0 };
     for columns in rows::pieces(n, PIECE) {
-        let piece = x.borrow(isa, columns.clone(), buffer);
+        // SAFETY: the caller's promise.
+        let piece = unsafe { x.borrow(isa, columns.clone(), buffer) };
         // The first ones are the best so far, whatever they are.
         let start = (k - best.found).min(piece.len());
         for (j, &value) in piece[..start].iter().enumerate() {
             best.insert(columns.start + j, value);
         }
-        let mut least = if start < piece.len() { best.value(k - 1) } else { 0.0 };
+        let mut least = if start < piece.len() { best.least() } else { 0.0 };
         for (block, values) in piece[start..].chunks(I::LANES).enumerate() {
             let tail = isa.tail(values.len());
             // SAFETY: the tail has as many lanes as the block has values.
@@ -106,7 +134,7 @@ fn row<I: Isa, X: Element>(isa: I, x: Row<'_, X>, out: &mut MatMut<'_, usize>, i
             for (j, &value) in values.iter().enumerate() {
                 if beats(value, least) {
                     best.insert(columns.start + start + block * I::LANES + j, value);
-                    least = best.value(k - 1);
+                    least = best.least();
                 }
             }
         }

@@ -147,10 +147,12 @@ pub fn sum<I: Isa, T: Element>(isa: I, x: &[T]) -> f32 {
     reduce64(isa, fold(isa, x, 0.0, |acc, v| isa.add(acc, v)))
 }
 
+/// [`map`] of `n` values at pointers, which may be equal.
+///
 /// # Safety
 /// `n` values must be readable at `x` and writable at `y`; the two are equal or do not overlap.
 #[inline(always)]
-unsafe fn map_raw<I: Isa, S: Element, D: Element>(isa: I, n: usize, x: *const S, y: *mut D, f: &impl Map<I>) {
+pub unsafe fn map_raw<I: Isa, S: Element, D: Element>(isa: I, n: usize, x: *const S, y: *mut D, f: &impl Map<I>) {
     let whole = n - n % I::LANES;
     for i in (0..whole).step_by(I::LANES) {
         // SAFETY: i + LANES <= n.
@@ -163,10 +165,12 @@ unsafe fn map_raw<I: Isa, S: Element, D: Element>(isa: I, n: usize, x: *const S,
     }
 }
 
+/// [`map2`] of `n` values at pointers, which may be equal.
+///
 /// # Safety
 /// `n` values must be readable at `a` and `b` and writable at `y`; `y` equals an input or overlaps it nowhere.
 #[inline(always)]
-unsafe fn map2_raw<I: Isa, A: Element, B: Element, D: Element>(
+pub unsafe fn map2_raw<I: Isa, A: Element, B: Element, D: Element>(
     isa: I,
     n: usize,
     a: *const A,

@@ -97,7 +97,7 @@ fn measure(arguments: &Arguments, threads: usize) -> Result<ExitCode, Box<dyn Er
     let cases = selected(arguments, threads);
     let json = arguments.json.as_ref().map(|path| File::options().append(true).open(path)).transpose()?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let limits = Limits::measure(&pool)?;
+    let limits = pool.install(Limits::measure)?;
     println!("\nthreads  {threads}: {limits}\n\n{}", report::heading());
 
     let mut report = Report::new(json);

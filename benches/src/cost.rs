@@ -5,8 +5,8 @@
 
 mod model;
 
-use crate::bandwidth::{Footprint, Traffic};
 use crate::cases::{Attention, Gemm, MaskKind, RowOp, Rows, Work};
+use gristmill_limits::{Footprint, Traffic};
 
 /// Arithmetic and traffic of one operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,14 +15,6 @@ pub struct Cost {
     pub flops: u64,
     /// Bytes read and written.
     pub bytes: u64,
-}
-
-impl Cost {
-    /// The time of this cost, in nanoseconds, on a machine that does `gflops` operations and moves `gbs` bytes per
-    /// nanosecond, both at the same time.
-    pub fn limit_ns(self, gflops: f64, gbs: f64) -> f64 {
-        (self.flops as f64 / gflops).max(self.bytes as f64 / gbs)
-    }
 }
 
 impl std::iter::Sum for Cost {
@@ -48,8 +40,8 @@ impl Work {
         let (traffic, bytes) = match self {
             Work::Model(work) => (Traffic::Read, work.footprint()),
             Work::Gemm(_) | Work::Attention(_) => (Traffic::Read, total()),
-            Work::Rows(work) if work.op.adds() => (Traffic::Copy { sources: 2 }, total()),
-            Work::Rows(_) => (Traffic::Copy { sources: 1 }, total()),
+            Work::Rows(work) if work.op.adds() => (Traffic::Add, total()),
+            Work::Rows(_) => (Traffic::Copy, total()),
         };
         Footprint { traffic, bytes }
     }
@@ -112,13 +104,6 @@ impl Rows {
 mod tests {
     use super::*;
     use crate::cases::{Dtype, Layout};
-
-    #[test]
-    fn the_slower_of_the_two_limits_counts() {
-        let cost = Cost { flops: 1000, bytes: 400 };
-        assert_eq!(cost.limit_ns(100.0, 100.0), 10.0);
-        assert_eq!(cost.limit_ns(1000.0, 100.0), 4.0);
-    }
 
     #[test]
     fn products_count_every_operand_once() {

@@ -16,13 +16,12 @@
 //! Per thread count, one process with one pool of that size; every call is made from inside the pool. Without
 //! `--threads`, the counts are one and the number of cores.
 //!
-//! 1. The peaks, for the heading: the multiply-add peak of every level ([`peak`]) and that of the bf16 dot
-//!    instruction.
+//! 1. The peaks, for the heading: the multiply-add peak of every level and that of the bf16 dot instruction
+//!    ([`gristmill_limits`]).
 //! 2. Each case: our output is compared with the naive version bit by bit (on a sample of rows where all of them would
 //!    take long), the rivals' outputs with ours within a tolerance. Who is wrong is named and not timed; if we are, the
 //!    run fails.
-//! 3. The fastest way through the case's footprint is searched: reading, or for operations on rows copying
-//!    ([`bandwidth`]).
+//! 3. The fastest way through the case's footprint is searched: reading, or for operations on rows copying.
 //! 4. Turns go round: ours, first rival, second rival, ..., the machine's peak and bandwidth, ours, ... A turn is a
 //!    few untimed calls and then calls for at least two milliseconds; its result is their mean. The figure shown is the
 //!    median over the turns.
@@ -37,17 +36,14 @@
 //!
 //! [`shapes`] lists the cases, [`cases`] explains their ids.
 
-pub mod bandwidth;
 pub mod buffer;
 pub mod cases;
-pub mod clock;
 pub mod contest;
 mod contests;
 pub mod cost;
 pub mod limits;
 pub mod machine;
 pub mod paths;
-pub mod peak;
 pub mod referee;
 pub mod report;
 pub mod rivals;

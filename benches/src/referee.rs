@@ -5,11 +5,11 @@
 use crate::{
     buffer::Output,
     cases::Case,
-    clock::{median, turn},
     contest::{Contender, Contest, Difference},
     cost::Cost,
-    limits::{Limits, Rates},
+    limits::Limits,
 };
+use gristmill_limits::{Rates, median, turn};
 use rayon::ThreadPool;
 use serde::Serialize;
 use std::{
@@ -94,14 +94,16 @@ pub fn judge(
     time: Duration,
 ) -> Result<Verdict, Wrong> {
     let (mut contenders, wrong) = pool.install(|| admit(contest))?;
-    let pace = limits.pace(pool, case.work.dtype(), case.work.footprint());
     let mut limit = Vec::new();
-    let medians = pool.install(|| race(&mut contenders, contest.output(), time, || limit.push(pace.turn(pool))));
+    let medians = pool.install(|| {
+        let pace = limits.pace(case.work.dtype(), case.work.footprint());
+        race(&mut contenders, contest.output(), time, || limit.push(pace.turn()))
+    });
 
     let operations = case.work.operations();
     let total: Cost = operations.iter().copied().sum();
     let rates = raised(Rates::medians(&limit), total, &medians, limits.pinned());
-    let limit_ns: f64 = operations.iter().map(|cost| cost.limit_ns(rates.gflops, rates.gbs)).sum();
+    let limit_ns: f64 = operations.iter().map(|cost| rates.least_ns(cost.flops, cost.bytes)).sum();
 
     let ours = medians[0];
     let rivals: Vec<Rival> = contenders[1..]

@@ -112,10 +112,8 @@ impl fmt::Display for Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        limits::Rates,
-        referee::{Rival, Timing},
-    };
+    use crate::referee::{Rival, Timing};
+    use gristmill_limits::Rates;
 
     fn verdict(case: &str, ratio: f64) -> Verdict {
         Verdict {

@@ -7,7 +7,6 @@
 mod failure;
 mod generate;
 mod info;
-mod limits;
 mod progress;
 mod report;
 mod search;

@@ -1,8 +1,8 @@
 //! What `gristmill time` found, as tables or as JSON.
 
 use crate::Failure;
-use crate::limits::Limits;
 use crate::workers::Workers;
+use gristmill_limits::Rates;
 use gristmill_model::{Config, Profile, Spent};
 use serde::Serialize;
 use std::io::Write;
@@ -55,21 +55,21 @@ pub(crate) fn milliseconds(time: Duration) -> f64 {
 }
 
 /// The lines of a part, from the times of some runs and what their operations took.
-pub(crate) fn lines(limits: Limits, runs: &[Duration], profile: &Profile) -> Vec<Line> {
+pub(crate) fn lines(limits: Rates, runs: &[Duration], profile: &Profile) -> Vec<Line> {
     let all: Duration = runs.iter().sum();
-    let line = |name, calls: u64, time: Duration, least: Option<Duration>| Line {
+    let line = |name, calls: u64, time: Duration, least_ns: Option<f64>| Line {
         name,
         calls: calls as f64 / runs.len() as f64,
         ms: milliseconds(time) / runs.len() as f64,
         share_pct: 100.0 * time.as_secs_f64() / all.as_secs_f64(),
-        limit_pct: least.map(|least| 100.0 * least.as_secs_f64() / time.as_secs_f64()),
+        limit_pct: least_ns.map(|least_ns| 100.0 * least_ns / time.as_nanos() as f64),
     };
-    let least = |spent: &Spent| limits.time(spent.flops, spent.bytes);
-    let (mut calls, mut named, mut needed) = (0, Duration::ZERO, Duration::ZERO);
+    let least_ns = |spent: &Spent| limits.least_ns(spent.flops, spent.bytes);
+    let (mut calls, mut named, mut needed) = (0, Duration::ZERO, 0.0);
     let mut lines = Vec::new();
     for (operation, spent) in profile.iter() {
-        (calls, named, needed) = (calls + spent.calls, named + spent.time, needed + least(&spent));
-        lines.push(line(operation.name(), spent.calls, spent.time, Some(least(&spent))));
+        (calls, named, needed) = (calls + spent.calls, named + spent.time, needed + least_ns(&spent));
+        lines.push(line(operation.name(), spent.calls, spent.time, Some(least_ns(&spent))));
     }
     lines.push(line("everything else", 0, all.saturating_sub(named), None));
     lines.push(line("all", calls, all, Some(needed)));

@@ -1,10 +1,10 @@
 //! `gristmill time`.
 
-use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::report::{self, Part, Report, milliseconds};
 use crate::{Failure, Machine, workers};
 use gristmill::Simd;
+use gristmill_limits::{Arithmetic, Bandwidth, Footprint, Rates, Traffic};
 use gristmill_model::{Checkpoint, Config, GenerateOptions, Session, Transformer};
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,10 @@ fn measure(session: &mut Session, model: &Transformer, work: &Work, arguments: &
     let simd = Simd::choose(arguments.machine.level).map_err(|error| Failure::Message(error.to_string()))?;
     let progress = Progress::new("timing", 3);
     // What is read again and again.
-    let [encoder, decoder] = config.weight_bytes(model.precision())?.map(|bytes| Limits::measure(simd, bytes));
+    let [encoder, decoder] = config.weight_bytes(model.precision())?.map(|bytes| Rates {
+        gflops: Arithmetic::fma(simd).peak(),
+        gbs: Bandwidth::new(Footprint { traffic: Traffic::Read, bytes: bytes as u64 }).best().1,
+    });
 
     let encoder =
         part("encoder", session, encoder, |session, times| timed(times, || session.encode(sources).map(drop)))?;
@@ -118,7 +121,7 @@ fn measure(session: &mut Session, model: &Transformer, work: &Work, arguments: &
 fn part(
     name: &'static str,
     session: &mut Session,
-    limits: Limits,
+    limits: Rates,
     mut run: impl FnMut(&mut Session, &mut Vec<Duration>) -> Result<(), Failure>,
 ) -> Result<Part, Failure> {
     let mut times = Vec::new();
@@ -136,8 +139,8 @@ fn part(
     run(session, &mut times)?;
     let operations = session.profile().map_or(Vec::new(), |profile| report::lines(limits, &times, profile));
     session.stop_profile();
-    let Limits { flops, bytes } = limits;
-    Ok(Part { name, median_ms: milliseconds(median), runs, gflops: flops / 1e9, gbs: bytes / 1e9, operations })
+    let Rates { gflops, gbs } = limits;
+    Ok(Part { name, median_ms: milliseconds(median), runs, gflops, gbs, operations })
 }
 
 fn timed<E: Into<Failure>>(times: &mut Vec<Duration>, work: impl FnOnce() -> Result<(), E>) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 use crate::Failure;
 use gristmill::Threads;
+use gristmill_limits::median;
 use gristmill_model::{GenerateOptions, Session, SessionOptions, Transformer};
 use serde::Serialize;
 use std::sync::Barrier;
@@ -41,11 +42,7 @@ pub(crate) fn measure(
         *alone = rate(&mut sessions[..1], sources, options)?;
         *together = rate(&mut sessions, sources, options)?;
     }
-    let median = |mut rates: [f64; ROUNDS]| {
-        rates.sort_unstable_by(f64::total_cmp);
-        rates[ROUNDS / 2]
-    };
-    Ok(Workers { count, alone_tokens_per_s: median(alone), together_tokens_per_s: median(together) })
+    Ok(Workers { count, alone_tokens_per_s: median(&mut alone), together_tokens_per_s: median(&mut together) })
 }
 
 /// Tokens per second of all sessions, each on a thread of its own.

@@ -84,18 +84,19 @@ pub(super) fn memcpy(source: &[f32], target: &mut [f32], passes: usize) -> usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::Buffer;
+    use crate::bandwidth::buffer;
     use gristmill_simd::{Level, Simd};
 
     #[test]
     fn all_whole_steps_are_copied_or_added() {
         let len = 5 * REGISTERS * LINE + 3;
         let whole = len - 3;
-        let (a, b) = (Buffer::<f32>::uniform(len, 1), Buffer::<f32>::uniform(len, 2));
+        let sevens = || buffer(std::iter::repeat_n(7.0, len));
+        let (a, b) = (buffer((0..len).map(|i| i as f32)), buffer((0..len).map(|i| (i * i % 97) as f32)));
         for level in Level::available() {
             let simd = Simd::choose(Some(level)).unwrap();
             for (streaming, ahead) in [(false, 0), (false, 16), (true, 0), (true, 16)] {
-                let mut target = Buffer::<f32>::filled(len, 7.0);
+                let mut target = sevens();
                 let copy = Copy { sources: [&a, &[]], target: &mut target, passes: 2, streaming, ahead };
                 assert_eq!(simd.run(copy), 2 * 2 * whole);
                 assert!(target[..whole] == a[..whole] && target[whole..] == [7.0; 3]);
@@ -105,7 +106,7 @@ mod tests {
                 assert!((0..whole).all(|i| target[i] == a[i] + b[i]) && target[whole..] == [7.0; 3]);
             }
         }
-        let mut target = Buffer::<f32>::filled(len, 7.0);
+        let mut target = sevens();
         assert_eq!(memcpy(&a, &mut target, 2), 2 * 2 * len);
         assert_eq!(target[..], a[..]);
     }

@@ -59,7 +59,7 @@ fn walk<I: Isa, const STREAMS: usize, const PREFETCH: bool>(isa: I, data: &[f32]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::Buffer;
+    use crate::bandwidth::buffer;
     use gristmill_simd::{Level, Simd};
 
     #[test]
@@ -67,7 +67,7 @@ mod tests {
         for level in Level::available() {
             let simd = Simd::choose(Some(level)).unwrap();
             for (streams, ahead) in [(1, 0), (1, 16), (4, 0), (4, 16)] {
-                let data = Buffer::filled(5 * REGISTERS * LINE + 3, 1.0);
+                let data = buffer(std::iter::repeat_n(1.0, 5 * REGISTERS * LINE + 3));
                 let read = simd.run(Read { data: &data, passes: 2, streams, ahead });
                 assert_eq!(read, 2 * 5 * REGISTERS * LINE);
             }

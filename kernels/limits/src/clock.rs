@@ -1,4 +1,4 @@
-//! Turns and medians: how every time in this crate is taken.
+//! Turns and medians: how every time is taken.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -50,13 +50,12 @@ pub fn median(values: &mut [f64]) -> f64 {
     }
 }
 
-/// Runs `work` on every thread of the pool at the same time and adds up the rates that it returns.
-pub fn on_every_thread(pool: &rayon::ThreadPool, work: impl Fn(usize) -> f64 + Sync) -> f64 {
-    let threads = pool.current_num_threads();
+/// Runs `work` on every thread of the current pool at the same time and adds up the rates that it returns.
+pub(crate) fn on_every_thread(work: impl Fn(usize) -> f64 + Sync) -> f64 {
     let arrived = AtomicUsize::new(0);
-    let rates = pool.broadcast(|thread| {
+    let rates = rayon::broadcast(|thread| {
         arrived.fetch_add(1, Ordering::Relaxed);
-        while arrived.load(Ordering::Relaxed) < threads {
+        while arrived.load(Ordering::Relaxed) < thread.num_threads() {
             std::hint::spin_loop();
         }
         work(thread.index())
@@ -92,6 +91,6 @@ mod tests {
     #[test]
     fn every_thread_takes_part_once() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        assert_eq!(on_every_thread(&pool, |thread| 10_f64.powi(thread as i32)), 111.0);
+        assert_eq!(pool.install(|| on_every_thread(|thread| 10_f64.powi(thread as i32))), 111.0);
     }
 }

@@ -5,12 +5,9 @@
 mod copy;
 mod read;
 
-use crate::{
-    buffer::Buffer,
-    clock::{median, on_every_thread, turn},
-};
+use crate::clock::{median, on_every_thread, turn};
+use aligned_vec::AVec;
 use gristmill_simd::{Level, Simd};
-use rayon::ThreadPool;
 use std::{hint::black_box, sync::Mutex};
 
 /// Registers moved in one step: enough in flight to hide what is done with them.
@@ -24,16 +21,15 @@ const CALL: usize = 64 * 1024;
 /// Lines between a load and its software prefetch; none for zero.
 const AHEAD: [usize; 4] = [0, 16, 32, 64];
 
-/// What a case does with memory.
+/// What is done with memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Traffic {
     /// Almost all bytes are read only.
     Read,
-    /// As many bytes as each of the `sources` (one or two) has are written.
-    Copy {
-        /// Operands that are read.
-        sources: usize,
-    },
+    /// As many bytes are written as are read.
+    Copy,
+    /// Two operands are read and a third one of their size is written.
+    Add,
 }
 
 /// Memory that is gone through again and again.
@@ -68,14 +64,14 @@ pub enum Pattern {
 
 impl Traffic {
     /// Every pattern for this traffic: one and four streams, or cached and streaming stores, each without software
-    /// prefetch and with one of 16, 32 and 64 lines; the standard library's copy, where there is one source.
+    /// prefetch and with one of 16, 32 and 64 lines; the standard library's copy, where it does the same.
     fn patterns(self) -> Vec<Pattern> {
         let ahead = |pattern: &dyn Fn(usize) -> Pattern| AHEAD.map(pattern).to_vec();
         match self {
             Traffic::Read => [1, 4].map(|streams| ahead(&|ahead| Pattern::Read { streams, ahead })).concat(),
-            Traffic::Copy { sources } => {
+            Traffic::Copy | Traffic::Add => {
                 let own = [false, true].map(|streaming| ahead(&|ahead| Pattern::Copy { streaming, ahead })).concat();
-                own.into_iter().chain((sources == 1).then_some(Pattern::Memcpy)).collect()
+                own.into_iter().chain((self == Traffic::Copy).then_some(Pattern::Memcpy)).collect()
             }
         }
     }
@@ -84,7 +80,8 @@ impl Traffic {
     fn operands(self) -> usize {
         match self {
             Traffic::Read => 1,
-            Traffic::Copy { sources } => sources + 1,
+            Traffic::Copy => 2,
+            Traffic::Add => 3,
         }
     }
 }
@@ -92,38 +89,47 @@ impl Traffic {
 /// A footprint's memory, ready to be gone through by every thread of a pool.
 pub struct Bandwidth {
     simd: Simd,
+    traffic: Traffic,
     shares: Vec<Mutex<Share>>,
 }
 
 /// One thread's part.
 struct Share {
     /// The operands that are read; the first one alone where there is one.
-    sources: [Buffer; 2],
+    sources: [AVec<f32>; 2],
     /// What is written; nothing for reading.
-    target: Buffer,
+    target: AVec<f32>,
 }
 
 impl Bandwidth {
-    /// Allocates the memory for a pool. The widest registers of the CPU will be used.
-    pub fn new(pool: &ThreadPool, footprint: Footprint) -> Bandwidth {
+    /// Allocates the memory for the current pool. The widest registers of the CPU will be used.
+    pub fn new(footprint: Footprint) -> Bandwidth {
         let simd = Simd::choose(Level::available().last()).expect("a level that is available");
-        let (threads, operands) = (pool.current_num_threads(), footprint.traffic.operands());
-        let len = (footprint.bytes as usize / size_of::<f32>()).div_ceil(threads * operands).max(REGISTERS * LINE);
-        let filled = |there: bool| Buffer::filled(if there { len } else { 0 }, 1.0);
+        let Footprint { traffic, bytes } = footprint;
+        let (threads, operands) = (rayon::current_num_threads(), traffic.operands());
+        let len = (bytes as usize / size_of::<f32>()).div_ceil(threads * operands).max(REGISTERS * LINE);
+        let filled = |there: bool| buffer(std::iter::repeat_n(1.0, if there { len } else { 0 }));
         let share = || Share { sources: [filled(true), filled(operands > 2)], target: filled(operands > 1) };
-        Bandwidth { simd, shares: (0..threads).map(|_| Mutex::new(share())).collect() }
+        Bandwidth { simd, traffic, shares: (0..threads).map(|_| Mutex::new(share())).collect() }
     }
 
-    /// The pattern with the best median rate.
-    pub fn best(&self, pool: &ThreadPool, traffic: Traffic) -> Pattern {
-        let rate = |pattern| median(&mut (0..TURNS).map(|_| self.turn(pool, pattern)).collect::<Vec<_>>());
-        let rates = traffic.patterns().into_iter().map(|pattern| (rate(pattern), pattern));
-        rates.max_by(|a, b| a.0.total_cmp(&b.0)).expect("every traffic has patterns").1
+    /// The pattern with the best median rate, and that rate, as [`turn`](Bandwidth::turn) has it.
+    ///
+    /// # Panics
+    /// As [`turn`](Bandwidth::turn).
+    pub fn best(&self) -> (Pattern, f64) {
+        let rate = |pattern| median(&mut (0..TURNS).map(|_| self.turn(pattern)).collect::<Vec<_>>());
+        let rates = self.traffic.patterns().into_iter().map(|pattern| (pattern, rate(pattern)));
+        rates.max_by(|a, b| a.1.total_cmp(&b.1)).expect("every traffic has patterns")
     }
 
     /// One turn of every thread; bytes per nanosecond of all together, read and written.
-    pub fn turn(&self, pool: &ThreadPool, pattern: Pattern) -> f64 {
-        on_every_thread(pool, |thread| {
+    ///
+    /// # Panics
+    /// When the current pool has more threads than the one that the memory was allocated for, or the pattern writes
+    /// and the traffic does not.
+    pub fn turn(&self, pattern: Pattern) -> f64 {
+        on_every_thread(|thread| {
             let mut share = self.shares[thread].lock().expect("no thread panics with a share");
             let Share { sources: [a, b], target } = &mut *share;
             let (passes, mut values) = (CALL.div_ceil(a.len()), 0);
@@ -141,30 +147,39 @@ impl Bandwidth {
     }
 }
 
+/// Values that start at a cache line, as the buffers of engines do.
+fn buffer(values: impl Iterator<Item = f32>) -> AVec<f32> {
+    AVec::from_iter(LINE * size_of::<f32>(), values)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn on_two_threads(test: impl FnOnce() + Send) {
+        rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap().install(test);
+    }
+
     #[test]
     fn tiny_footprints_have_a_rate_for_every_pattern() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        for traffic in [Traffic::Read, Traffic::Copy { sources: 1 }, Traffic::Copy { sources: 2 }] {
-            let bandwidth = Bandwidth::new(&pool, Footprint { traffic, bytes: 4 });
-            for pattern in traffic.patterns() {
-                assert!(bandwidth.turn(&pool, pattern) > 0.0, "{pattern:?}");
-                // Turns are taken from inside the pool as well.
-                assert!(pool.install(|| bandwidth.turn(&pool, pattern)) > 0.0, "{pattern:?}");
+        on_two_threads(|| {
+            for traffic in [Traffic::Read, Traffic::Copy, Traffic::Add] {
+                let bandwidth = Bandwidth::new(Footprint { traffic, bytes: 4 });
+                for pattern in traffic.patterns() {
+                    assert!(bandwidth.turn(pattern) > 0.0, "{pattern:?}");
+                }
             }
-        }
+        });
     }
 
     #[test]
     fn shares_make_up_the_footprint() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let footprint = Footprint { traffic: Traffic::Copy { sources: 2 }, bytes: 6 << 20 };
-        for share in Bandwidth::new(&pool, footprint).shares {
-            let Share { sources: [a, b], target } = share.into_inner().unwrap();
-            assert_eq!([a.len(), b.len(), target.len()], [1 << 18; 3]);
-        }
+        on_two_threads(|| {
+            let footprint = Footprint { traffic: Traffic::Add, bytes: 6 << 20 };
+            for share in Bandwidth::new(footprint).shares {
+                let Share { sources: [a, b], target } = share.into_inner().unwrap();
+                assert_eq!([a.len(), b.len(), target.len()], [1 << 18; 3]);
+            }
+        });
     }
 }

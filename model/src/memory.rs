@@ -1,10 +1,7 @@
 //! Bytes that a model holds, from its sizes alone.
 
 use crate::{Config, Error, Precision, Result};
-use gristmill::gemm::tile::PANEL;
-
-/// Tokens of a page of a cache.
-const PAGE: usize = 64;
+use gristmill::{attention::PAGE, gemm::tile::PANEL};
 
 impl Config {
     /// How many numbers the model learns, tied tensors counted once, without a `generator.bias`.

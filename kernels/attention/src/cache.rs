@@ -10,13 +10,13 @@ use gristmill_simd::{Element, Simd};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// Tokens of a page: whole panels, and a whole number of pages to each chain of values.
-pub(crate) const PAGE: usize = 64;
+/// Tokens of a page of a [`KvCache`]: whole panels, and a whole number of pages to each chain of values.
+pub const PAGE: usize = 64;
 
 /// Keys and values of any number of sequences, each of its own length, stored as `T`, for
 /// [`attention_cached`](crate::attention_cached).
 ///
-/// Tokens lie in pages of 64. A page holds keys transposed in panels of 16, which is how attention reads them, the
+/// Tokens lie in pages of [`PAGE`]. A page holds keys transposed in panels of 16, which is how attention reads them, the
 /// panels of all heads side by side, and then values in rows of all heads. The newest keys, up to 16 of them that came
 /// one by one, are not transposed yet. Sequences share pages: [`select`](KvCache::select) copies a beam by counting one
 /// more user of each of its pages, and only a page that is both shared and not full is copied, once, when one of its

@@ -50,7 +50,7 @@ mod source;
 mod squares;
 mod write;
 
-pub use cache::{AppendOptions, KvCache};
+pub use cache::{AppendOptions, KvCache, PAGE};
 
 use gristmill_core::{Error, HeadsMut, HeadsRef, Mask, Threads, Workspace};
 use gristmill_simd::{Element, Level, Simd};

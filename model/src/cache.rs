@@ -30,7 +30,8 @@ pub(crate) trait Progress {
     /// Forgets a sentence; the last one takes its place. After an error nothing is in progress.
     fn swap_remove(&mut self, sentence: usize) -> Result;
 
-    /// From now on there are `width` targets of each sentence, of which target i continues what was `parents[i]`.
+    /// From now on there are `width` targets of each sentence, of which target i continues what was `parents[i]`. After
+    /// an error nothing is in progress.
     fn reorder(&mut self, width: usize, parents: &[usize]) -> Result;
 }
 
@@ -150,8 +151,9 @@ impl<E: Element> Progress for Cache<E> {
     }
 
     fn reorder(&mut self, width: usize, parents: &[usize]) -> Result {
+        let sentences = std::mem::take(&mut self.sentences);
         self.layers.iter_mut().try_for_each(|kept| kept.targets.select(parents))?;
-        self.width = width;
+        (self.sentences, self.width) = (sentences, width);
         Ok(())
     }
 }

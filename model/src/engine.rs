@@ -27,8 +27,9 @@ pub(crate) trait Engine: Send + Sync {
     /// The encoder's pass, and whatever decoding step by step needs of it.
     fn start(&mut self, run: &mut Run, sources: &Batch) -> Result;
 
-    /// The decoder's pass over one more token of each target in progress.
-    fn step(&mut self, run: &mut Run, ids: &[u32]) -> Result;
+    /// The decoder's pass over one more token of each target in progress, and the logits of what follows. After an error
+    /// the targets are as they were.
+    fn step(&mut self, run: &mut Run, ids: &[u32], selected: bool, logits: &mut Matrix) -> Result;
 
     /// `logits` of some rows that the decoder's last pass gave, for all ids, or for those of [`select`](Engine::select).
     fn logits(&self, run: &mut Run, rows: Range<usize>, selected: bool, logits: &mut Matrix) -> Result;
@@ -98,6 +99,15 @@ impl<E: Element> Passes<'_, E> {
         buffers.stream.finish(run, stack.norm.as_ref())
     }
 
+    /// The decoder's pass over one more token of each target in progress, which the layers' caches keep.
+    fn keep(&mut self, run: &mut Run, ids: &[u32]) -> Result {
+        let Self { weights: Weights { decoder, .. }, buffers, sinusoids, cache, .. } = self;
+        look_up(run, decoder, sinusoids, ids, PositionRows::All(cache.length()), &mut buffers.stream.x)?;
+        let mut layers = decoder.layers.iter().zip(&mut cache.layers);
+        layers.try_for_each(|(layer, kept)| layer.apply(run, buffers, kept))?;
+        buffers.stream.finish(run, decoder.norm.as_ref())
+    }
+
     /// The encoder's pass for the decoder.
     fn remember(&mut self, run: &mut Run, sources: &Batch) -> Result {
         self.encode(run, sources)?;
@@ -121,19 +131,12 @@ impl<E: Element> Engine for Passes<'_, E> {
         self.cache.start(run, &self.weights.decoder.layers, &sources.spans, &self.memory, &mut self.keys_values)
     }
 
-    fn step(&mut self, run: &mut Run, ids: &[u32]) -> Result {
-        let Self { weights: Weights { decoder, .. }, buffers, sinusoids, cache, .. } = self;
-        look_up(run, decoder, sinusoids, ids, PositionRows::All(cache.length()), &mut buffers.stream.x)?;
-        let mut layers = decoder.layers.iter().zip(&mut cache.layers);
-        let applied = layers.try_for_each(|(layer, kept)| layer.apply(run, buffers, kept));
+    fn step(&mut self, run: &mut Run, ids: &[u32], selected: bool, logits: &mut Matrix) -> Result {
+        let stepped = self.keep(run, ids).and_then(|()| self.logits(run, 0..ids.len(), selected, logits));
         // After an error some layers may have kept the token.
-        if applied.is_ok() {
-            cache.advance()
-        } else {
-            cache.rewind(cache.length())
-        }
-        applied?;
-        buffers.stream.finish(run, decoder.norm.as_ref())
+        stepped.inspect_err(|_| self.cache.rewind(self.cache.length()))?;
+        self.cache.advance();
+        Ok(())
     }
 
     fn logits(&self, run: &mut Run, rows: Range<usize>, selected: bool, logits: &mut Matrix) -> Result {

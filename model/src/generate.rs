@@ -188,7 +188,7 @@ impl Session<'_> {
         self.pack(sources)?;
         let sentences = sources.len();
         self.entered(|session| {
-            session.begin()?;
+            session.engine.start(&mut session.run, &session.sources)?;
             if let Some(ids) = &plan.shortlist {
                 session.engine.select(ids)?;
             }
@@ -246,8 +246,7 @@ impl Session<'_> {
 
     /// `logits` = those that follow `ids`, which are number `length` of the rows in progress.
     pub(crate) fn next_logits(&mut self, plan: &Plan, ids: &[u32], length: usize) -> Result {
-        self.engine.step(&mut self.run, ids)?;
-        self.project_logits(ids.len(), plan.shortlist.is_some())?;
+        self.engine.step(&mut self.run, ids, plan.shortlist.is_some(), &mut self.logits)?;
         if let Some(column) = plan.end_column().filter(|_| length < plan.options.min_new_tokens) {
             (0..self.logits.rows()).for_each(|row| self.logits.row_mut(row)[column] = f32::NEG_INFINITY);
         }

@@ -28,7 +28,7 @@ pub struct Session<'a> {
     pub(crate) model: &'a Transformer,
     pub(crate) run: Run<'a>,
     pub(crate) engine: Box<dyn Engine + 'a>,
-    sources: Batch,
+    pub(crate) sources: Batch,
     pub(crate) targets: Batch,
     /// Results that had to be widened.
     wide: Matrix,
@@ -104,7 +104,7 @@ impl<'a> Session<'a> {
         self.pack_pairs(sources, targets)?;
         self.entered(|session| {
             session.decode_targets()?;
-            session.project_logits(session.targets.ids.len(), false)
+            session.engine.logits(&mut session.run, 0..session.targets.ids.len(), false, &mut session.logits)
         })?;
         Ok(Rows { matrix: &self.logits, spans: &self.targets.spans })
     }
@@ -115,7 +115,7 @@ impl<'a> Session<'a> {
     /// As [`encode`](Session::encode).
     pub fn start(&mut self, sources: &[impl AsRef<[u32]>]) -> Result<Decoding<'_, 'a>> {
         self.pack(sources)?;
-        self.entered(Self::begin)?;
+        self.entered(|Session { engine, run, sources, .. }| engine.start(run, sources))?;
         Ok(self.resume())
     }
 
@@ -143,20 +143,9 @@ impl<'a> Session<'a> {
         self.targets.pack(targets, |ids| self.model.check_target(ids))
     }
 
-    /// Encodes the packed sources for decoding them step by step.
-    pub(crate) fn begin(&mut self) -> Result {
-        self.engine.start(&mut self.run, &self.sources)
-    }
-
     /// The decoder's output for the packed targets.
     pub(crate) fn decode_targets(&mut self) -> Result {
         self.engine.decode(&mut self.run, &self.sources, &self.targets)
-    }
-
-    /// `logits` = the generator's product with the decoder's output, which has so many rows: for all ids, or for the
-    /// selected ones.
-    pub(crate) fn project_logits(&mut self, rows: usize, selected: bool) -> Result {
-        self.engine.logits(&mut self.run, 0..rows, selected, &mut self.logits)
     }
 }
 
@@ -228,8 +217,8 @@ impl Decoding<'_, '_> {
     ///
     /// # Errors
     /// [`Error::BatchSize`] unless there is an id per sentence, [`Error::IdOutOfRange`] (its position is the
-    /// sentence's) for one outside the vocabulary, [`Error::TooLong`] when there are no more learned positions. The
-    /// sentences stay as they were.
+    /// sentence's) for one outside the vocabulary, [`Error::TooLong`] when there are no more learned positions,
+    /// [`Error::Kernel`] when there is no memory. The sentences stay as they were.
     pub fn step(&mut self, ids: &[u32]) -> Result<MatRef<'_, f32>> {
         let session = &mut *self.session;
         let progress = session.engine.progress();
@@ -237,10 +226,7 @@ impl Decoding<'_, '_> {
             return Err(Error::BatchSize { expected: progress.rows(), found: ids.len() });
         }
         session.model.check(ids, session.model.config().tgt_vocab, progress.length() + 1)?;
-        session.entered(|session| {
-            session.engine.step(&mut session.run, ids)?;
-            session.project_logits(ids.len(), false)
-        })?;
+        session.entered(|Session { engine, run, logits, .. }| engine.step(run, ids, false, logits))?;
         Ok(session.logits.view())
     }
 
@@ -275,7 +261,8 @@ impl Decoding<'_, '_> {
     ///
     /// # Errors
     /// [`Error::BatchSize`] unless there are `width` parents for each sentence, [`Error::Parent`] for one that is not a
-    /// target of the same sentence. Everything stays as it was.
+    /// target of the same sentence: everything stays as it was. [`Error::Kernel`] when there is no memory; nothing is in
+    /// progress then.
     pub fn reorder(&mut self, width: usize, parents: &[usize]) -> Result {
         let cache = self.session.engine.progress_mut();
         let (sentences, old) = (cache.sentences(), cache.rows() / cache.sentences().max(1));

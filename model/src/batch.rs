@@ -20,7 +20,7 @@ impl Batch {
         }
         self.ids.clear();
         self.positions.clear();
-        self.spans.clear();
+        self.spans.ends.clear();
         for sentence in sentences.iter().map(AsRef::as_ref) {
             self.ids.extend_from_slice(sentence);
             self.positions.extend(0..sentence.len() as u32);
@@ -38,10 +38,6 @@ pub(crate) struct Spans {
 }
 
 impl Spans {
-    pub(crate) fn clear(&mut self) {
-        self.ends.clear();
-    }
-
     pub(crate) fn push(&mut self, length: usize) {
         self.ends.push(self.total() + length);
     }

@@ -50,8 +50,6 @@ struct Candidate {
 }
 
 impl<'p> Beams<'p> {
-    /// # Errors
-    /// [`Error::Kernel`] where there is no memory for so many rows.
     pub(crate) fn new(plan: &'p Plan<'p>, sentences: usize) -> Result<Self> {
         let (mut rows, mut next) = (Vec::new(), Vec::new());
         let all = sentences.saturating_mul(plan.options.beams);

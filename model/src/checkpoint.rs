@@ -40,6 +40,9 @@ struct Tensor {
 
 impl Checkpoint<File> {
     /// Opens `folder/config.json` and `folder/model.safetensors`.
+    ///
+    /// # Errors
+    /// As [`config_of`](Checkpoint::config_of) and [`new`](Checkpoint::new), and [`Error::Io`] for the second file.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let config = Self::config_of(&folder)?;
         let path = folder.as_ref().join("model.safetensors");
@@ -48,6 +51,9 @@ impl Checkpoint<File> {
     }
 
     /// Reads and validates `folder/config.json` alone.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read, and as [`Config::from_json`].
     pub fn config_of(folder: impl AsRef<Path>) -> Result<Config> {
         let path = folder.as_ref().join("config.json");
         let mut json = Vec::new();
@@ -59,6 +65,9 @@ impl Checkpoint<File> {
 
 impl<'a> Checkpoint<Cursor<&'a [u8]>> {
     /// A checkpoint in memory: the bytes of both files.
+    ///
+    /// # Errors
+    /// As [`Config::from_json`] and [`new`](Checkpoint::new).
     pub fn from_bytes(config: &[u8], tensors: &'a [u8]) -> Result<Self> {
         Self::new(Config::from_json(config)?, Cursor::new(tensors))
     }
@@ -66,6 +75,10 @@ impl<'a> Checkpoint<Cursor<&'a [u8]>> {
 
 impl<R: Read + Seek> Checkpoint<R> {
     /// A checkpoint from a configuration and a safetensors file.
+    ///
+    /// # Errors
+    /// As [`Config::validate`]; [`Error::Io`] when the reader fails, [`Error::HeaderLength`], [`Error::Header`] and
+    /// [`Error::DataLength`] for a header that is absurd or does not fit the file, [`Error::TensorTwice`].
     pub fn new(config: Config, mut reader: R) -> Result<Self> {
         config.validate()?;
         let header_error = || io_error(|| "safetensors header".into());

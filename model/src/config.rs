@@ -138,6 +138,9 @@ impl Config {
     }
 
     /// Reads and validates `config.json`. Unknown keys are ignored.
+    ///
+    /// # Errors
+    /// [`Error::ConfigSyntax`] for anything but the JSON of a configuration, and as [`validate`](Config::validate).
     pub fn from_json(json: &[u8]) -> Result<Self> {
         let config: Self = serde_json::from_slice(json).map_err(|e| Error::ConfigSyntax(e.to_string()))?;
         config.validate()?;
@@ -145,6 +148,10 @@ impl Config {
     }
 
     /// Finds the first contradiction.
+    ///
+    /// # Errors
+    /// [`Error::ConfigZero`], [`Error::ConfigHeads`], [`Error::ConfigNumber`], [`Error::ConfigTied`],
+    /// [`Error::ConfigSpecial`], [`Error::ConfigTokens`] or [`Error::ConfigSize`].
     pub fn validate(&self) -> Result {
         let sizes = [
             ("d_model", self.d_model),
@@ -160,11 +167,10 @@ impl Config {
         if !self.d_model.is_multiple_of(self.heads) {
             return Err(Error::ConfigHeads { d_model: self.d_model, heads: self.heads });
         }
-        if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
-            return Err(Error::ConfigNumber { field: "norm_eps", value: self.norm_eps });
-        }
-        if !self.embed_scale.is_finite() {
-            return Err(Error::ConfigNumber { field: "embed_scale", value: self.embed_scale });
+        for (field, value, least) in [("norm_eps", self.norm_eps, 0.0), ("embed_scale", self.embed_scale, f32::MIN)] {
+            if !(least..=f32::MAX).contains(&value) {
+                return Err(Error::ConfigNumber { field, value });
+            }
         }
         if self.tied_embeddings && self.src_vocab != self.tgt_vocab {
             return Err(Error::ConfigTied { src_vocab: self.src_vocab, tgt_vocab: self.tgt_vocab });
@@ -196,9 +202,9 @@ impl Config {
         Ok(())
     }
 
-    /// Width of one head.
+    /// Width of one head; 0 where there are none.
     pub fn d_head(&self) -> usize {
-        self.d_model / self.heads
+        self.d_model.checked_div(self.heads).unwrap_or(0)
     }
 
     /// The longest sentence, where positions are learned.

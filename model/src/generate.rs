@@ -52,7 +52,7 @@ impl GenerateOptions<'_> {
     /// Finds the first contradiction.
     ///
     /// # Errors
-    /// [`Error::OptionZero`], [`Error::OptionNumber`], [`Error::OptionLimit`], [`Error::SampledBeams`].
+    /// [`Error::OptionZero`], [`Error::OptionLimit`], [`Error::OptionNumber`] or [`Error::SampledBeams`].
     pub fn validate(&self) -> Result {
         let sizes =
             [("beams", self.beams), ("n_best", self.n_best), ("shortlist", self.shortlist.map_or(1, <[_]>::len))];
@@ -139,8 +139,8 @@ impl Session<'_> {
     /// A sentence that is finished leaves the batch. The pool is entered once.
     ///
     /// # Errors
-    /// [`Error::NoBeginning`] when the configuration has no `bos`, what [`GenerateOptions::validate`] finds, and as
-    /// [`Session::encode`].
+    /// [`Error::NoBeginning`] when the configuration has no `bos`, [`Error::IdOutOfRange`] for the shortlist, and as
+    /// [`GenerateOptions::validate`] and [`Session::encode`].
     pub fn generate(&mut self, sources: &[impl AsRef<[u32]>], options: &GenerateOptions) -> Result<Vec<Vec<u32>>> {
         let best = self.search(sources, options, false, &mut |_| ())?;
         Ok(best.into_iter().map(|mut hypotheses| hypotheses.swap_remove(0).ids).collect())

@@ -60,8 +60,7 @@ impl<T: Element> Matrix<T> {
     }
 
     pub(crate) fn row_mut(&mut self, row: usize) -> &mut [T] {
-        let cols = self.cols;
-        &mut self.values_mut()[row * cols..][..cols]
+        self.rows_mut(row..row + 1)
     }
 
     pub(crate) fn view(&self) -> MatRef<'_, T> {

@@ -50,6 +50,8 @@ impl fmt::Display for Precision {
 impl FromStr for Precision {
     type Err = Error;
 
+    /// # Errors
+    /// [`Error::UnknownPrecision`] for another name.
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|precision| precision.name() == name).ok_or(Error::UnknownPrecision)
     }

@@ -21,9 +21,6 @@ pub struct SessionOptions<'a> {
 
 /// A model at work. It owns what changes: buffers, which grow to the largest call's need, and the cache of a
 /// generation in progress.
-///
-/// Batches are sentences of any lengths, side by side without padding. A sentence's results have the same bits
-/// whatever the others are.
 pub struct Session<'a> {
     pub(crate) model: &'a Transformer,
     pub(crate) run: Run<'a>,
@@ -76,7 +73,8 @@ impl<'a> Session<'a> {
     /// The encoder's output, D values for every source token.
     ///
     /// # Errors
-    /// [`Error::Sentence`] for an id outside the vocabulary or a sentence too long for learned positions.
+    /// [`Error::Sentence`] for an id outside the vocabulary or a sentence too long for learned positions,
+    /// [`Error::Kernel`] when there is no memory.
     pub fn encode(&mut self, sources: &[impl AsRef<[u32]>]) -> Result<Rows<'_>> {
         self.pack(sources)?;
         self.entered(|Session { engine, run, sources, .. }| engine.encode(run, sources))?;
@@ -98,8 +96,7 @@ impl<'a> Session<'a> {
     /// token, from the source and the target tokens up to its own.
     ///
     /// # Errors
-    /// [`Error::BatchSize`] unless there is a target for every source; [`Error::Sentence`] for an id outside the
-    /// vocabulary or a sentence too long for learned positions.
+    /// [`Error::BatchSize`] unless there is a target for every source, and as [`encode`](Session::encode).
     pub fn forward(&mut self, sources: &[impl AsRef<[u32]>], targets: &[impl AsRef<[u32]>]) -> Result<Rows<'_>> {
         self.pack_pairs(sources, targets)?;
         self.entered(|session| {

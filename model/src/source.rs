@@ -13,19 +13,20 @@ pub trait TensorSource {
     /// Begins with tensor `name`. The model makes room for it only afterwards.
     ///
     /// # Errors
-    /// When the tensor is missing or of another shape.
+    /// [`TensorMissing`](crate::Error::TensorMissing), [`TensorShape`](crate::Error::TensorShape); of a checkpoint also
+    /// [`TensorType`](crate::Error::TensorType) and [`Io`](crate::Error::Io).
     fn open(&mut self, name: &str, shape: &[usize]) -> Result;
 
     /// The next elements, row-major, of the tensor opened last. The model asks for all of a tensor, and no more.
     ///
     /// # Errors
-    /// When they cannot be read, or one is a NaN.
+    /// [`Io`](crate::Error::Io), [`TensorNan`](crate::Error::TensorNan), [`TensorEnd`](crate::Error::TensorEnd).
     fn read(&mut self, values: &mut [f32]) -> Result;
 
     /// Called after the last tensor has been read.
     ///
     /// # Errors
-    /// When a tensor is left that nobody read.
+    /// [`TensorExtra`](crate::Error::TensorExtra) when a tensor is left that nobody read.
     fn finish(&self) -> Result {
         Ok(())
     }

@@ -20,7 +20,8 @@ impl Transformer {
     /// Reads every tensor of the configuration from a source, which must have no others.
     ///
     /// # Errors
-    /// Whatever contradiction [`Config::validate`] finds, and whatever is wrong with a tensor.
+    /// As [`Config::validate`] and the source; [`Error::TensorTied`] when tied tensors differ; [`Error::Kernel`] when
+    /// there is no memory or `GRISTMILL_LEVEL` pins a level that cannot be used.
     pub fn new(config: Config, source: &mut impl TensorSource, precision: Precision) -> Result<Self> {
         config.validate()?;
         let weights: Box<dyn Stored> = match precision {
@@ -43,7 +44,7 @@ impl Transformer {
     /// A model with [`SeededWeights`].
     ///
     /// # Errors
-    /// Whatever contradiction [`Config::validate`] finds.
+    /// As [`Config::validate`]; [`Error::Kernel`] as of [`new`](Transformer::new).
     pub fn seeded(config: Config, seed: u64, precision: Precision) -> Result<Self> {
         Self::new(config, &mut SeededWeights::new(seed), precision)
     }
@@ -63,18 +64,18 @@ impl Transformer {
         self.weights.bytes()
     }
 
-    /// Checks that a source sentence consists of source ids and is not too long for learned positions.
+    /// Checks a source sentence.
     ///
     /// # Errors
-    /// [`Error::IdOutOfRange`], [`Error::TooLong`].
+    /// [`Error::IdOutOfRange`] for an id that is not a source's, [`Error::TooLong`] for more than the learned positions.
     pub fn check_source(&self, ids: &[u32]) -> Result {
         self.check(ids, self.config.src_vocab, ids.len())
     }
 
-    /// Checks that a target sentence consists of target ids and is not too long for learned positions.
+    /// The same of a target sentence.
     ///
     /// # Errors
-    /// [`Error::IdOutOfRange`], [`Error::TooLong`].
+    /// As [`check_source`](Transformer::check_source).
     pub fn check_target(&self, ids: &[u32]) -> Result {
         self.check(ids, self.config.tgt_vocab, ids.len())
     }

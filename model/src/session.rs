@@ -31,6 +31,8 @@ pub struct Session<'a> {
     wide: Matrix,
     pub(crate) logits: Matrix,
     pub(crate) peaks: Peaks,
+    /// What a greedy step chose.
+    likeliest: Vec<u32>,
 }
 
 impl Transformer {
@@ -42,8 +44,9 @@ impl Transformer {
         let (SessionOptions { threads, level }, config) = (options, self.config());
         Simd::choose(level).map_err(gristmill::Error::from)?;
         let run = Run { config, threads, level, workspace: Workspace::new(), clock: Clock::default() };
-        let (sources, targets, wide, logits, peaks) = Default::default();
-        Ok(Session { model: self, run, engine: self.weights.engine(config)?, sources, targets, wide, logits, peaks })
+        let engine = self.weights.engine(config)?;
+        let (sources, targets, wide, logits, peaks, likeliest) = Default::default();
+        Ok(Session { model: self, run, engine, sources, targets, wide, logits, peaks, likeliest })
     }
 }
 
@@ -232,11 +235,13 @@ impl Decoding<'_, '_> {
     ///
     /// # Errors
     /// As [`step`](Decoding::step).
-    pub fn step_greedy(&mut self, ids: &[u32]) -> Result<&[usize]> {
+    pub fn step_greedy(&mut self, ids: &[u32]) -> Result<&[u32]> {
         self.step(ids)?;
-        let Session { run, peaks, logits, .. } = &mut *self.session;
+        let Session { run, peaks, logits, likeliest, .. } = &mut *self.session;
         peaks.find(run, logits)?;
-        Ok(&peaks.columns)
+        likeliest.clear();
+        likeliest.extend(peaks.columns.iter().map(|&column| column as u32));
+        Ok(likeliest)
     }
 
     /// Takes a sentence out, with all of its targets; the last one takes its place. Nothing happens if there is no

@@ -165,6 +165,20 @@ fn one_beam_is_greedy() {
 }
 
 #[test]
+fn greedy_steps_choose_what_generation_does() {
+    let (model, sources) = (seeded(Config { eos: None, ..small() }), sources());
+    let mut session = session(&model);
+    let options = GenerateOptions { max_new_tokens: 7, ..Default::default() };
+    let expected = session.generate(&sources, &options).unwrap();
+    let mut decoding = session.start(&sources).unwrap();
+    let mut ids = vec![2; sources.len()];
+    for length in 1..=7 {
+        ids = decoding.step_greedy(&ids).unwrap().to_vec();
+        assert!(ids.iter().eq(expected.iter().map(|target| &target[length])));
+    }
+}
+
+#[test]
 fn lengths_are_kept() {
     let (model, sources) = (seeded(small()), sources());
     let mut session = session(&model);

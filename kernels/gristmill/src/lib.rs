@@ -1,9 +1,9 @@
 //! CPU kernels for Transformer inference that return the bits of their naive versions.
 //!
-//! One dependency for all of the kernels. Matrix products, attention, layer normalisation and row-wise operations in
-//! f32, each tuned for every instruction set that it finds (AVX-512, AVX2, or what the target has), each equal, to
-//! the bit, to a plain function in its `naive` module: whatever the level, the threads, the batch, the strides or
-//! the packing.
+//! One dependency for all of the kernels. Matrix products, attention, layer normalisation and row-wise operations on
+//! f32, f16 and bf16, each tuned for every instruction set that it finds (AVX-512, AVX2, or what the target has), each
+//! equal, to the bit, to a plain function in its `naive` module: whatever the threads, the batch, the strides or the
+//! packing, and whatever the level, among those whose multiply-add is fused.
 //!
 //! ```
 //! use gristmill::{Activation, GemmOptions, MatMut, MatRef, PackedRhs, Workspace, gemm};
@@ -23,7 +23,8 @@
 //!
 //! Where to look:
 //! - [`gemm()`] with [`PackedRhs`] for weights, [`gemm_batch`] and [`gemm_list`] for many products; [`attention()`]
-//!   with [`Mask`]; [`layer_norm`] and [`add_layer_norm`]; [`softmax`], [`bias_activation`], [`argmax`] and [`embed`].
+//!   with [`Mask`], and [`attention_cached`] with a [`KvCache`] for tokens that come one by one; [`layer_norm`],
+//!   [`rms_norm`] and both with a residual; [`softmax`], [`bias_activation`], [`argmax`], [`top_k`] and [`embed`].
 //! - [`MatRef`], [`MatMut`], [`HeadsRef`] and [`HeadsMut`] describe memory; [`Workspace`] keeps scratch memory from
 //!   call to call; [`Threads`] says where to run, [`Level`] with which instructions.
 //! - The modules are the crates themselves, with what the names at the root leave out: the `naive` specifications

@@ -5,7 +5,7 @@ use crate::report::{self, Part, Report, milliseconds};
 use crate::{Failure, Machine, workers};
 use gristmill::Simd;
 use gristmill_limits::{Arithmetic, Bandwidth, Footprint, Rates, Traffic};
-use gristmill_model::{Checkpoint, Config, GenerateOptions, Session, Transformer};
+use gristmill_model::{Checkpoint, Config, GenerateOptions, Precision, Session, Transformer};
 use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
@@ -79,8 +79,12 @@ fn measure(session: &mut Session, model: &Transformer, work: &Work, arguments: &
     let simd = Simd::choose(arguments.machine.level).map_err(|error| Failure::Message(error.to_string()))?;
     let progress = Progress::new("timing", 3);
     // What is read again and again.
+    let arithmetic = match model.precision() {
+        Precision::Bf16 => Arithmetic::bf16(simd),
+        _ => Arithmetic::fma(simd),
+    };
     let [encoder, decoder] = config.weight_bytes(model.precision())?.map(|bytes| Rates {
-        gflops: Arithmetic::fma(simd).peak(),
+        gflops: arithmetic.peak(),
         gbs: Bandwidth::new(Footprint { traffic: Traffic::Read, bytes: bytes as u64 }).best().1,
     });
 

@@ -237,7 +237,6 @@ impl Job<'_> {
         let Plan { depth, sizes: Sizes { n, k, .. }, .. } = self.plan;
         let kept_depth = self.plan.kept_depth();
         let far = self.streams_rows(a, rows.len(), panels.len());
-        let writes_far = self.writes_far();
         let mut panel = panels.start;
         while panel < panels.end {
             let count = self.group_at::<I>(panel, panels.end - panel);
@@ -292,9 +291,6 @@ impl Job<'_> {
                             Epilogue::store(held, (count * PANEL) as isize)
                         },
                     };
-                    if writes_far && steps.end == k {
-                        tile.epilogue.ask(isa, block.len(), cols);
-                    }
                     let function = b.tile_fn(isa, self.chain, block.len(), count);
                     // SAFETY: P1: `block` rows and `steps` lie in A. P2: `panels_at` gives panels for these steps.
                     // P3: `count` panels from `first` on, cut at n. P4, P5: the accumulators hold the rows of the
@@ -303,7 +299,7 @@ impl Job<'_> {
                     unsafe { function(&tile) };
                     b = b.kept(tile_steps);
                     if blocks == 1 && panels.end - panel >= 3 * self.plan.group {
-                        panel = self.alike(isa, function, &mut tile, rows.len(), panel..panels.end);
+                        panel = self.alike(function, &mut tile, panel..panels.end);
                     }
                 }
             }
@@ -311,20 +307,16 @@ impl Job<'_> {
         }
     }
 
-    /// Computes the groups like the first of `panels`, which is `tile`, for their only block of `rows` rows, where they
-    /// lie as it does: setting up each is much of the time of short tiles. Returns where the last one begins.
+    /// Computes the groups like the first of `panels`, which is `tile`, for their only row block, where they lie as it
+    /// does: setting up each is much of the time of short tiles. Returns where the last one begins.
     #[inline(never)]
-    fn alike<I: Isa>(&self, isa: I, function: TileFn, tile: &mut Tile<'_>, rows: usize, panels: Range<usize>) -> usize {
+    fn alike(&self, function: TileFn, tile: &mut Tile<'_>, panels: Range<usize>) -> usize {
         let Plan { source, group, depth, sizes, .. } = self.plan;
-        let writes_far = self.writes_far();
         let (lie, mut panel) = (matches!(source, Source::InPlace | Source::Panels), panels.start);
         while lie && depth >= sizes.k && panels.end - panel >= 3 * group {
             panel += group;
             tile.b = tile.b.offset(group as isize * tile.b_panel);
             tile.epilogue = tile.epilogue.advanced(group * PANEL);
-            if writes_far {
-                tile.epilogue.ask(isa, rows, group * PANEL);
-            }
             // SAFETY: as for the first; another group follows, so that this one is whole.
             unsafe { function(tile) };
         }
@@ -336,12 +328,6 @@ impl Job<'_> {
         let Plan { depth, sizes: Sizes { k, .. }, group, .. } = self.plan;
         let near = Caches::detected().l2 / size_of::<f32>();
         depth == k && a.step == 1 && a.row == k as isize && panels <= 2 * group && rows.saturating_mul(k) > near
-    }
-
-    /// Whether the rows of C are written to beyond the second cache.
-    fn writes_far(&self) -> bool {
-        let (Sizes { m, n, .. }, c) = (self.plan.sizes, &self.product.c);
-        c.strides()[1] == 1 && m.saturating_mul(n).saturating_mul(c.dtype().size()) > Caches::detected().l2
     }
 
     /// Steps of tiles and of panels that are made for them: whole pairs where A was widened to them.

@@ -7,9 +7,6 @@ use gristmill_core::Activation;
 use gristmill_simd::{Element, Isa, Kernel, TypedPtr};
 use std::{marker::PhantomData, mem::MaybeUninit};
 
-/// Bytes of a cache line.
-pub(crate) const LINE: usize = 64;
-
 /// A vector that is added to every row or to every column of C.
 #[derive(Clone, Copy, Debug)]
 pub enum Bias<'e> {
@@ -80,16 +77,6 @@ impl Epilogue<'_> {
             c: TypedPtr::new(c),
             c_row,
             c_col: 1,
-        }
-    }
-
-    /// Asks for the lines of C that the tile will write: their way from memory then passes while it is computed.
-    pub(crate) fn ask<I: Isa>(&self, isa: I, rows: usize, cols: usize) {
-        for r in 0..rows as isize {
-            let row = self.c.offset(r * self.c_row);
-            for j in (0..cols).step_by(LINE / self.c.dtype().size()) {
-                isa.prefetch(row.offset(j as isize).address());
-            }
         }
     }
 

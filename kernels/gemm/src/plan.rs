@@ -1,6 +1,5 @@
 //! How a product is cut into blocks and jobs: pure functions of sizes, caches and threads.
 
-use crate::epilogue::LINE;
 use crate::tile::{PANEL, max_rows};
 use gristmill_core::{Operand, Threads, cache::Caches};
 use gristmill_simd::Isa;
@@ -52,6 +51,7 @@ pub(crate) struct Crew {
 
 /// Whether every row begins at a cache line; columns that lie apart share lines with nobody.
 pub(crate) fn lines_apart(c: &Operand<'_>) -> bool {
+    const LINE: usize = 64;
     let [row, col] = c.strides().map(|stride| stride.unsigned_abs() * c.dtype().size());
     col != c.dtype().size() || (c.ptr_at(0, 0).address().addr().is_multiple_of(LINE) && row.is_multiple_of(LINE))
 }

@@ -194,10 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn the_dot_chains_stay_finite() {
+    fn the_dot_chains_stay_small() {
         if let Ok(simd) = Simd::choose(Some(Level::Avx512Bf16)) {
             let sum = simd.run(DotChains);
-            assert!(sum.is_finite() && sum != 0.0, "{sum}");
+            // Chains that only grew would end at some 3e6.
+            assert!(sum != 0.0 && sum.abs() < 1e5, "{sum}");
         }
     }
 }

@@ -67,7 +67,7 @@ impl<'a, T> BatchRef<'a, T> {
     /// # Errors
     /// [`Error::OutOfBounds`], [`Error::SizeOverflow`].
     pub fn strided(data: &'a [T], offset: usize, sizes: [usize; 3], strides: [isize; 3]) -> Result<Self, Error> {
-        layout::check_bounds(data.len(), offset, sizes, strides)?;
+        let strides = layout::check_bounds(data.len(), offset, sizes, strides)?;
         Ok(Self { start: data.as_ptr().wrapping_add(offset), sizes, strides, life: PhantomData })
     }
 
@@ -135,7 +135,7 @@ impl<'a, T> BatchMut<'a, T> {
     /// # Errors
     /// [`Error::OverlappingOutput`], [`Error::OutOfBounds`], [`Error::SizeOverflow`].
     pub fn strided(data: &'a mut [T], offset: usize, sizes: [usize; 3], strides: [isize; 3]) -> Result<Self, Error> {
-        layout::check_bounds(data.len(), offset, sizes, strides)?;
+        let strides = layout::check_bounds(data.len(), offset, sizes, strides)?;
         layout::check_distinct(sizes, strides)?;
         Ok(Self { start: data.as_mut_ptr().wrapping_add(offset), sizes, strides, life: PhantomData })
     }

@@ -82,7 +82,7 @@ impl<'a, T> HeadsRef<'a, T> {
     /// # Errors
     /// [`Error::OutOfBounds`], [`Error::SizeOverflow`].
     pub fn strided(data: &'a [T], offset: usize, sizes: [usize; 4], strides: [isize; 4]) -> Result<Self, Error> {
-        layout::check_bounds(data.len(), offset, sizes, strides)?;
+        let strides = layout::check_bounds(data.len(), offset, sizes, strides)?;
         Ok(Self { start: data.as_ptr().wrapping_add(offset), sizes, strides, life: PhantomData })
     }
 
@@ -180,7 +180,7 @@ impl<'a, T> HeadsMut<'a, T> {
     /// # Errors
     /// [`Error::OverlappingOutput`], [`Error::OutOfBounds`], [`Error::SizeOverflow`].
     pub fn strided(data: &'a mut [T], offset: usize, sizes: [usize; 4], strides: [isize; 4]) -> Result<Self, Error> {
-        layout::check_bounds(data.len(), offset, sizes, strides)?;
+        let strides = layout::check_bounds(data.len(), offset, sizes, strides)?;
         layout::check_distinct(sizes, strides)?;
         Ok(Self { start: data.as_mut_ptr().wrapping_add(offset), sizes, strides, life: PhantomData })
     }

@@ -30,15 +30,22 @@ pub(crate) fn check_len<const N: usize>(len: usize, sizes: [usize; N]) -> Result
     if needed <= len { Ok(()) } else { Err(Error::LengthTooShort { needed, len }) }
 }
 
+/// The largest stride that a dimension without a second element keeps: kernels multiply it by the rows and steps of a tile
+/// on the way to addresses that they do not use.
+const FAR: isize = isize::MAX >> 15;
+
 /// Checks that every element of a strided view lies in a slice of `len` elements. An empty view lies anywhere.
+///
+/// Returns the strides that the view keeps. Those by which no element is reached may have come with any value, and become
+/// one whose multiples do not overflow: 0 in an empty view, at most [`FAR`] in a dimension of one element.
 pub(crate) fn check_bounds<const N: usize>(
     len: usize,
     offset: usize,
     sizes: [usize; N],
     strides: [isize; N],
-) -> Result<(), Error> {
+) -> Result<[isize; N], Error> {
     if count(sizes)? == 0 {
-        return Ok(());
+        return Ok([0; N]);
     }
     let (mut first, mut last) = (offset as i128, offset as i128);
     for (size, stride) in sizes.into_iter().zip(strides) {
@@ -46,7 +53,10 @@ pub(crate) fn check_bounds<const N: usize>(
         let end = if reach < 0 { &mut first } else { &mut last };
         *end = end.saturating_add(reach);
     }
-    if first >= 0 && last < len as i128 { Ok(()) } else { Err(Error::OutOfBounds { first, last, len }) }
+    if first < 0 || last >= len as i128 {
+        return Err(Error::OutOfBounds { first, last, len });
+    }
+    Ok(std::array::from_fn(|d| if sizes[d] == 1 { strides[d].clamp(-FAR, FAR) } else { strides[d] }))
 }
 
 /// Checks that no two elements share an address. Sufficient, not necessary: sorted by size, each stride must be
@@ -141,7 +151,8 @@ mod tests {
         assert!(matches!(count([max, 2]), Err(Error::SizeOverflow { .. })));
         assert!(matches!(count([max]), Err(Error::SizeOverflow { .. })));
         assert_eq!(count([max, 0]), Ok(0));
-        assert_eq!(check_bounds(0, max, [max, 0], [isize::MIN; 2]), Ok(()));
+        assert_eq!(check_bounds(0, max, [max, 0], [isize::MIN; 2]), Ok([0; 2]));
+        assert_eq!(check_bounds(4, 0, [1, 2, 1], [isize::MIN, 3, isize::MAX]), Ok([-FAR, 3, FAR]));
         let far = check_bounds(8, max, [isize::MAX as usize], [isize::MIN]);
         assert!(matches!(far, Err(Error::OutOfBounds { .. })));
         contiguous([max, max, 0, max]);

@@ -48,7 +48,7 @@ impl<'a, T> ScoresRef<'a, T> {
     /// # Errors
     /// [`Error::OutOfBounds`], [`Error::SizeOverflow`].
     pub fn strided(data: &'a [T], offset: usize, sizes: [usize; 4], strides: [isize; 4]) -> Result<Self, Error> {
-        layout::check_bounds(data.len(), offset, sizes, strides)?;
+        let strides = layout::check_bounds(data.len(), offset, sizes, strides)?;
         Ok(Self::broadcast(data.as_ptr().wrapping_add(offset), sizes, strides))
     }
 

@@ -64,10 +64,12 @@ impl<'a, T> MatRef<'a, T> {
 
     /// The matrix of `shape` (rows, columns) whose element (i, j) is `data[offset + i * strides[0] + j * strides[1]]`.
     ///
+    /// A stride by which no element is reached may have any value; the view may keep a smaller one.
+    ///
     /// # Errors
     /// [`Error::OutOfBounds`] when an element lies outside `data`, [`Error::SizeOverflow`].
     pub fn strided(data: &'a [T], offset: usize, shape: [usize; 2], strides: [isize; 2]) -> Result<Self, Error> {
-        layout::check_bounds(data.len(), offset, shape, strides)?;
+        let strides = layout::check_bounds(data.len(), offset, shape, strides)?;
         Ok(Self { start: data.as_ptr().wrapping_add(offset), shape, strides, life: PhantomData })
     }
 
@@ -180,7 +182,7 @@ impl<'a, T> MatMut<'a, T> {
     /// # Errors
     /// [`Error::OverlappingOutput`], [`Error::OutOfBounds`], [`Error::SizeOverflow`].
     pub fn strided(data: &'a mut [T], offset: usize, shape: [usize; 2], strides: [isize; 2]) -> Result<Self, Error> {
-        layout::check_bounds(data.len(), offset, shape, strides)?;
+        let strides = layout::check_bounds(data.len(), offset, shape, strides)?;
         layout::check_distinct(shape, strides)?;
         Ok(Self { start: data.as_mut_ptr().wrapping_add(offset), shape, strides, life: PhantomData })
     }

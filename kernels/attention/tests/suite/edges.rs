@@ -100,6 +100,25 @@ fn common_layouts() {
     }
 }
 
+/// Strides of dimensions of one element, by which no element is reached.
+#[test]
+fn strides_that_lead_nowhere_have_any_value() {
+    for [batch, queries, kv_heads, group, keys, dim] in
+        [[1, 1, 1, 1, 40, 16], [1, 5, 1, 1, 1, 7], [2, 1, 1, 4, 30, 1], [1, 14, 2, 1, 70, 1], [1, 1, 3, 1, 1, 20]]
+    {
+        let sizes = Sizes { batch, kv_heads, group, queries, keys, dim, value_dim: dim };
+        for stride in [isize::MAX, isize::MIN, 0, -1] {
+            let mut case = Case { mask: causal(), ..Case::normal(sizes, 8) };
+            for heads in [&mut case.q, &mut case.k, &mut case.v, &mut case.out] {
+                for (own, size) in heads.strides.iter_mut().zip(heads.sizes) {
+                    *own = if size == 1 { stride } else { *own };
+                }
+            }
+            case.assert_exact();
+        }
+    }
+}
+
 #[test]
 fn fused_levels_agree() {
     let case = Case { mask: causal(), ..Case::normal(Sizes::single(40, 90, 48), 5) };

@@ -104,6 +104,33 @@ fn every_mix() {
     }
 }
 
+/// Strides by which no element is reached: of dimensions of one element, and of operands without any.
+#[test]
+fn strides_that_lead_nowhere_have_any_value() {
+    fn check<A: Element, B: Element, C: Element>([m, n, k]: shapes::Gemm, stride: isize) {
+        for transposed_b in [false, true] {
+            let mut product = product::<A, B, C>([m, n, k], transposed_b);
+            product.residual = Some(product.c.clone());
+            let residual = product.residual.as_mut().unwrap();
+            let operands = [(&mut product.a.strides, [m, k]), (&mut product.b.strides, [k, n])];
+            let results = [(&mut product.c.strides, [m, n]), (&mut residual.strides, [m, n])];
+            for (strides, sizes) in operands.into_iter().chain(results) {
+                for (d, own) in strides.iter_mut().enumerate() {
+                    *own = if sizes[d] == 1 || sizes.contains(&0) { stride } else { *own };
+                }
+            }
+            product.check();
+        }
+    }
+    for shape in [[1, 40, 9], [1, 300, 70], [5, 1, 9], [70, 1, 40], [13, 40, 1], [13, 40, 0], [1, 1, 1], [1, 1, 40]] {
+        for stride in [isize::MAX, isize::MIN, 0, -1] {
+            check::<f32, f32, f32>(shape, stride);
+            check::<f16, f32, f16>(shape, stride);
+            check::<bf16, bf16, f32>(shape, stride);
+        }
+    }
+}
+
 /// The shapes that the benches measure, as far as `naive` is quick.
 #[test]
 fn shapes_of_the_list() {

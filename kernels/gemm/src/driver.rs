@@ -107,7 +107,8 @@ impl Kernel for Many<'_> {
     fn run<I: Isa>(self, isa: I) -> Self::Output {
         let Many { simd, products, threads, workspace } = self;
         let count = products.count();
-        if count == 0 {
+        // Without elements there may be more of them than can be counted through.
+        if count == 0 || (products.alike() && products.get(0).sizes().is_empty()) {
             return Ok(());
         }
         let pairs = pairs(isa, simd, (0..count).map(|i| products.get(i)));
@@ -122,9 +123,6 @@ impl Kernel for Many<'_> {
         let split = if count >= 2 * usable { 1 } else { usable };
         if products.alike() {
             let first = products.get(0).turned::<I>();
-            if first.sizes().is_empty() {
-                return Ok(());
-            }
             let job = first.job::<I>(split, pairs);
             // One plan for all: a plan also depends on where C lies.
             let (plan, chain) = (job.plan, job.chain);

@@ -5,6 +5,18 @@ use gristmill_gemm::{BatchRhs, GemmOptions, ListOptions, PackedRhs, Problem, gem
 use gristmill_simd::{Level, bf16, f16};
 use gristmill_testkit::{Fill, assert_bits_eq, naive, sweep};
 
+/// More products than can be counted through, none with an element.
+#[test]
+fn batches_of_nothing() {
+    let count = usize::MAX;
+    let c = |data| BatchMut::<f32>::new(data, [count, 0, 0]).unwrap();
+    let (a, b) = (BatchRef::new(&[0.0; 0], [count, 0, 3]).unwrap(), BatchRef::new(&[0.0; 0], [count, 3, 0]).unwrap());
+    gemm_batch(a, b, c(&mut []), &GemmOptions::default(), &mut Workspace::new()).unwrap();
+    let none = [bf16::ZERO; 0];
+    let (a, b) = (BatchRef::new(&none, [count, 0, 3]).unwrap(), BatchRef::new(&none, [count, 3, 0]).unwrap());
+    gemm_batch(a, b, c(&mut []), &GemmOptions::default(), &mut Workspace::new()).unwrap();
+}
+
 /// Counts around the number of threads, sizes from nothing to several jobs each; gaps between the matrices of C.
 #[test]
 fn batches_of_every_kind() {

@@ -185,6 +185,11 @@ impl<B: Element> PackedRhsBuilder<B> {
         }
         // Panels are made as they are reached: a whole one is still in cache when it is filled.
         panels.resize(end.next_multiple_of(PANEL) * depth, B::default());
+        if *k == 0 {
+            // Nothing to pack, for more rows than can be counted through.
+            self.done = end;
+            return Ok(());
+        }
         let mut row = 0;
         while row < rows.rows() {
             let (start, column) = (self.done / PANEL * PANEL * depth, self.done % PANEL);
@@ -227,7 +232,9 @@ impl<B: Element> Kernel for Pack<'_, B> {
     type Output = ();
 
     fn run<I: Isa>(self, isa: I) {
+        // Without columns there are no panels, and the length of one may not be representable.
         match as_bf16(self.panels) {
+            _ if self.b.cols() == 0 => (),
             Some(panels) => pack_pairs(isa, self.b, panels),
             None => pack_operand(isa, self.b, self.b.rows(), self.panels),
         }
@@ -285,6 +292,28 @@ mod tests {
         portions::<f16, f32>()?;
         portions::<bf16, f16>()?;
         portions::<bf16, bf16>()
+    }
+
+    /// Sizes as large as they get where there is nothing to hold.
+    fn nothing<B: Element>() -> Result<(), Error> {
+        let none: [B; 0] = [];
+        let most = usize::MAX - 1;
+        assert_eq!(PackedRhs::from_in_out(MatRef::new(&none, most, 0)?)?.k(), most);
+        assert_eq!(PackedRhs::from_in_out(MatRef::new(&none, 1 << 60, 0)?)?.n(), 0);
+        let outputs = 1 << 60;
+        assert_eq!(PackedRhs::from_in_out(MatRef::new(&none, 0, outputs)?)?.n(), outputs);
+        let mut builder = PackedRhsBuilder::<B>::new(0, outputs)?;
+        builder.push(MatRef::new(&none, outputs - 1, 0)?)?;
+        assert_eq!(builder.left(), 1);
+        builder.push(MatRef::new(&none, 1, 0)?)?;
+        assert_eq!(builder.finish()?.bytes(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn no_size_is_too_large_for_nothing() -> Result<(), Error> {
+        nothing::<f32>()?;
+        nothing::<bf16>()
     }
 
     #[test]

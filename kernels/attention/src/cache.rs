@@ -97,9 +97,11 @@ impl<T: Element> KvCache<T> {
     /// # Errors
     /// [`Error::SizeOverflow`] when the size of a page is not representable.
     pub fn new(kv_heads: usize, dim: usize, value_dim: usize) -> Result<Self, Error> {
-        let per_token = dim.checked_add(value_dim).and_then(|n| n.checked_mul(kv_heads));
+        // As of one head where there is none, so that every product of these sizes is representable.
+        let per_token = dim.checked_add(value_dim).and_then(|n| n.checked_mul(kv_heads.max(1)));
         let page_len = per_token.and_then(|n| n.checked_mul(PAGE)).filter(|&n| n <= isize::MAX as usize / 8);
         let page_len = page_len.ok_or(Error::SizeOverflow { what: "elements of a page" })?;
+        let page_len = if kv_heads == 0 { 0 } else { page_len };
         let (pages, free, sequences, spare) = Default::default();
         Ok(Self { kv_heads, dim, value_dim, page_len, pages, free, sequences, spare })
     }
@@ -232,7 +234,7 @@ impl<T: Element> KvCache<T> {
             page.turned = simd.run(Write { k, v, sequence, tokens, slot, turned: page.turned, keys, values });
         };
         let coming = self.pages.iter_mut().filter(|page| page.coming.is_some());
-        if tokens * self.dim * self.kv_heads < SHARED_WORK || !threads.is_entered() {
+        if tokens * (self.dim * self.kv_heads) < SHARED_WORK || !threads.is_entered() {
             coming.for_each(write);
         } else {
             let coming = Mutex::new(coming);

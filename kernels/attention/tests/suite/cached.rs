@@ -239,6 +239,18 @@ fn sharing_costs_no_page_and_reset_keeps_them() {
 }
 
 #[test]
+fn caches_without_heads_hold_nothing() {
+    let dim = 1 << 50;
+    let mut cache = KvCache::<f32>::new(0, dim, 3).unwrap();
+    cache.reset(1).unwrap();
+    let none = |dim| HeadsRef::bshd(&[0.0; 0], [1, 70_000, 0, dim]).unwrap();
+    cache.append(none(dim), none(3)).unwrap();
+    assert_eq!((cache.len(0), cache.bytes()), (70_000, 0));
+    let error = KvCache::<f32>::new(0, usize::MAX, 0).map(|_| ());
+    assert_eq!(error, Err(Error::SizeOverflow { what: "elements of a page" }));
+}
+
+#[test]
 fn mistakes_are_refused() {
     let mut cache = KvCache::<f32>::new(1, 4, 4).unwrap();
     cache.reset(2).unwrap();

@@ -51,15 +51,25 @@ impl PositionRows<'_> {
 pub fn sinusoidal_positions(len: usize, d: usize) -> Result<Vec<f32>, Error> {
     let count = len.checked_mul(d).filter(|&n| n <= isize::MAX as usize / size_of::<f32>());
     let count = count.ok_or(Error::SizeOverflow { what: "elements of the positions" })?;
-    let mut table = Vec::new();
-    table.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { bytes: count * size_of::<f32>() })?;
+    if count == 0 {
+        return Ok(Vec::new());
+    }
     // The wave length, over 2 pi, of each pair of columns.
-    let lengths: Vec<f64> = (0..d).map(|j| 10000f64.powf((j - j % 2) as f64 / d as f64)).collect();
-    for position in 0..if d > 0 { len } else { 0 } {
+    let (mut table, mut lengths) = (room(count)?, room::<f64>(d)?);
+    lengths.extend((0..d).map(|j| 10000f64.powf((j - j % 2) as f64 / d as f64)));
+    for position in 0..len {
         table.extend(lengths.iter().enumerate().map(|(j, length)| {
             let angle = position as f64 / length;
             (if j % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
         }));
     }
     Ok(table)
+}
+
+/// An empty vector with room for so many values.
+fn room<T>(count: usize) -> Result<Vec<T>, Error> {
+    let mut values = Vec::new();
+    let bytes = count.saturating_mul(size_of::<T>());
+    values.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { bytes })?;
+    Ok(values)
 }

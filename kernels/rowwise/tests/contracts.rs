@@ -323,7 +323,7 @@ fn softmax_is_accurate() {
 
 #[test]
 fn sinusoids_follow_the_paper() {
-    for (len, d) in [(0, 4), (3, 0), (usize::MAX, 0), (40, 512), (7, 5), (3, 1)] {
+    for (len, d) in [(0, 4), (3, 0), (usize::MAX, 0), (0, usize::MAX), (40, 512), (7, 5), (3, 1)] {
         let table = sinusoidal_positions(len, d).unwrap();
         assert_eq!(table.len(), if d == 0 { 0 } else { len * d });
         for (k, &value) in table.iter().enumerate() {

@@ -51,12 +51,14 @@ impl Threads<'_> {
         self.for_each_worker(jobs, |_, job| f(job));
     }
 
-    /// Calls `f` for ranges of `size` that make up `0..items`, or for all of it at once where one thread does everything.
+    /// Calls `f` for ranges of `size`, at least 1, that make up `0..items`, or for all of it at once where one thread does
+    /// everything.
     pub fn for_each_range(&self, items: usize, size: usize, f: impl Fn(Range<usize>) + Sync) {
+        let size = size.max(1);
         let jobs = items.div_ceil(size);
         match self.workers(jobs) {
             1 if items > 0 => f(0..items),
-            _ => self.for_each(jobs, |job| f(job * size..items.min(job * size + size))),
+            _ => self.for_each(jobs, |job| f(job * size..items.min((job * size).saturating_add(size)))),
         }
     }
 
@@ -140,7 +142,7 @@ mod tests {
     fn ranges_make_up_the_whole() {
         let three = pool(3);
         for (threads, most) in [(Threads::Serial, 1), (Threads::Pool(&three), 8)] {
-            for (items, size) in [(0, 4), (3, 4), (4, 4), (29, 4)] {
+            for (items, size) in [(0, 4), (3, 4), (4, 4), (29, 4), (5, 0), (0, 0)] {
                 let done: Vec<_> = (0..items).map(|_| AtomicUsize::new(0)).collect();
                 let calls = AtomicUsize::new(0);
                 threads.for_each_range(items, size, |range| {
@@ -148,9 +150,14 @@ mod tests {
                     range.for_each(|i| _ = done[i].fetch_add(1, Ordering::Relaxed));
                 });
                 assert!(done.into_iter().all(|n| n.into_inner() == 1), "{threads:?} {items} {size}");
-                assert_eq!(calls.into_inner(), items.div_ceil(size).min(most), "{threads:?} {items} {size}");
+                assert_eq!(calls.into_inner(), items.div_ceil(size.max(1)).min(most), "{threads:?} {items} {size}");
             }
         }
+        let (all, part) = (AtomicUsize::new(0), usize::MAX / 2);
+        Threads::Pool(&three).for_each_range(usize::MAX, part, |range| {
+            all.fetch_add(range.len(), Ordering::Relaxed);
+        });
+        assert_eq!(all.into_inner(), usize::MAX);
     }
 
     #[test]

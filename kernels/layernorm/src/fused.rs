@@ -5,9 +5,9 @@
 //! type, and not for each mix of types.
 
 use crate::call::{Call, Norm, Raw};
+use crate::ends::{Nowhere, Sink, Source, Sum};
 use crate::keep::{Home, Places, Scratch};
 use crate::narrow;
-use crate::operand::{Nowhere, Sink, Source, Sum};
 use crate::passes::{self, Passes};
 use crate::row::{self, Affine, Moments};
 use crate::uniform;

@@ -40,11 +40,11 @@
 
 mod call;
 mod check;
+mod ends;
 mod fused;
 mod keep;
 pub mod naive;
 mod narrow;
-mod operand;
 mod options;
 mod passes;
 mod row;

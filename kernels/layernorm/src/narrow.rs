@@ -6,7 +6,7 @@
 //! out of the tree.
 
 use crate::call::{Call, Norm, Raw};
-use crate::operand::Source;
+use crate::ends::Source;
 use gristmill_simd::{Element, Isa, typed};
 use std::ops::Range;
 

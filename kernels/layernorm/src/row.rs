@@ -3,7 +3,7 @@
 //! `n` is at least 1 everywhere, and every source and sink has `n` elements: that is the one precondition, **(Row)**,
 //! of the `unsafe fn`s here.
 
-use crate::operand::{Sink, Source};
+use crate::ends::{Sink, Source};
 use crate::sums::{self, Terms};
 use gristmill_simd::{Dtype, Element, Isa, TypedPtr, sums::reduce64};
 use std::hint::black_box;

@@ -1,8 +1,8 @@
 //! Rows of one storage type throughout, without a residual: every pass reads them where they lie, gamma and beta too.
 
 use crate::call::{Call, Norm, Statistics};
+use crate::ends::Nowhere;
 use crate::narrow;
-use crate::operand::Nowhere;
 use crate::passes::{self, Passes};
 use crate::row::{self, Affine, Length, Moments};
 use gristmill_simd::{Dtype, Element, Isa, Kernel, Simd, TypedPtr, typed};

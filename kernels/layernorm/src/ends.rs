@@ -1,4 +1,5 @@
-//! Rows as the register loops see them: elements side by side, of a type that is known.
+//! The ends of a pass over a row, where its values come from and where they go, as the register loops see them: elements
+//! side by side, of a type that is known.
 //!
 //! Every `unsafe fn` here has the one precondition
 //!

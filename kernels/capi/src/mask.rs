@@ -106,6 +106,10 @@ impl<'a> Parts<'a> {
 /// Which bytes are not 0, in the order of the sizes.
 fn bools(bytes: ScoresRef<'_, u8>) -> Result<Vec<bool>, Failure> {
     let [batch, heads, queries, keys] = bytes.sizes();
+    if bytes.sizes().contains(&0) {
+        // The other sizes may be more than can be counted through.
+        return Ok(Vec::new());
+    }
     let count = [batch, heads, queries, keys].iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
     let count = count.ok_or(Error::SizeOverflow { what: "elements of keep" })?;
     let mut values = Vec::new();
@@ -119,4 +123,20 @@ fn bools(bytes: ScoresRef<'_, u8>) -> Result<Vec<bool>, Failure> {
         }
     }
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_become_bools_in_the_order_of_the_sizes() {
+        let bytes = [0, 1, 2, 255, 0, 7];
+        let view = |strides| bools(ScoresRef::strided(&bytes, 0, [1, 1, 2, 3], strides).unwrap()).unwrap();
+        assert_eq!(view([0, 0, 3, 1]), [false, true, true, true, false, true]);
+        assert_eq!(view([0, 0, 1, 2]), [false, true, false, true, true, true]);
+        for sizes in [[usize::MAX, 1, 1, 0], [1 << 62, 1 << 62, 0, 1]] {
+            assert_eq!(bools(ScoresRef::new(&[], sizes).unwrap()).unwrap(), []);
+        }
+    }
 }

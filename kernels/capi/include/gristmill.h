@@ -2,7 +2,7 @@
  * Gristmill for C: CPU kernels for Transformer inference.
  *
  * Results are those of the Rust functions, to the bit, whatever the threads and the instruction set. AVX2 and AVX-512
- * are found at run time; the environment variable GRISTMILL_LEVEL pins a process to portable, avx2 or avx512.
+ * are found at run time; the environment variable GRISTMILL_LEVEL pins a process to portable, avx2, avx512 or avx512bf16.
  *
  * Matrices and heads are described by a pointer, sizes and strides; strides count elements. Data pointers are aligned
  * to their elements, and may be null where a size is zero. Memory that is only read is not written, though the pointer
@@ -243,8 +243,8 @@ typedef struct gristmill_norm_options {
 gristmill_status gristmill_layer_norm(const gristmill_matrix *x, const gristmill_matrix *y,
                                       const gristmill_norm_options *options);
 
-/* The layer norm of x + residual, which is added in f32. sum receives x + residual, or is null. One of y and sum may be
- * x: y in post-norm models, sum in pre-norm models. */
+/* The layer norm of x + residual, which is added in f32. sum receives x + residual, or is null. Where it is null y may be
+ * x, as in post-norm models, else sum may be x, as in pre-norm models. */
 gristmill_status gristmill_add_layer_norm(const gristmill_matrix *x, const gristmill_matrix *residual,
                                           const gristmill_matrix *y, const gristmill_matrix *sum,
                                           const gristmill_norm_options *options);

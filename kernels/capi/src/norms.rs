@@ -52,7 +52,7 @@ pub unsafe extern "C" fn gristmill_rms_norm(x: *const Matrix, y: *const Matrix, 
     guard(|| unsafe { norm(Norm::Rms, x, None, y, None, options) })
 }
 
-/// `y = norm(x + residual)`, and `sum = x + residual` unless it is null; one of `y` and `sum` may be `x`.
+/// `y = norm(x + residual)`, and `sum = x + residual` unless it is null; `sum` may be `x`, or `y` where `sum` is null.
 ///
 /// # Safety
 /// As [`gristmill_layer_norm`], and what `sum` describes is writable; nobody uses it meanwhile.

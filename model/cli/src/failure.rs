@@ -1,7 +1,7 @@
 //! How the program ends when it cannot go on.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Why the program ends early.
@@ -26,12 +26,13 @@ impl Failure {
             Failure::Message(message) => {
                 // Names and paths may hold anything; a line stays a line.
                 let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-                eprintln!("gristmill: {}", message.chars().map(shown).collect::<String>());
+                let line = message.chars().map(shown).collect::<String>();
+                // Nothing is left to be done if this fails, nor below.
+                let _ = writeln!(io::stderr(), "gristmill: {line}");
                 ExitCode::from(2)
             }
             Failure::BrokenPipe => ExitCode::SUCCESS,
             Failure::Help(help) => {
-                // Nothing is left to be done if this fails.
                 let _ = help.print();
                 ExitCode::SUCCESS
             }
@@ -51,11 +52,12 @@ impl From<rayon::ThreadPoolBuildError> for Failure {
     }
 }
 
+/// A failure to write: what is read says by itself what it is.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::BrokenPipe,
-            _ => Failure::Message(error.to_string()),
+            _ => Failure::Message(format!("output: {error}")),
         }
     }
 }

@@ -47,7 +47,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// The sentences on stdin, one per line.
 fn read_sources(model: &Transformer, tokenizer: Option<&Tokenizer>) -> Result<Vec<Vec<u32>>, Failure> {
     let mut input = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut input)?;
+    let read = std::io::stdin().lock().read_to_end(&mut input);
+    read.map_err(|error| Failure::Message(format!("stdin: {error}")))?;
     let lines = input.split_inclusive(|&byte| byte == b'\n').enumerate();
     lines
         .map(|(index, line)| {
@@ -114,7 +115,9 @@ fn write_targets(
         let (sentences, seconds) = (sources.len(), time.as_secs_f64());
         let each = seconds * 1e3 / sentences.max(1) as f64;
         let rate = generated as f64 / seconds.max(f64::MIN_POSITIVE);
-        eprintln!("{sentences} sentences, {generated} ids: {each:.3} ms per sentence, {rate:.0} ids per second");
+        let told =
+            format!("{sentences} sentences, {generated} ids: {each:.3} ms per sentence, {rate:.0} ids per second");
+        writeln!(std::io::stderr(), "{told}")?;
     }
     Ok(())
 }

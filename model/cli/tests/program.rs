@@ -288,3 +288,26 @@ fn a_closed_pipe_is_no_reason_to_complain() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn streams_that_fail_are_named() {
+    let folder = Folder::with_checkpoint("streams", &small());
+    let arguments = generate(&folder, &["--ids", "--max-new-tokens", "3", "--time"]);
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let run = |stdin: Stdio, stdout: Stdio, stderr: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
+        let output = command.args(&arguments).stdin(stdin).stdout(stdout).stderr(stderr).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let directory = std::fs::File::open("/").unwrap();
+    let (code, message) = run(directory.into(), Stdio::piped(), Stdio::piped());
+    assert!(code == Some(2) && message.starts_with("gristmill: stdin: "), "{message}");
+    folder.write("lines", b"[2,3]\n");
+    let lines = || Stdio::from(std::fs::File::open(folder.path().join("lines")).unwrap());
+    let (code, message) = run(lines(), full(), Stdio::piped());
+    assert!(code == Some(2) && message.starts_with("gristmill: output: "), "{message}");
+    // Nobody can be told, but the exit code says that something was wrong.
+    assert_eq!(run(lines(), Stdio::piped(), full()).0, Some(2));
+    assert_eq!(run(lines(), full(), full()).0, Some(2));
+}

@@ -65,7 +65,7 @@ impl Config {
         // A page that beams share is copied before the first of them is done with it.
         let copies = if beams > 1 { 1 } else { 0 };
         let of_sentence = pages(source_tokens).saturating_add(beams.saturating_mul(pages(target_tokens) + copies));
-        [self.decoder_layers, sentences, 2 * PAGE * self.d_model, precision.size()]
+        [self.decoder_layers, sentences, 2 * PAGE, self.d_model, precision.size()]
             .into_iter()
             .fold(of_sentence, usize::saturating_mul)
     }

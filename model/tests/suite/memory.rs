@@ -30,4 +30,6 @@ fn caches_are_as_large_as_predicted() {
     assert_eq!(session.cache_bytes(), bytes(1));
     session.generate(&sources, &GenerateOptions { beams: 4, ..options }).unwrap();
     assert!(session.cache_bytes() > bytes(1) && session.cache_bytes() <= bytes(4));
+    let absurd = Config { d_model: usize::MAX, ..Config::base() };
+    assert_eq!(absurd.cache_bytes(Precision::F32, 1, 1, [1, 1]), usize::MAX);
 }

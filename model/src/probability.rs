@@ -148,7 +148,8 @@ impl Session<'_> {
             sampler.probabilities.reshape(logits.rows(), logits.cols())?;
             softmax(logits.view(), sampler.probabilities.view_mut(), &options)?;
             for (row, pick) in picks.iter_mut().enumerate() {
-                let column = sampler.draw(live[row], row).unwrap_or(pick.0);
+                // Where nothing is possible nothing is drawn.
+                let Some(column) = sampler.draw(live[row], row) else { continue };
                 *pick = (column, logits.row(row)[column] - logits.row(row)[pick.0]);
             }
             run.clock.stop(start, Operation::Choice, || [0, size_of_val(logits.values())]);

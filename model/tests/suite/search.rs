@@ -214,6 +214,20 @@ fn a_shortlist_of_everything_changes_nothing_and_a_short_one_is_kept_to() {
 }
 
 #[test]
+fn the_impossible_has_a_probability_of_zero() {
+    // Nothing but the end token, which may not come yet.
+    let model = seeded(small());
+    let eos = [small().eos.unwrap()];
+    let greedy = GenerateOptions { max_new_tokens: 2, min_new_tokens: 2, shortlist: Some(&eos), ..Default::default() };
+    let drawn = GenerateOptions { sampling: Some(Sampling::default()), ..greedy };
+    for options in [greedy, drawn, GenerateOptions { beams: 2, ..greedy }] {
+        let found = session(&model).hypotheses(&sources(), &options).unwrap();
+        let zero = |h: &Hypothesis| [h.log_probability, h.score] == [f32::NEG_INFINITY; 2];
+        assert!(found.iter().flatten().all(zero), "{options:?}: {found:?}");
+    }
+}
+
+#[test]
 fn tokens_come_as_they_are_chosen() {
     let (model, sources) = (seeded(small()), sources());
     let mut session = session(&model);

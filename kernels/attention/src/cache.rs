@@ -3,7 +3,7 @@
 use crate::check::equal;
 use crate::write::Write;
 use aligned_vec::{AVec, ConstAlign};
-use gristmill_core::{Error, HeadsRef, Threads};
+use gristmill_core::{Error, HeadsRef, Threads, list::reserve};
 use gristmill_gemm::TypedPtr;
 use gristmill_gemm::tile::PANEL;
 use gristmill_simd::{Element, Simd};
@@ -407,10 +407,6 @@ impl<T: Element> Pages for KvCache<T> {
 const SHARED_WORK: usize = 16 << 10;
 
 const TOO_LARGE: Error = Error::SizeOverflow { what: "tokens of a cache" };
-
-fn reserve<E>(list: &mut Vec<E>, more: usize) -> Result<(), Error> {
-    list.try_reserve(more).map_err(|_| Error::OutOfMemory { bytes: more.saturating_mul(size_of::<E>()) })
-}
 
 impl<T: Element> std::fmt::Debug for KvCache<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

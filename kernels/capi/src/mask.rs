@@ -5,7 +5,7 @@ use crate::{
     status::Failure,
     view::{self, Named, Span, extent},
 };
-use gristmill::{Causal, Error, Mask, ScoresRef};
+use gristmill::{Causal, Error, Mask, ScoresRef, list};
 use std::ffi::c_void;
 
 /// `gristmill_scores`: element (b, h, i, j) is
@@ -112,8 +112,7 @@ fn bools(bytes: ScoresRef<'_, u8>) -> Result<Vec<bool>, Failure> {
     }
     let count = [batch, heads, queries, keys].iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
     let count = count.ok_or(Error::SizeOverflow { what: "elements of keep" })?;
-    let mut values = Vec::new();
-    values.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { bytes: count })?;
+    let mut values = list::with_capacity(count)?;
     for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
         for i in 0..queries {
             match bytes.row(b, h, i) {

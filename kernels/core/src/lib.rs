@@ -8,7 +8,7 @@
 //! - [`Threads`]: where parallel work runs; [`Workspace`]: scratch memory that is allocated once.
 //! - [`Activation`]: the functions that fused kernels apply.
 //! - [`Error`]: every mistake a caller can make, with its numbers.
-//! - [`cache`]: the sizes that blocking is derived from.
+//! - [`cache`]: the sizes that blocking is derived from; [`list`]: lists that grow, or say that they cannot.
 //!
 //! Sizes and strides count elements, never bytes.
 
@@ -18,6 +18,7 @@ pub mod cache;
 mod error;
 mod heads;
 mod layout;
+pub mod list;
 mod mask;
 mod operand;
 mod queue;

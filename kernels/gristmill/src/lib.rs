@@ -42,7 +42,7 @@ pub use gristmill_attention::{
 };
 pub use gristmill_core::{
     Activation, BatchMut, BatchRef, Causal, Error, HeadsMut, HeadsRef, Mask, MatMut, MatRef, ScoresRef, Threads,
-    Workspace, cache,
+    Workspace, cache, list,
 };
 pub use gristmill_gemm::{
     BatchRhs, GemmOptions, ListOptions, PackedRhs, PackedRhsBuilder, Problem, Rhs, gemm, gemm_batch, gemm_list,

@@ -1,6 +1,6 @@
 //! Where tokens stand in their sentences.
 
-use gristmill_core::{Error, MatRef};
+use gristmill_core::{Error, MatRef, list};
 
 /// Positions that are added to embeddings.
 #[derive(Clone, Copy, Debug)]
@@ -54,9 +54,9 @@ pub fn sinusoidal_positions(len: usize, d: usize) -> Result<Vec<f32>, Error> {
     if count == 0 {
         return Ok(Vec::new());
     }
+    let mut table = list::with_capacity(count)?;
     // The wave length, over 2 pi, of each pair of columns.
-    let (mut table, mut lengths) = (room(count)?, room::<f64>(d)?);
-    lengths.extend((0..d).map(|j| 10000f64.powf((j - j % 2) as f64 / d as f64)));
+    let lengths = list::collect((0..d).map(|j| 10000f64.powf((j - j % 2) as f64 / d as f64)))?;
     for position in 0..len {
         table.extend(lengths.iter().enumerate().map(|(j, length)| {
             let angle = position as f64 / length;
@@ -64,12 +64,4 @@ pub fn sinusoidal_positions(len: usize, d: usize) -> Result<Vec<f32>, Error> {
         }));
     }
     Ok(table)
-}
-
-/// An empty vector with room for so many values.
-fn room<T>(count: usize) -> Result<Vec<T>, Error> {
-    let mut values = Vec::new();
-    let bytes = count.saturating_mul(size_of::<T>());
-    values.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { bytes })?;
-    Ok(values)
 }

@@ -1,6 +1,7 @@
 //! Sentences of any lengths, packed one after another: there is no padding.
 
 use crate::{Error, Result};
+use gristmill::list;
 use std::ops::Range;
 
 /// The ids of some sentences.
@@ -22,9 +23,9 @@ impl Batch {
         self.positions.clear();
         self.spans.ends.clear();
         for sentence in sentences.iter().map(AsRef::as_ref) {
-            self.ids.extend_from_slice(sentence);
-            self.positions.extend(0..sentence.len() as u32);
-            self.spans.push(sentence.len());
+            list::extend(&mut self.ids, sentence.iter().copied())?;
+            list::extend(&mut self.positions, 0..sentence.len() as u32)?;
+            self.spans.push(sentence.len())?;
         }
         Ok(())
     }
@@ -38,8 +39,9 @@ pub(crate) struct Spans {
 }
 
 impl Spans {
-    pub(crate) fn push(&mut self, length: usize) {
-        self.ends.push(self.total() + length);
+    pub(crate) fn push(&mut self, length: usize) -> Result {
+        let end = self.total() + length;
+        Ok(list::extend(&mut self.ends, [end])?)
     }
 
     /// Sentences.
@@ -82,7 +84,7 @@ mod tests {
 
     fn spans(lengths: &[usize]) -> Spans {
         let mut spans = Spans::default();
-        lengths.iter().for_each(|&length| spans.push(length));
+        lengths.iter().for_each(|&length| spans.push(length).unwrap());
         spans
     }
 

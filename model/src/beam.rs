@@ -1,7 +1,8 @@
 //! Beam search.
 
 use crate::generate::{Hypothesis, Plan, Token};
-use crate::{Error, Result, Session};
+use crate::{Result, Session};
+use gristmill::list;
 
 /// The hypotheses of a batch: `width` rows for each sentence in progress, one at first.
 pub(crate) struct Beams<'p> {
@@ -51,17 +52,13 @@ struct Candidate {
 
 impl<'p> Beams<'p> {
     pub(crate) fn new(plan: &'p Plan<'p>, sentences: usize) -> Result<Self> {
-        let (mut rows, mut next) = (Vec::new(), Vec::new());
-        let all = sentences.saturating_mul(plan.options.beams);
-        for rows in [&mut rows, &mut next] {
-            rows.try_reserve(all).map_err(|_| Error::out_of_memory::<Row>(all))?;
-        }
-        rows.resize(sentences, Row { log_probability: 0.0, node: 0 });
+        let rows = list::filled(Row { log_probability: 0.0, node: 0 }, sentences)?;
         // Unless many hypotheses end, or the search is very large, its ids need no more room.
-        let mut nodes = Vec::with_capacity(1 + all.saturating_mul(plan.longest).min(1 << 16));
+        let all = sentences.saturating_mul(plan.options.beams).saturating_mul(plan.longest);
+        let mut nodes = list::with_capacity(1 + all.min(1 << 16))?;
         nodes.push(Node { id: plan.bos, parent: 0 });
-        let (live, ended) = ((0..sentences).collect(), vec![Vec::new(); sentences]);
-        let (parents, last, ranked, logits, candidates) = Default::default();
+        let (live, ended) = (list::collect(0..sentences)?, list::filled(Vec::new(), sentences)?);
+        let (next, parents, last, ranked, logits, candidates) = Default::default();
         Ok(Self { plan, live, rows, next, parents, nodes, ended, last, ranked, logits, candidates })
     }
 
@@ -74,8 +71,7 @@ impl<'p> Beams<'p> {
             if self.live.is_empty() {
                 break;
             }
-            self.last.clear();
-            self.last.extend(self.rows.iter().map(|row| self.nodes[row.node].id));
+            list::refill(&mut self.last, self.rows.iter().map(|row| self.nodes[row.node].id))?;
             session.next_logits(self.plan, &self.last, length - 1)?;
             self.continue_rows(session, length)?;
             // From the end, so that a place is refilled only by one that has been dealt with.
@@ -84,7 +80,7 @@ impl<'p> Beams<'p> {
                     let sentence = self.live.swap_remove(place);
                     // Where nothing is possible, something must be given.
                     if self.ended[sentence].is_empty() {
-                        self.end(sentence, self.rows[place * self.plan.options.beams], length);
+                        self.end(sentence, self.rows[place * self.plan.options.beams], length)?;
                     }
                     self.finish(sentence, receive);
                     // Those of the last place take it.
@@ -99,7 +95,7 @@ impl<'p> Beams<'p> {
         let beams = self.rows.len() / self.live.len().max(1);
         for place in 0..self.live.len() {
             for row in place * beams..(place + 1) * beams {
-                self.end(self.live[place], self.rows[row], self.plan.longest);
+                self.end(self.live[place], self.rows[row], self.plan.longest)?;
             }
             self.finish(self.live[place], receive);
         }
@@ -113,9 +109,8 @@ impl<'p> Beams<'p> {
         // As many as can be ends, and as many again.
         let each = beams.saturating_mul(2).min(session.logits.cols());
         session.peaks.rank(&mut session.run, &session.logits, each, &mut self.ranked)?;
-        self.logits.clear();
         let ranked = self.ranked.iter().enumerate();
-        self.logits.extend(ranked.map(|(at, &column)| session.logits.row(at / each)[column]));
+        list::refill(&mut self.logits, ranked.map(|(at, &column)| session.logits.row(at / each)[column]))?;
         session.peaks.normalise(&mut session.run, &mut session.logits)?;
 
         self.next.clear();
@@ -134,7 +129,8 @@ impl<'p> Beams<'p> {
                     column,
                 });
                 // Impossible ones are none, nor is what is not a number.
-                self.candidates.extend(candidates.filter(|candidate| candidate.log_probability > f32::NEG_INFINITY));
+                let possible = candidates.filter(|candidate| candidate.log_probability > f32::NEG_INFINITY);
+                list::extend(&mut self.candidates, possible)?;
             }
             let order = |a: &Candidate, b: &Candidate| {
                 b.log_probability.total_cmp(&a.log_probability).then((a.row, a.rank).cmp(&(b.row, b.rank)))
@@ -151,32 +147,31 @@ impl<'p> Beams<'p> {
                     continue;
                 }
                 let longer = Row { log_probability, node: self.nodes.len() };
-                self.nodes.push(Node { id, parent });
+                list::extend(&mut self.nodes, [Node { id, parent }])?;
                 if is_end {
-                    self.end(sentence, longer, length);
+                    self.end(sentence, longer, length)?;
                 } else {
-                    self.next.push(longer);
-                    self.parents.push(row);
+                    list::extend(&mut self.next, [longer])?;
+                    list::extend(&mut self.parents, [row])?;
                 }
             }
             // Fewer continuations than beams: the rest are there for their number only.
-            while self.next.len() < (place + 1) * beams {
-                self.next.push(Row { log_probability: f32::NEG_INFINITY, node: self.rows[place * width].node });
-                self.parents.push(place * width);
-            }
+            let none = Row { log_probability: f32::NEG_INFINITY, node: self.rows[place * width].node };
+            list::resize(&mut self.next, (place + 1) * beams, none)?;
+            list::resize(&mut self.parents, (place + 1) * beams, place * width)?;
         }
         std::mem::swap(&mut self.rows, &mut self.next);
         session.engine.progress_mut().reorder(beams, &self.parents)
     }
 
     /// Adds a hypothesis of so many ids to those that have ended, if it is good enough.
-    fn end(&mut self, sentence: usize, Row { log_probability, mut node }: Row, length: usize) {
+    fn end(&mut self, sentence: usize, Row { log_probability, mut node }: Row, length: usize) -> Result {
         let (score, ended) = (self.plan.score(log_probability, length), &mut self.ended[sentence]);
         // Of equal ones the first.
         let place = ended.partition_point(|other| other.score >= score);
         let is_possible = log_probability > f32::NEG_INFINITY || ended.is_empty();
         if is_possible && place < self.plan.options.beams {
-            let mut ids = Vec::with_capacity(length + 1);
+            let mut ids = list::with_capacity(length + 1)?;
             while node != 0 {
                 ids.push(self.nodes[node].id);
                 node = self.nodes[node].parent;
@@ -184,8 +179,10 @@ impl<'p> Beams<'p> {
             ids.push(self.plan.bos);
             ids.reverse();
             ended.truncate(self.plan.options.beams - 1);
+            list::reserve(ended, 1)?;
             ended.insert(place, Hypothesis { ids, log_probability, score });
         }
+        Ok(())
     }
 
     fn is_done(&self, place: usize, length: usize) -> bool {

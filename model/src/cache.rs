@@ -6,9 +6,9 @@ use crate::matrix::Matrix;
 use crate::profile::Operation;
 use crate::run::Run;
 use crate::weights::{CrossAttention, Layer};
-use crate::{Config, Result};
+use crate::{Config, Error, Result};
 use gristmill::simd::Element;
-use gristmill::{AppendOptions, HeadsMut, KvCache};
+use gristmill::{AppendOptions, HeadsMut, KvCache, list};
 
 /// Targets in progress, whatever their storage type.
 pub(crate) trait Progress {
@@ -59,7 +59,7 @@ impl<E: Element> Cache<E> {
     pub(crate) fn new(config: &Config) -> Result<Self> {
         let kept = || KvCache::new(config.heads, config.d_head(), config.d_head());
         let layers = (0..config.decoder_layers).map(|_| Ok(LayerCache { sources: kept()?, targets: kept()? }));
-        let layers = layers.collect::<Result<_>>()?;
+        let layers = list::try_collect::<_, Error>(layers)?;
         Ok(Self { layers, sentences: 0, width: 1, length: 0, numbers: Vec::new() })
     }
 
@@ -91,7 +91,7 @@ impl<E: Element> Cache<E> {
                         heads(run.config, keys_values, [first_row, first], [sources.len(), length], stride)
                     };
                     self.numbers.clear();
-                    self.numbers.resize(sources.len(), if stride == 0 { 0 } else { length });
+                    list::resize(&mut self.numbers, sources.len(), if stride == 0 { 0 } else { length })?;
                     self.numbers[sentence] = length;
                     let options = AppendOptions { counts: Some(&self.numbers), threads: run.threads };
                     kept.sources.append_with(part(0)?, part(run.config.d_model)?, &options)?;
@@ -139,12 +139,11 @@ impl<E: Element> Progress for Cache<E> {
         let Self { layers, numbers, width, .. } = self;
         let order = |numbers: &mut Vec<usize>, width: usize| {
             let places = (0..last).map(|place| if place == sentence { last } else { place });
-            numbers.clear();
-            numbers.extend(places.flat_map(|place| place * width..(place + 1) * width));
+            list::refill(numbers, places.flat_map(|place| place * width..(place + 1) * width))
         };
-        order(numbers, 1);
+        order(numbers, 1)?;
         layers.iter_mut().try_for_each(|kept| kept.sources.select(numbers))?;
-        order(numbers, *width);
+        order(numbers, *width)?;
         layers.iter_mut().try_for_each(|kept| kept.targets.select(numbers))?;
         self.sentences = last;
         Ok(())

@@ -91,7 +91,7 @@ impl<R: Read + Seek> Checkpoint<R> {
         if length > available.min(TEXT_LIMIT) {
             return Err(Error::HeaderLength { length, available });
         }
-        let mut header = vec![0; length as usize];
+        let mut header = gristmill::list::filled(0, length as usize)?;
         reader.read_exact(&mut header).map_err(header_error())?;
         // This checks that the tensors follow each other without gaps and that shapes, types and offsets agree.
         let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| Error::Header(e.to_string()))?;

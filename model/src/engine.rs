@@ -10,9 +10,9 @@ use crate::profile::Operation;
 use crate::run::Run;
 use crate::weights::{Linear, Stack, Weights};
 use crate::{Config, Result};
-use gristmill::Causal;
 use gristmill::rowwise::PositionRows;
 use gristmill::simd::Element;
+use gristmill::{Causal, list};
 use std::any::Any;
 use std::ops::Range;
 
@@ -132,6 +132,11 @@ impl<E: Element> Engine for Passes<'_, E> {
     }
 
     fn step(&mut self, run: &mut Run, ids: &[u32], selected: bool, logits: &mut Matrix) -> Result {
+        if ids.is_empty() {
+            // The layers are not asked: they may hold what an error has left.
+            self.cache.advance();
+            return logits.reshape(0, self.weights.generator.weight.n());
+        }
         let stepped = self.keep(run, ids).and_then(|()| self.logits(run, 0..ids.len(), selected, logits));
         // After an error some layers may have kept the token.
         stepped.inspect_err(|_| self.cache.rewind(self.cache.length()))?;
@@ -147,7 +152,7 @@ impl<E: Element> Engine for Passes<'_, E> {
 
     fn select(&mut self, ids: &[u32]) -> Result {
         if self.selected.as_ref().is_none_or(|(selected, _)| selected != ids) {
-            self.selected = Some((ids.to_vec(), self.weights.generator.select(ids)?));
+            self.selected = Some((list::collect(ids.iter().copied())?, self.weights.generator.select(ids)?));
         }
         Ok(())
     }

@@ -261,14 +261,8 @@ pub enum Error {
     /// A name that is not one of a [`Precision`](crate::Precision).
     #[error("a precision is f32, f16 or bf16")]
     UnknownPrecision,
-    /// A kernel refused its arguments: a level that cannot be used, or memory that cannot be had.
+    /// A kernel refused its arguments: a level that cannot be used; or memory cannot be had. That of names, texts and
+    /// configurations, of a session's own parts and of what rayon queues is taken for granted: without it Rust aborts.
     #[error("{0}")]
     Kernel(#[from] gristmill::Error),
-}
-
-impl Error {
-    /// There is no memory for so many values of a type.
-    pub(crate) fn out_of_memory<T>(values: usize) -> Self {
-        Error::Kernel(gristmill::Error::OutOfMemory { bytes: values.saturating_mul(size_of::<T>()) })
-    }
 }

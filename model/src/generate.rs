@@ -4,6 +4,7 @@ use crate::beam::Beams;
 use crate::probability::{Sampler, Sampling};
 use crate::transformer::check_ids;
 use crate::{Config, Error, Result, Session};
+use gristmill::list;
 
 /// What to generate, how to search, and when to stop.
 ///
@@ -143,7 +144,7 @@ impl Session<'_> {
     /// [`GenerateOptions::validate`] and [`Session::encode`].
     pub fn generate(&mut self, sources: &[impl AsRef<[u32]>], options: &GenerateOptions) -> Result<Vec<Vec<u32>>> {
         let best = self.search(sources, options, false, &mut |_| ())?;
-        Ok(best.into_iter().map(|mut hypotheses| hypotheses.swap_remove(0).ids).collect())
+        Ok(list::collect(best.into_iter().map(|mut hypotheses| hypotheses.swap_remove(0).ids))?)
     }
 
     /// As [`generate`](Session::generate), giving every id to `receive` as it is chosen: sentence by sentence within a
@@ -207,13 +208,17 @@ impl Session<'_> {
         sentences: usize,
         receive: &mut (dyn FnMut(Token) + Send),
     ) -> Result<Vec<Vec<Hypothesis>>> {
-        let mut found = vec![Hypothesis { ids: vec![plan.bos], log_probability: 0.0, score: 0.0 }; sentences];
-        found.iter_mut().for_each(|hypothesis| hypothesis.ids.reserve(plan.longest.min(1024)));
-        let mut sampler = plan.options.sampling.map(|sampling| Sampler::new(sampling, sentences));
+        let begun = |_| {
+            let mut ids = list::with_capacity(1 + plan.longest.min(1024))?;
+            ids.push(plan.bos);
+            Ok::<_, Error>(Hypothesis { ids, log_probability: 0.0, score: 0.0 })
+        };
+        let mut found = list::try_collect((0..sentences).map(begun))?;
+        let mut sampler = plan.options.sampling.map(|sampling| Sampler::new(sampling, sentences)).transpose()?;
         // Place i of the batch holds sentence live[i], which so far ends with last[i].
-        let mut live: Vec<usize> = (0..sentences).collect();
-        let mut last = vec![plan.bos; sentences];
-        let mut picks = vec![(0, 0.0); sentences];
+        let mut live = list::collect(0..sentences)?;
+        let mut last = list::filled(plan.bos, sentences)?;
+        let mut picks = list::filled((0, 0.0), sentences)?;
         for length in 0..plan.longest {
             if live.is_empty() {
                 break;
@@ -224,7 +229,7 @@ impl Session<'_> {
             for place in 0..live.len() {
                 let (column, log_probability) = picks[place];
                 let (id, hypothesis) = (plan.id_of(column), &mut found[live[place]]);
-                hypothesis.ids.push(id);
+                list::extend(&mut hypothesis.ids, [id])?;
                 hypothesis.log_probability += log_probability;
                 last[place] = id;
                 receive(Token { sentence: live[place], id });
@@ -241,7 +246,7 @@ impl Session<'_> {
         for hypothesis in &mut found {
             hypothesis.score = plan.score(hypothesis.log_probability, hypothesis.ids.len() - 1);
         }
-        Ok(found.into_iter().map(|hypothesis| vec![hypothesis]).collect())
+        list::try_collect(found.into_iter().map(|hypothesis| Ok(list::collect([hypothesis])?)))
     }
 
     /// `logits` = those that follow `ids`, which are number `length` of the rows in progress.
@@ -257,7 +262,7 @@ impl Session<'_> {
 /// These ids and the end token, ascending.
 fn shortlist(ids: &[u32], config: &Config) -> Result<Vec<u32>> {
     check_ids(ids, config.tgt_vocab)?;
-    let mut ids: Vec<u32> = ids.iter().copied().chain(config.eos).collect();
+    let mut ids = list::collect(ids.iter().copied().chain(config.eos))?;
     ids.sort_unstable();
     ids.dedup();
     Ok(ids)

@@ -1,9 +1,9 @@
 //! Reusable row-major buffers.
 
-use crate::{Error, Result};
+use crate::Result;
 use aligned_vec::{AVec, ConstAlign};
 use gristmill::simd::Element;
-use gristmill::{MatMut, MatRef};
+use gristmill::{Error, MatMut, MatRef};
 use std::ops::Range;
 
 /// A row-major matrix that keeps its memory when it changes its shape.
@@ -24,10 +24,10 @@ impl<T> Default for Matrix<T> {
 impl<T: Element> Matrix<T> {
     /// Takes a shape. The values keep their row-major order; what new ones are is unspecified.
     pub(crate) fn reshape(&mut self, rows: usize, cols: usize) -> Result {
-        let elements = rows.checked_mul(cols).ok_or(Error::out_of_memory::<T>(usize::MAX))?;
+        let elements = rows.saturating_mul(cols);
         if elements > self.values.len() {
-            let more = elements - self.values.len();
-            self.values.try_reserve(more).map_err(|_| Error::out_of_memory::<T>(elements))?;
+            let (more, bytes) = (elements - self.values.len(), elements.saturating_mul(size_of::<T>()));
+            self.values.try_reserve(more).map_err(|_| Error::OutOfMemory { bytes })?;
             self.values.resize(elements, T::default());
         }
         (self.rows, self.cols) = (rows, cols);

@@ -6,7 +6,7 @@ use crate::run::Run;
 use crate::seeded::SplitMix;
 use crate::{Result, Session};
 use gristmill::rowwise::{argmax, softmax, softmax_in_place, top_k};
-use gristmill::{MatMut, Simd, SoftmaxOptions, simd::naive};
+use gristmill::{MatMut, Simd, SoftmaxOptions, list, simd::naive};
 
 /// How ids are drawn.
 ///
@@ -44,21 +44,20 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    pub(crate) fn new(sampling: Sampling, sentences: usize) -> Self {
+    pub(crate) fn new(sampling: Sampling, sentences: usize) -> Result<Self> {
         let Sampling { seed, first_sentence, .. } = sampling;
         let numbers = (0..sentences as u64).map(|index| first_sentence.wrapping_add(index));
         // A step of the generator itself tells neighbouring numbers apart.
-        let random = numbers.map(|number| SplitMix(SplitMix(seed ^ SplitMix(number).next()).next())).collect();
-        Self { sampling, random, candidates: Vec::new(), probabilities: Matrix::default() }
+        let random = list::collect(numbers.map(|number| SplitMix(SplitMix(seed ^ SplitMix(number).next()).next())))?;
+        Ok(Self { sampling, random, candidates: Vec::new(), probabilities: Matrix::default() })
     }
 
     /// A column by its probability.
-    fn draw(&mut self, sentence: usize, row: usize) -> Option<usize> {
+    fn draw(&mut self, sentence: usize, row: usize) -> Result<Option<usize>> {
         let Sampling { top_k, top_p, .. } = self.sampling;
         let candidates = &mut self.candidates;
-        candidates.clear();
         let possible = self.probabilities.row(row).iter().zip(0..).filter(|(p, _)| **p > 0.0);
-        candidates.extend(possible.map(|(&p, column)| (p, column)));
+        list::refill(candidates, possible.map(|(&p, column)| (p, column)))?;
         let likelier = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         if top_k > 0 && top_k < candidates.len() {
             candidates.select_nth_unstable_by(top_k - 1, likelier);
@@ -80,7 +79,7 @@ impl Sampler {
             place -= f64::from(*p);
             place < 0.0
         });
-        drawn.or(candidates.last()).map(|&(_, column)| column as usize)
+        Ok(drawn.or(candidates.last()).map(|&(_, column)| column as usize))
     }
 }
 
@@ -96,7 +95,7 @@ pub(crate) struct Peaks {
 impl Peaks {
     pub(crate) fn find(&mut self, run: &mut Run, logits: &Matrix) -> Result {
         let start = run.clock.start();
-        self.columns.resize(logits.rows(), 0);
+        list::resize(&mut self.columns, logits.rows(), 0)?;
         argmax(logits.view(), &mut self.columns, &run.row_options())?;
         run.clock.stop(start, Operation::Choice, || [0, size_of_val(logits.values())]);
         Ok(())
@@ -106,10 +105,9 @@ impl Peaks {
     /// largest. There are that many.
     pub(crate) fn rank(&mut self, run: &mut Run, logits: &Matrix, count: usize, ranked: &mut Vec<usize>) -> Result {
         let start = run.clock.start();
-        ranked.resize(logits.rows() * count, 0);
+        list::resize(ranked, logits.rows() * count, 0)?;
         top_k(logits.view(), MatMut::new(ranked, logits.rows(), count)?, &run.row_options())?;
-        self.columns.clear();
-        self.columns.extend(ranked.iter().step_by(count));
+        list::refill(&mut self.columns, ranked.iter().copied().step_by(count))?;
         run.clock.stop(start, Operation::Choice, || [0, size_of_val(logits.values())]);
         Ok(())
     }
@@ -121,9 +119,8 @@ impl Peaks {
         softmax_in_place(logits.view_mut(), &run.softmax_options())?;
         let fused = Simd::choose(run.level).map_err(gristmill::Error::from)?.level().fused();
         let logarithm = if fused { naive::ln::<true> } else { naive::ln::<false> };
-        self.logarithms.clear();
         let largest = self.columns.iter().enumerate().map(|(row, &column)| logits.row(row)[column]);
-        self.logarithms.extend(largest.map(logarithm));
+        list::refill(&mut self.logarithms, largest.map(logarithm))?;
         run.clock.stop(start, Operation::Choice, || [0, 2 * size_of_val(logits.values())]);
         Ok(())
     }
@@ -149,7 +146,7 @@ impl Session<'_> {
             softmax(logits.view(), sampler.probabilities.view_mut(), &options)?;
             for (row, pick) in picks.iter_mut().enumerate() {
                 // Where nothing is possible nothing is drawn.
-                let Some(column) = sampler.draw(live[row], row) else { continue };
+                let Some(column) = sampler.draw(live[row], row)? else { continue };
                 *pick = (column, logits.row(row)[column] - logits.row(row)[pick.0]);
             }
             run.clock.stop(start, Operation::Choice, || [0, size_of_val(logits.values())]);
@@ -174,7 +171,7 @@ impl Session<'_> {
             session.decode_targets()?;
             let Session { run, engine, logits, peaks, targets, .. } = session;
             let ids = &targets.ids;
-            let mut scores = Vec::with_capacity(ids.len());
+            let mut scores = list::with_capacity(ids.len())?;
             for first in (0..ids.len()).step_by(SCORED_ROWS) {
                 let rows = first..ids.len().min(first + SCORED_ROWS);
                 engine.logits(run, rows.clone(), false, logits)?;
@@ -187,7 +184,8 @@ impl Session<'_> {
                 scores[first..].iter_mut().zip(&peaks.logarithms).for_each(|(score, logarithm)| *score += logarithm);
             }
             let spans = (0..targets.spans.len()).map(|sentence| targets.spans.rows(sentence..sentence + 1));
-            Ok(spans.map(|rows| scores[rows.start..rows.end.max(rows.start + 1) - 1].to_vec()).collect())
+            let own = spans.map(|rows| &scores[rows.start..rows.end.max(rows.start + 1) - 1]);
+            list::try_collect(own.map(|scores| Ok(list::collect(scores.iter().copied())?)))
         })
     }
 }

@@ -7,7 +7,7 @@ use crate::probability::Peaks;
 use crate::profile::{Clock, Profile};
 use crate::run::Run;
 use crate::{Error, Result, Transformer};
-use gristmill::{Level, MatRef, Simd, Threads, Workspace};
+use gristmill::{Level, MatRef, Simd, Threads, Workspace, list};
 use std::fmt;
 
 /// Where a [`Session`] runs. Results do not depend on it, to the bit, among levels whose multiply-add is fused.
@@ -112,7 +112,7 @@ impl<'a> Session<'a> {
     /// Encodes the sources and makes ready to decode token by token.
     ///
     /// # Errors
-    /// As [`encode`](Session::encode).
+    /// As [`encode`](Session::encode). What was in progress is then as it was, or nothing is.
     pub fn start(&mut self, sources: &[impl AsRef<[u32]>]) -> Result<Decoding<'_, 'a>> {
         self.pack(sources)?;
         self.entered(|Session { engine, run, sources, .. }| engine.start(run, sources))?;
@@ -236,11 +236,13 @@ impl Decoding<'_, '_> {
     /// # Errors
     /// As [`step`](Decoding::step).
     pub fn step_greedy(&mut self, ids: &[u32]) -> Result<&[u32]> {
+        let length = self.length();
         self.step(ids)?;
-        let Session { run, peaks, logits, likeliest, .. } = &mut *self.session;
-        peaks.find(run, logits)?;
-        likeliest.clear();
-        likeliest.extend(peaks.columns.iter().map(|&column| column as u32));
+        let Session { engine, run, peaks, logits, likeliest, .. } = &mut *self.session;
+        let found = peaks
+            .find(run, logits)
+            .and_then(|()| Ok(list::refill(likeliest, peaks.columns.iter().map(|&column| column as u32))?));
+        found.inspect_err(|_| engine.progress_mut().rewind(length))?;
         Ok(likeliest)
     }
 

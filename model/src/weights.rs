@@ -4,7 +4,7 @@ use crate::config;
 use crate::matrix::Matrix;
 use crate::{Config, Error, Result, TensorSource};
 use gristmill::simd::Element;
-use gristmill::{Activation, MatRef, PackedRhs, PackedRhsBuilder};
+use gristmill::{Activation, MatRef, PackedRhs, PackedRhsBuilder, list};
 use std::sync::Arc;
 
 /// `y = activation(x W^T + b)`.
@@ -22,8 +22,9 @@ impl<E: Element> Linear<E> {
         for (row, &output) in outputs.iter().enumerate() {
             self.weight.row_into::<E>(output as usize, rows.row_mut(row))?;
         }
-        let bias = self.bias.as_ref().map(|bias| outputs.iter().map(|&output| bias[output as usize]).collect());
-        Ok(Self { weight: PackedRhs::from_out_in(rows.view())?.into(), bias, activation: self.activation })
+        let bias = self.bias.as_ref().map(|bias| list::collect(outputs.iter().map(|&output| bias[output as usize])));
+        let (weight, bias) = (PackedRhs::from_out_in(rows.view())?.into(), bias.transpose()?);
+        Ok(Self { weight, bias, activation: self.activation })
     }
 }
 
@@ -126,9 +127,7 @@ struct Reader<'a, S> {
 impl<S: TensorSource> Reader<'_, S> {
     fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>> {
         self.source.open(name, &[length])?;
-        let mut values = Vec::new();
-        values.try_reserve_exact(length).map_err(|_| Error::out_of_memory::<f32>(length))?;
-        values.resize(length, 0.0);
+        let mut values = list::filled(0.0, length)?;
         self.source.read(&mut values)?;
         self.bytes += size_of_val(&values[..]);
         Ok(values)
@@ -152,9 +151,7 @@ impl<S: TensorSource> Reader<'_, S> {
 
     /// Reads the next elements of the open tensor into the block.
     fn read(&mut self, elements: usize) -> Result {
-        let more = elements.saturating_sub(self.block.len());
-        self.block.try_reserve(more).map_err(|_| Error::out_of_memory::<f32>(elements))?;
-        self.block.resize(elements, 0.0);
+        list::resize(&mut self.block, elements, 0.0)?;
         self.source.read(&mut self.block)
     }
 
@@ -230,7 +227,7 @@ impl<S: TensorSource> Reader<'_, S> {
         Ok(Stack {
             table,
             positions: max_length.map(|max_length| self.matrix(positions, max_length, d_model)).transpose()?,
-            layers: (0..layers).map(|n| self.layer(&format!("{name}.layers.{n}"), cross)).collect::<Result<_>>()?,
+            layers: list::try_collect((0..layers).map(|n| self.layer(&format!("{name}.layers.{n}"), cross)))?,
             norm: if final_norm { Some(self.norm(&format!("{name}.norm"))?) } else { None },
         })
     }
@@ -296,7 +293,7 @@ impl<S: TensorSource> Reader<'_, S> {
             return Ok(());
         }
         self.source.open(name, &[tgt_vocab, d_model])?;
-        let mut expected = vec![E::default(); d_model];
+        let mut expected = list::filled(E::default(), d_model)?;
         for id in 0..tgt_vocab {
             self.read(d_model)?;
             table.row(id, &mut expected)?;

@@ -268,12 +268,6 @@ impl<'a, T> MatMut<'a, T> {
     pub fn share(&mut self) -> SharedMat<'_, T> {
         SharedMat { start: SendPtr::new(self.start), shape: self.shape, strides: self.strides, life: PhantomData }
     }
-
-    /// Where element (0, 0) lies, in a form that may travel between threads.
-    #[inline]
-    pub fn as_send_ptr(&mut self) -> SendPtr<T> {
-        SendPtr::new(self.start)
-    }
 }
 
 impl<T: Copy> MatMut<'_, T> {

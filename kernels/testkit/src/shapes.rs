@@ -37,9 +37,6 @@ pub fn gemm_below(limit: usize) -> Vec<Gemm> {
 /// Sizes around the multiples of registers, panels and tiles.
 pub const EDGES: [usize; 22] = [0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 15, 16, 17, 31, 32, 33, 48, 49, 63, 64, 65];
 
-/// Row lengths around the 64 lanes of a sum, and some of models.
-pub const ROW_EDGES: [usize; 18] = [1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 255, 512, 513, 1024];
-
 /// Key counts around tiles and the blocks of 512 keys.
 pub const KEY_EDGES: [usize; 14] = [0, 1, 2, 15, 16, 17, 31, 33, 64, 65, 511, 512, 513, 1025];
 

@@ -51,11 +51,6 @@ pub fn input<T: Element, const N: usize>(sizes: [usize; N]) -> impl Strategy<Val
         .prop_map(move |(layout, fill, seed)| Strided::filled(sizes, &layout, fill, seed))
 }
 
-/// An input of these sizes in any layout, with values of this kind.
-pub fn input_of<T: Element, const N: usize>(sizes: [usize; N], fill: Fill) -> impl Strategy<Value = Strided<T, N>> {
-    (input_layout(), any::<u64>()).prop_map(move |(layout, seed)| Strided::filled(sizes, &layout, fill, seed))
-}
-
 /// An output of these sizes in any layout that outputs may have, holding any values.
 pub fn output<T: Element, const N: usize>(sizes: [usize; N]) -> impl Strategy<Value = Strided<T, N>> {
     (output_layout(), fill(), any::<u64>())

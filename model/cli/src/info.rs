@@ -1,11 +1,11 @@
 //! `gristmill info`.
 
 use crate::Failure;
-use gristmill::{LEVEL_VARIABLE, Level, Simd, Threads, cache::Caches};
+use gristmill::{LEVEL_VARIABLE, Level, Threads, cache::Caches};
 use std::io::Write;
 
-pub(crate) fn run() -> Result<(), Failure> {
-    let level = Simd::choose(None).map_err(|error| Failure::Message(format!("{LEVEL_VARIABLE}: {error}")))?.level();
+/// Says what there is, and that `level` would be used.
+pub(crate) fn run(level: Level) -> Result<(), Failure> {
     let names = |levels: &mut dyn Iterator<Item = Level>| levels.map(Level::name).collect::<Vec<_>>().join(" ");
     let missing = names(&mut Level::ALL.into_iter().filter(|level| !level.is_available()));
     let why = match std::env::var(LEVEL_VARIABLE) {

@@ -15,7 +15,7 @@ mod workers;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
-use gristmill::Level;
+use gristmill::{LEVEL_VARIABLE, Level, Simd};
 use gristmill_model::{Precision, Session, SessionOptions, Transformer};
 use std::process::ExitCode;
 
@@ -69,13 +69,19 @@ impl Machine {
 }
 
 fn main() -> ExitCode {
-    let outcome = Cli::try_parse().map_err(Failure::from).and_then(|cli| match cli.command {
-        Command::Info => info::run(),
-        Command::Generate(arguments) => generate::run(&arguments),
-        Command::Time(arguments) => time::run(&arguments),
-    });
-    match outcome {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let command = Cli::try_parse()?.command;
+    // Every command needs it, if only for weights to be packed; here it is known that the environment is what is wrong.
+    let level = Simd::choose(None).map_err(|error| Failure::Message(format!("{LEVEL_VARIABLE}: {error}")))?.level();
+    match command {
+        Command::Info => info::run(level),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Time(arguments) => time::run(&arguments),
     }
 }

@@ -231,12 +231,14 @@ fn bad_arguments_are_refused_on_one_line() {
 }
 
 #[test]
-fn a_misspelt_level_is_refused() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
-    let output = command.arg("info").env("GRISTMILL_LEVEL", "avx3").output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), stderr.lines().count()), (Some(2), 1), "{stderr}");
-    assert!(stderr.contains("avx3"), "{stderr}");
+fn a_misspelt_pin_is_refused_by_its_name() {
+    for arguments in [&["info"][..], &["generate", "--model", "x"], &["time", "--config", "base"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
+        let output = command.args(arguments).env("GRISTMILL_LEVEL", "avx3").output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), stderr.lines().count()), (Some(2), 1), "{stderr}");
+        assert!(stderr.contains("GRISTMILL_LEVEL") && stderr.contains("avx3"), "{arguments:?}: {stderr}");
+    }
 }
 
 #[test]

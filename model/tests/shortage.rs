@@ -292,6 +292,44 @@ fn a_generation_without_memory_can_be_repeated() {
 }
 
 #[test]
+fn what_a_generation_without_memory_leaves_can_go_on() {
+    let model = seeded(small());
+    let options = GenerateOptions { max_new_tokens: 5, min_new_tokens: 5, ..Default::default() };
+    let mut lengths = [0; 6];
+    every(
+        1,
+        || (session(&model), Vec::with_capacity(SOURCES.len() * options.max_new_tokens)),
+        |(session, received): &mut (_, Vec<Token>)| {
+            Session::generate_each(session, SOURCES, &options, |token| received.push(token))
+        },
+        |(mut left, received), _| {
+            let mut decoding = left.resume();
+            lengths[decoding.length()] += 1;
+            if decoding.sentences() == 0 {
+                return;
+            }
+            assert_eq!(decoding.sentences(), SOURCES.len());
+            // What each sentence was given, and one more id.
+            let targets: Vec<Vec<u32>> = (0..SOURCES.len())
+                .map(|sentence| {
+                    let own = received.iter().filter(|token| token.sentence == sentence).map(|token| token.id);
+                    [2].into_iter().chain(own).take(decoding.length()).chain([7]).collect()
+                })
+                .collect();
+            let logits = decoding.step(&[7; SOURCES.len()]).unwrap();
+            let mut forced = session(&model);
+            let forced = forced.forward(SOURCES, &targets).unwrap();
+            for (sentence, target) in targets.iter().enumerate() {
+                let expected = forced.sentence(sentence).unwrap();
+                let [found, expected] = [logits.row(sentence), expected.row(target.len() - 1)].map(Option::unwrap);
+                assert!(bits(found) == bits(expected), "sentence {sentence} after {target:?}");
+            }
+        },
+    );
+    assert!(lengths[0] > 5 && lengths[1] > 0 && lengths[5] > 0, "{lengths:?}");
+}
+
+#[test]
 fn a_short_list_without_memory_is_not_kept() {
     let model = seeded(small());
     let options = GenerateOptions { max_new_tokens: 12, shortlist: Some(&[1, 5, 9, 30]), ..Default::default() };

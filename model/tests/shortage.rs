@@ -75,6 +75,8 @@ enum Action {
     SwapRemove(usize),
     Reorder(usize, &'static [usize]),
     Rewind(usize),
+    /// Something else, in the middle.
+    Forward,
 }
 
 /// Ids that steps give to targets.
@@ -93,8 +95,8 @@ fn ids(decoding: &Decoding, width: usize) -> &'static [u32] {
 }
 
 /// Beams that share pages, sentences that leave, and another decoding in the place of this one.
-const SEARCH: [Action; 16] = {
-    use Action::{Greedy, Reorder, Rewind, Start, Step, SwapRemove};
+const SEARCH: [Action; 17] = {
+    use Action::{Forward, Greedy, Reorder, Rewind, Start, Step, SwapRemove};
     [
         Start(SOURCES),
         Step,
@@ -104,6 +106,7 @@ const SEARCH: [Action; 16] = {
         Reorder(3, &[0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]),
         Step,
         Reorder(3, &[2, 1, 1, 3, 3, 3, 6, 7, 8, 11, 9, 9]),
+        Forward,
         Greedy,
         SwapRemove(0),
         Rewind(2),
@@ -145,6 +148,7 @@ impl Action {
             Action::Walk(steps) => (0..steps).try_for_each(|_| Action::Step.take(session, width, see)),
             Action::SwapRemove(sentence) => decoding.swap_remove(sentence),
             Action::Reorder(width, parents) => decoding.reorder(width, parents),
+            Action::Forward => session.forward(SOURCES, TARGETS).map(|rows| see(rows.values(), &[])),
             Action::Rewind(length) => {
                 decoding.rewind(length);
                 Ok(())
@@ -222,8 +226,8 @@ fn place(session: &mut Session) -> (usize, usize) {
 /// The action of a script to go on from when one has failed.
 fn resumed(script: &[Action], at: usize, before: (usize, usize), session: &mut Session, context: &str) -> usize {
     let now = place(session);
-    if let Action::Step | Action::Greedy = script[at] {
-        assert_eq!(now, before, "{context}: a step that failed was counted");
+    if let Action::Step | Action::Greedy | Action::Forward = script[at] {
+        assert_eq!(now, before, "{context}: what failed was counted");
         return at;
     }
     if now.0 > 0 {

@@ -75,7 +75,7 @@ enum Action {
     SwapRemove(usize),
     Reorder(usize, &'static [usize]),
     Rewind(usize),
-    /// Something else, in the middle.
+    /// Something else in the middle, of more rows than steps have.
     Forward,
 }
 
@@ -148,7 +148,7 @@ impl Action {
             Action::Walk(steps) => (0..steps).try_for_each(|_| Action::Step.take(session, width, see)),
             Action::SwapRemove(sentence) => decoding.swap_remove(sentence),
             Action::Reorder(width, parents) => decoding.reorder(width, parents),
-            Action::Forward => session.forward(SOURCES, TARGETS).map(|rows| see(rows.values(), &[])),
+            Action::Forward => session.forward(&OTHERS[1..], &OTHERS[1..]).map(|rows| see(rows.values(), &[])),
             Action::Rewind(length) => {
                 decoding.rewind(length);
                 Ok(())
@@ -197,7 +197,7 @@ fn check_script(model: &Transformer, name: &str, script: &[Action]) {
             session
         };
         let before = place(&mut prepared());
-        allocations += every(
+        let own = every(
             1,
             prepared,
             |session| action.take(session, width, &mut |_, _| ()),
@@ -213,6 +213,9 @@ fn check_script(model: &Transformer, name: &str, script: &[Action]) {
                 assert!(follow(&mut session, script, from..script.len()) == expected[from..], "{context}");
             },
         );
+        let grows = matches!(action, Action::Start(_) | Action::Forward);
+        assert!(own > 0 || !grows, "{name}: {action:?} finds all buffers large enough");
+        allocations += own;
     }
     assert!(allocations > 60, "{name}: only {allocations} allocations");
 }

@@ -26,11 +26,14 @@ pub fn output_layout<const N: usize>() -> impl Strategy<Value = Layout<N>> {
     let order = prop_oneof![Just(std::array::from_fn(|d| d)), shuffled];
     let step = prop_oneof![4 => Just(1usize), 1 => 2..4usize];
     let padding = prop_oneof![Just([0usize; N]), proptest::array::uniform::<_, N>(0..5usize)];
-    (order, step, padding, 0..3usize).prop_map(|(order, step, padding, margin)| Layout {
+    let absurd = select(vec![isize::MAX, isize::MIN, 0, -1]).prop_map(Some);
+    let idle = prop_oneof![3 => Just(None), 1 => absurd];
+    (order, step, padding, 0..3usize, idle).prop_map(|(order, step, padding, margin, idle)| Layout {
         order,
         step,
         padding,
         margin,
+        idle,
         ..Layout::default()
     })
 }

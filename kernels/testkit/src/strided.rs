@@ -20,13 +20,15 @@ pub struct Layout<const N: usize> {
     pub repeated: [bool; N],
     /// Elements before the first and after the last.
     pub margin: usize,
+    /// The stride of dimensions by which no element is reached, if it is to be absurd.
+    pub idle: Option<isize>,
 }
 
 impl<const N: usize> Default for Layout<N> {
     /// Row-major without gaps.
     fn default() -> Self {
         let order = std::array::from_fn(|d| d);
-        Self { order, step: 1, padding: [0; N], reversed: [false; N], repeated: [false; N], margin: 0 }
+        Self { order, step: 1, padding: [0; N], reversed: [false; N], repeated: [false; N], margin: 0, idle: None }
     }
 }
 
@@ -45,6 +47,10 @@ impl<const N: usize> Layout<N> {
                 offset += stride * sizes[d].saturating_sub(1);
                 strides[d] = -strides[d];
             }
+        }
+        if let Some(idle) = self.idle {
+            let is_idle = |size| size == 1 || sizes.contains(&0);
+            strides = std::array::from_fn(|d| if is_idle(sizes[d]) { idle } else { strides[d] });
         }
         (offset, strides, reach + 2 * self.margin)
     }
@@ -206,6 +212,10 @@ mod tests {
         }
         let repeated = Layout { repeated: [true, false], ..Layout::default() };
         assert_eq!(Matrix::filled([3, 5], &repeated, Fill::Normal, 1).strides, [0, 1]);
+        let idle = Layout { idle: Some(isize::MIN), ..Layout::default() };
+        let row = Matrix::filled([1, 15], &idle, Fill::Normal, 1);
+        assert_eq!((row.strides, row.values()), ([isize::MIN, 1], crate::fill::normal(1, 15)));
+        assert_eq!(Matrix::filled([3, 0], &idle, Fill::Normal, 1).strides, [isize::MIN; 2]);
     }
 
     #[test]

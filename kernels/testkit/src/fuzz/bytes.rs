@@ -100,6 +100,8 @@ impl<'a> Bytes<'a> {
             let (reversed, repeated) = (self.byte(), if self.flag() { self.byte() } else { 0 });
             layout.reversed = std::array::from_fn(|d| reversed >> d & 1 == 1);
             layout.repeated = std::array::from_fn(|d| repeated >> d & 1 == 1);
+            // A bit that no dimension has.
+            layout.idle = (reversed >> 7 == 1).then_some(isize::MAX);
         }
         layout
     }

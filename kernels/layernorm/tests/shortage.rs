@@ -13,9 +13,10 @@ use gristmill_testkit::{Fill, Layout, Strided};
 static ALLOCATOR: Scarce = Scarce;
 
 fn norms<X: Element, Y: Element>() {
-    // One row to a lane, rows that scratch memory holds, and longer ones; side by side and gathered.
+    // One row to a lane, rows that scratch memory holds, and longer ones that caches may not keep; side by side and
+    // gathered.
     let gathered = Layout { order: [1, 0], ..Layout::default() };
-    for (rows, n, layout) in [(40, 9, Layout::default()), (3, 70_000, Layout::default()), (5, 3000, gathered)] {
+    for (rows, n, layout) in [(40, 9, Layout::default()), (4, 70_000, Layout::default()), (5, 3000, gathered)] {
         let filled = |seed| Strided::<X, 2>::filled([rows, n], &layout, Fill::Normal, seed);
         let (x, residual) = (filled(1), filled(2));
         let (gamma, beta) = (Fill::Normal.vec::<f32>(3, n), Fill::Normal.vec::<f32>(4, n));

@@ -1,8 +1,8 @@
 //! Lets memory run out, to test what a call leaves behind.
 
 use crate::sweep;
-use gristmill_core::Threads;
-use gristmill_simd::Level;
+use gristmill_core::{Threads, cache::Caches};
+use gristmill_simd::{Level, Simd};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -75,6 +75,8 @@ pub fn every<S, T, E: Debug>(
     mut call: impl FnMut(&mut S) -> Result<T, E>,
     mut check: impl FnMut(S, Result<T, E>),
 ) -> usize {
+    // What a process finds out once may take memory that a call does not.
+    let _ = (Caches::detected(), Simd::choose(None));
     let [alone, lasting] = [false, true].map(|lasting| {
         let enough = (0..).find(|&after| {
             let (shortage, mut state) = (Shortage { after, lasting, least }, fresh());

@@ -84,7 +84,7 @@ const char *gristmill_version(void);
 
 /*
  * Scratch memory, which grows to the largest call's need. One thread at a time may use it. Wherever a workspace is
- * taken, null stands for one that lasts for the call.
+ * taken, null stands for one that lasts for the call; null is also what gristmill_workspace_new gives without memory.
  */
 typedef struct gristmill_workspace gristmill_workspace;
 gristmill_workspace *gristmill_workspace_new(void);

@@ -5,7 +5,16 @@ use crate::{
     status::{Failure, Status, guard},
     view::Matrix,
 };
-use gristmill::{PackedRhs, Workspace as Scratch};
+use gristmill::{Error, PackedRhs, Workspace as Scratch};
+
+/// What `Box::new` gives, or the error that there is no memory.
+fn boxed<T>(value: T) -> Result<Box<T>, Error> {
+    let mut one = Vec::new();
+    one.try_reserve_exact(1).map_err(|_| Error::OutOfMemory { bytes: size_of::<T>() })?;
+    one.push(value);
+    // SAFETY: a slice of one value has its layout, and came from a box.
+    Ok(unsafe { Box::from_raw(Box::into_raw(one.into_boxed_slice()).cast()) })
+}
 
 /// Gives C a value to own, until it is [`free`]d.
 ///
@@ -16,7 +25,7 @@ pub(crate) unsafe fn give<T>(name: &str, place: *mut *mut T, value: T) -> Result
         return Err(Failure::null(name));
     }
     // SAFETY: it is not null; the caller's promise.
-    unsafe { place.write(Box::into_raw(Box::new(value))) };
+    unsafe { place.write(Box::into_raw(boxed(value)?)) };
     Ok(())
 }
 
@@ -35,10 +44,10 @@ pub(crate) unsafe fn free<T>(pointer: *mut T) {
 #[derive(Debug, Default)]
 pub struct Workspace(pub(crate) Scratch);
 
-/// Makes an empty workspace.
+/// Makes an empty workspace; null without memory.
 #[unsafe(no_mangle)]
 pub extern "C" fn gristmill_workspace_new() -> *mut Workspace {
-    Box::into_raw(Box::default())
+    boxed(Workspace::default()).map_or(std::ptr::null_mut(), Box::into_raw)
 }
 
 /// Frees a workspace; nothing for null.

@@ -1,10 +1,12 @@
 //! What a function returns, and the message behind it.
 
-use gristmill::Error;
+use gristmill::{Error, list};
 use std::{
     any::Any,
+    borrow::Cow,
     cell::RefCell,
-    ffi::{CStr, CString, c_char},
+    ffi::{CStr, c_char},
+    fmt::{self, Display, Write},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -28,16 +30,22 @@ pub const INTERNAL: Status = 5;
 #[derive(Debug)]
 pub(crate) struct Failure {
     status: Status,
-    message: String,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Said(String),
+    Kernel(Error),
 }
 
 impl Failure {
     pub(crate) fn null(what: &str) -> Failure {
-        Failure { status: NULL_POINTER, message: format!("{what} is null") }
+        Failure { status: NULL_POINTER, cause: Cause::Said(format!("{what} is null")) }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Failure {
-        Failure { status: INVALID_ARGUMENT, message: message.into() }
+        Failure { status: INVALID_ARGUMENT, cause: Cause::Said(message.into()) }
     }
 }
 
@@ -48,27 +56,58 @@ impl From<Error> for Failure {
             Error::Level(_) => UNSUPPORTED,
             _ => INVALID_ARGUMENT,
         };
-        Failure { status, message: error.to_string() }
+        Failure { status, cause: Cause::Kernel(error) }
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Cause::Said(message) => message.fmt(f),
+            Cause::Kernel(error) => error.fmt(f),
+        }
     }
 }
 
 thread_local! {
-    static MESSAGE: RefCell<CString> = RefCell::default();
+    /// Up to and with a zero byte.
+    static MESSAGE: RefCell<Cow<'static, [u8]>> = const { RefCell::new(Cow::Borrowed(c"".to_bytes_with_nul())) };
+}
+
+/// What is kept of a message for which there is no memory.
+const NO_MEMORY: &CStr = c"memory could not be had";
+
+/// Text that grows, or says that it cannot. A message has no zero bytes; if it had, they would be left out.
+struct Text(Vec<u8>);
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        list::extend(&mut self.0, text.bytes().filter(|&byte| byte != 0)).map_err(|_| fmt::Error)
+    }
+}
+
+/// Keeps the message of a failure.
+fn keep(failure: impl Display) {
+    let mut text = Text(Vec::new());
+    let whole = write!(text, "{failure}").is_ok() && list::extend(&mut text.0, [0]).is_ok();
+    let message = if whole { Cow::Owned(text.0) } else { Cow::Borrowed(NO_MEMORY.to_bytes_with_nul()) };
+    // Gone only while the thread ends; nobody asks for the message then.
+    let _ = MESSAGE.try_with(|kept| kept.replace(message));
 }
 
 /// Runs the body of a function: keeps the message of a failure, stops a panic.
 pub(crate) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> Status {
-    let outcome = catch_unwind(AssertUnwindSafe(body));
-    let (status, message) = match outcome {
-        Ok(Ok(())) => return OK,
-        Ok(Err(Failure { status, message })) => (status, message),
-        Err(panic) => (INTERNAL, format!("a mistake in gristmill: {}", said(&*panic))),
-    };
-    // A message has no zero bytes; if it had, it would be left out.
-    let message = CString::new(message).unwrap_or_default();
-    // Gone only while the thread ends; nobody asks for the message then.
-    let _ = MESSAGE.try_with(|kept| kept.replace(message));
-    status
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => OK,
+        Ok(Err(failure)) => {
+            keep(&failure);
+            failure.status
+        }
+        Err(panic) => {
+            keep(format_args!("a mistake in gristmill: {}", said(&*panic)));
+            INTERNAL
+        }
+    }
 }
 
 fn said(panic: &(dyn Any + Send)) -> &str {
@@ -80,7 +119,7 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 /// failure.
 #[unsafe(no_mangle)]
 pub extern "C" fn gristmill_error_message() -> *const c_char {
-    MESSAGE.try_with(|kept| kept.borrow().as_ptr()).unwrap_or(c"".as_ptr())
+    MESSAGE.try_with(|kept| kept.borrow().as_ptr().cast()).unwrap_or(c"".as_ptr())
 }
 
 /// The version of the library, as in `0.1.0`.

@@ -1,137 +1,202 @@
 //! The microkernel for few rows of A where the columns of B are contiguous: `x W^T` with a plain weight.
 //!
-//! Packing would cost more than the product. Four steps of 16 columns are transposed in registers and used at once:
+//! Packing would cost more than the product. Four words of 16 columns are transposed in registers and used at once. A word
+//! is 32 bits of a column: a step of f32, or two of a 16-bit type.
 //!
 //! ```text
 //!   W, row-major          registers
-//!   w00 w01 w02 w03       w00 w10 w20 ... w15.0     step 0
-//!   w10 w11 w12 w13   ->  w01 w11 w21 ...           step 1
+//!   w00 w01 w02 w03       w00 w10 w20 ... w15.0     word 0
+//!   w10 w11 w12 w13   ->  w01 w11 w21 ...           word 1
 //!   ...                   ...
 //! ```
 
+use crate::pairs::{Dot, InOrder, OddFirst, Way};
+use crate::product::Chain;
 use crate::registers::Accumulators;
 use crate::tile::{PANEL, Promised, Tile, TileFn};
-use gristmill_simd::{Isa, Kernel, RowPointers};
+use gristmill_simd::{Dtype, Element, Isa, Kernel, RowPointers, bf16, f16};
+use std::marker::PhantomData;
 
-/// Steps that are transposed at a time.
-const STEPS: usize = 4;
+/// Words that are transposed at a time.
+const WORDS: usize = 4;
 
-/// Values of a cache line.
+/// Words of a cache line.
 const LINE: usize = 16;
 
-/// How many lines ahead of its use a column is prefetched. The next panel's columns lie [`Tile::ahead`].
-const PREFETCH_LINES: usize = 4;
+/// How many words ahead of its use a column is prefetched. The next panels' columns lie [`Tile::ahead`].
+const NEAR: usize = 4 * LINE;
 
 /// The most rows for which columns are read in place: as many accumulators as leave registers to the transposition.
-pub(crate) const fn max_rows<I: Isa>() -> usize {
-    if I::LANES == 16 { 12 } else { 4 }
+pub(crate) const fn max_rows<I: Isa>(dtype: Dtype) -> usize {
+    match (I::LANES, dtype) {
+        (16, Dtype::F32) => 12,
+        (16, _) => 10,
+        (8, Dtype::F16) => 3,
+        // The conversion is a call, before which all accumulators would be spilled.
+        (4, Dtype::F16) => 0,
+        _ => 4,
+    }
 }
 
-/// The tile of `rows` rows, at most [`max_rows`], and one panel, whose columns are contiguous.
+/// Panels of a tile. Two where one would be a single chain of multiply-adds, each waiting for the one before, unless
+/// shuffles take as long.
+pub(crate) const fn panels(rows: usize, dtype: Dtype) -> usize {
+    if rows == 1 && matches!(dtype, Dtype::Bf16) { 2 } else { 1 }
+}
+
+/// The tile of `rows` rows, at most [`max_rows`], and of so many [`panels`], or one, whose columns are contiguous.
 ///
 /// The function's safety rests on P1 and P3 to P5 of [`Tile`], without `start`, and on
 ///
-/// - **P2'** `b + j * b_step + p` is f32 and readable for `j < 16`, `p < k`, and `cols` is 16.
-pub(crate) fn columns_fn<I: Isa>(_proof: I, rows: usize) -> TileFn {
-    macro_rules! rows {
+/// - **P2'** `b + q * b_panel + j * b_step + p` is of the type and readable for `q < NP`, `j < 16`, `p < k`; `cols` is 16
+///   for each panel, and `k` steps are whole words.
+pub(crate) fn columns_fn<I: Isa>(_proof: I, rows: usize, panels: usize, dtype: Dtype, chain: Chain) -> TileFn {
+    match (dtype, chain) {
+        (Dtype::F32, _) => tile_fn::<I, f32, InOrder>(rows, panels),
+        (Dtype::F16, _) => tile_fn::<I, f16, InOrder>(rows, panels),
+        (Dtype::Bf16, Chain::InOrder) => tile_fn::<I, bf16, InOrder>(rows, panels),
+        (Dtype::Bf16, Chain::OddFirst) => tile_fn::<I, bf16, OddFirst>(rows, panels),
+        (Dtype::Bf16, Chain::Dot) if const { I::DOT } => tile_fn::<I, bf16, Dot>(rows, panels),
+        (Dtype::Bf16, Chain::Dot) => unreachable!("dot products that have no instruction read panels"),
+    }
+}
+
+fn tile_fn<I: Isa, T: Element, W: Way>(rows: usize, panels: usize) -> TileFn {
+    macro_rules! shapes {
         ($($mr:literal)+) => {
-            match rows {
-                $($mr => tile::<I, $mr>,)+
-                _ => unreachable!("no tile of {rows} rows over columns"),
+            match (rows, panels) {
+                (1, 2) => tile::<I, T, W, 1, 2>,
+                $(($mr, 1) => tile::<I, T, W, $mr, 1>,)+
+                _ => unreachable!("no tile of {rows} rows over {panels} panels of columns"),
             }
         };
     }
     // Matched on the constant, so that a level is compiled for its own shapes only.
-    match I::LANES {
-        16 => rows!(1 2 3 4 5 6 7 8 9 10 11 12),
-        _ => rows!(1 2 3 4),
+    match max_rows::<I>(T::DTYPE) {
+        12 => shapes!(1 2 3 4 5 6 7 8 9 10 11 12),
+        10 => shapes!(1 2 3 4 5 6 7 8 9 10),
+        _ => shapes!(1 2 3 4),
     }
 }
 
 /// # Safety
 /// As [`columns_fn`] says; the CPU has the level: a token of I exists.
-unsafe fn tile<I: Isa, const MR: usize>(tile: &Tile<'_>) {
+unsafe fn tile<I: Isa, T: Element, W: Way, const MR: usize, const NP: usize>(tile: &Tile<'_>) {
     // SAFETY: passed on.
-    unsafe { I::assume().vectorize(Micro::<MR>(Promised::new(tile))) };
+    unsafe { I::assume().vectorize(Micro::<T, W, MR, NP>(Promised::new(tile), PhantomData)) };
 }
 
-struct Micro<'t, const MR: usize>(Promised<'t>);
+struct Micro<'t, T, W, const MR: usize, const NP: usize>(Promised<'t>, PhantomData<(T, W)>);
 
-impl<const MR: usize> Micro<'_, MR> {
-    /// `times` times [`STEPS`] steps, from the first one on. With `UNIT` the steps of A are next to each other.
+impl<T: Element, W: Way, const MR: usize, const NP: usize> Micro<'_, T, W, MR, NP> {
+    /// All words. With `UNIT` the steps of A are next to each other.
     ///
     /// # Safety
-    /// P1, P2'; `times * STEPS <= k`; `UNIT` only if `a_step` is 1.
+    /// P1, P2'; `UNIT` only if `a_step` is 1.
     #[inline(always)]
-    unsafe fn steps<I: Isa, const UNIT: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, 1>, times: usize) {
+    unsafe fn all<I: Isa, const UNIT: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
         let t = self.0.tile();
-        let mut a = RowPointers::new(t.a, t.a_row, if UNIT { 1 } else { t.a_step });
-        let mut b = t.b.cast::<f32>();
-        for p in (0..times * STEPS).step_by(STEPS) {
-            if p % LINE == 0 {
-                // Behind the end of these columns, the beginning of the next ones.
-                let near = (PREFETCH_LINES * LINE) as isize;
-                let ahead = if p as isize + near < t.k as isize { near } else { t.ahead + near - t.k as isize };
-                let mut line = b.wrapping_offset(ahead);
-                for _ in 0..PANEL {
-                    isa.prefetch(line);
-                    line = isa.opaque(line.wrapping_offset(t.b_step));
+        let (a_step, words) = (if UNIT { 1 } else { t.a_step }, t.k / T::PER_WORD);
+        let mut a = match W::DOT {
+            true => RowPointers::new(t.a.cast::<bf16>(), t.a_row, a_step),
+            false => RowPointers::new(t.a, t.a_row, a_step),
+        };
+        let size = T::DTYPE.size() as isize;
+        let [b_step, b_panel, beyond] = [t.b_step * size, t.b_panel * size, (t.ahead - t.k as isize) * size];
+        let mut b = t.b.address();
+        for p in (0..words / WORDS * WORDS).step_by(WORDS) {
+            for q in 0..NP {
+                let b = b.wrapping_offset(q as isize * b_panel);
+                if p % LINE == 0 {
+                    // Behind the end of these columns, the beginning of the next ones.
+                    let end = if p + NEAR < words { 0 } else { beyond };
+                    let mut line = b.wrapping_add(NEAR * size_of::<u32>()).wrapping_offset(end);
+                    for _ in 0..PANEL {
+                        isa.prefetch(line);
+                        line = isa.opaque(line.wrapping_offset(b_step));
+                    }
                 }
+                // SAFETY: P2': four words of each column; P1.
+                unsafe { Self::add(isa, acc, q, b, b_step, &a, WORDS) };
             }
-            for v in 0..PANEL / I::LANES {
-                let first = b.wrapping_offset((v * I::LANES) as isize * t.b_step);
-                // SAFETY: P2': LANES columns from this one on, and four steps of each.
-                let columns = unsafe { isa.load_columns(first, t.b_step) };
-                for (u, column) in columns.into_iter().enumerate() {
-                    for (r, row) in acc.iter_mut().enumerate() {
-                        // SAFETY: P1.
-                        let value = isa.splat(unsafe { *a.at::<f32>(r, u as isize) });
-                        let register = &mut row[0].as_mut()[v];
-                        *register = isa.fma(value, column, *register);
+            a.advance(isa, (WORDS * T::PER_WORD) as isize);
+            b = b.wrapping_add(WORDS * size_of::<u32>());
+        }
+        let left = words % WORDS;
+        for q in 0..if left > 0 { NP } else { 0 } {
+            // SAFETY: P2': the words that are left; P1.
+            unsafe { Self::add(isa, acc, q, b.wrapping_offset(q as isize * b_panel), b_step, &a, left) };
+        }
+    }
+
+    /// Adds the products of `count` words, four at most, of each column of panel `q`, which lie at `b`.
+    ///
+    /// # Safety
+    /// P1 and P2' for these words.
+    #[inline(always)]
+    unsafe fn add<I: Isa>(
+        isa: I,
+        acc: &mut Accumulators<I, MR, NP>,
+        q: usize,
+        b: *const u8,
+        b_step: isize,
+        a: &RowPointers,
+        count: usize,
+    ) {
+        for v in 0..PANEL / I::LANES {
+            let first = b.wrapping_offset((v * I::LANES) as isize * b_step);
+            // SAFETY: the caller's promise.
+            let columns = unsafe {
+                if count == WORDS {
+                    isa.load_columns(first, b_step)
+                } else {
+                    isa.load_few_columns(first, b_step, count)
+                }
+            };
+            for (words, p) in columns.into_iter().zip((0..).step_by(T::PER_WORD)).take(count) {
+                let mut steps = T::split(isa, words);
+                if W::ODD_FIRST {
+                    steps.reverse();
+                }
+                for (r, row) in acc.iter_mut().enumerate() {
+                    let register = &mut row[q].as_mut()[v];
+                    // SAFETY: P1: the steps of the word.
+                    unsafe {
+                        if W::DOT {
+                            let pair = isa.splat_i32(a.at::<i32>(r, p).read_unaligned());
+                            *register = isa.dot_bf16(*register, pair, isa.to_bits(words));
+                        } else {
+                            *register = isa.fma(isa.splat(*a.at::<f32>(r, p)), steps[0], *register);
+                            if T::PER_WORD == 2 {
+                                *register = isa.fma(isa.splat(*a.at::<f32>(r, p + 1)), steps[1], *register);
+                            }
+                        }
                     }
                 }
             }
-            a.advance(isa, STEPS as isize);
-            b = b.wrapping_add(STEPS);
         }
     }
 }
 
-impl<const MR: usize> Kernel for Micro<'_, MR> {
+impl<T: Element, W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, T, W, MR, NP> {
     type Output = ();
+
+    const DOT: bool = W::DOT;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let t = self.0.tile();
-        let b = t.b.cast::<f32>();
-        debug_assert!(t.cols == PANEL && t.start.is_null());
-        let mut acc: Accumulators<I, MR, 1> = [[isa.splat_row(0.0); 1]; MR];
-        let times = t.k / STEPS;
+        debug_assert!(t.cols == NP * PANEL && t.start.is_null() && t.k.is_multiple_of(T::PER_WORD));
+        let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
         // SAFETY: P1, P2'.
         unsafe {
             if t.a_step == 1 {
-                self.steps::<I, true>(isa, &mut acc, times);
+                self.all::<I, true>(isa, &mut acc);
             } else {
-                self.steps::<I, false>(isa, &mut acc, times);
-            }
-        }
-        for p in times * STEPS..t.k {
-            let mut step = [0.0; PANEL];
-            for (j, value) in step.iter_mut().enumerate() {
-                // SAFETY: P2'.
-                *value = unsafe { *b.offset(j as isize * t.b_step).add(p) };
-            }
-            for (r, row) in acc.iter_mut().enumerate() {
-                // SAFETY: P1.
-                let value = isa.splat(unsafe { *t.a.offset(r as isize * t.a_row + p as isize * t.a_step) });
-                for (v, register) in row[0].as_mut().iter_mut().enumerate() {
-                    // SAFETY: the step has 16 values.
-                    let column = unsafe { isa.load(step.as_ptr().add(v * I::LANES)) };
-                    *register = isa.fma(value, column, *register);
-                }
+                self.all::<I, false>(isa, &mut acc);
             }
         }
         // SAFETY: P3, P5.
-        unsafe { t.epilogue.finish::<_, true, MR, 1>(isa, &mut acc, t.cols) };
+        unsafe { t.epilogue.finish::<_, true, MR, NP>(isa, &mut acc, t.cols) };
     }
 }

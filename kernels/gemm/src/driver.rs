@@ -2,6 +2,7 @@
 //!
 //! Column groups are outermost: a group of panels stays in cache while every row block of A passes over it.
 
+use crate::columns;
 use crate::epilogue::{Bias, Block, Epilogue};
 use crate::left::{Left, left, widened_len};
 use crate::panels::{Form, source};
@@ -21,6 +22,7 @@ impl Product<'_> {
         let mut plan = Plan::new::<I>(sizes, source::<I>(sizes, &self.b, chain), Caches::detected(), crew);
         let is_pairs = matches!(&self.b, Right::Packed { panels, .. } if panels.dtype() == Dtype::Bf16);
         plan.group = match (chain, plan.group) {
+            _ if plan.source == Source::Columns => columns::panels(sizes.m, self.b.dtype()),
             (Chain::Dot, _) if !I::DOT => 1,
             // Three panels leave no registers for both halves of their pairs.
             (Chain::InOrder | Chain::OddFirst, 3) if is_pairs => 2,

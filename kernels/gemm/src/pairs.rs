@@ -14,7 +14,7 @@
 use crate::pack_pairs::PAIR_ROW;
 use crate::registers::{Accumulators, Keep, Load, each_as};
 use crate::tile::{PANEL, Promised, Tile, TileFn, shapes};
-use gristmill_simd::{Isa, Kernel, RowPointers, bf16};
+use gristmill_simd::{Element, Isa, Kernel, RowPointers, bf16};
 use std::marker::PhantomData;
 
 /// How a pair of steps is computed.
@@ -232,12 +232,8 @@ fn load_pairs<I: Isa, const NP: usize>(isa: I, t: &Tile<'_>, b: *const bf16) -> 
 #[inline(always)]
 fn half<I: Isa, const NP: usize>(isa: I, pairs: &[I::Row; NP], odd: bool) -> [I::Row; NP] {
     let mut out = *pairs;
-    let upper = isa.splat_i32(0xffff_0000_u32 as i32);
-    for row in &mut out {
-        for register in row.as_mut() {
-            let bits = isa.to_bits(*register);
-            *register = isa.from_bits(if odd { isa.and_i32(bits, upper) } else { isa.shl_i32::<16>(bits) });
-        }
+    for register in out.iter_mut().flat_map(|row| row.as_mut()) {
+        *register = bf16::split(isa, *register)[usize::from(odd)];
     }
     out
 }

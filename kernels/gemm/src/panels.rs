@@ -29,20 +29,20 @@ pub(crate) fn source<I: Isa>(sizes: Sizes, b: &Right<'_>, chain: Chain) -> Sourc
             let widen = chain != Chain::Dot && sizes.m >= widen_rows(panels.dtype());
             if widen { Source::Widen } else { Source::Panels }
         }
+        Right::Plain(b) if reads_columns::<I>(sizes, b, chain) => Source::Columns,
         Right::Plain(_) if chain != Chain::InOrder => Source::Repack,
-        Right::Plain(b)
-            if b.strides()[1] != 1
-                && b.strides()[0] == 1
-                && sizes.m <= columns::max_rows::<I>()
-                && b.dtype() == Dtype::F32 =>
-        {
-            Source::Columns
-        }
         Right::Plain(b) if b.strides()[1] != 1 => Source::Repack,
         // Few rows do not repay the packing; a small B stays in the first levels of cache as it is.
         Right::Plain(_) if sizes.m <= 2 * max_rows::<I>(1) || sizes.n * sizes.k <= 4096 => Source::InPlace,
         Right::Plain(_) => Source::Repack,
     }
+}
+
+/// Whether the tiles read the columns of B where they lie: whole words of them.
+pub(crate) fn reads_columns<I: Isa>(sizes: Sizes, b: &Operand<'_>, chain: Chain) -> bool {
+    let words = b.dtype() == Dtype::F32 || sizes.k.is_multiple_of(2);
+    let [row, col] = b.strides();
+    row == 1 && col != 1 && words && sizes.m <= columns::max_rows::<I>(b.dtype()) && (chain != Chain::Dot || I::DOT)
 }
 
 /// Tiles that share in asking for the next panels.
@@ -102,7 +102,7 @@ impl Panels {
     /// The tile of `rows` rows that reads `panels` of these panels.
     pub(crate) fn tile_fn<I: Isa>(&self, isa: I, chain: Chain, rows: usize, panels: usize) -> TileFn {
         match (self.form, chain) {
-            (Form::Columns, _) => columns_fn(isa, rows),
+            (Form::Columns, _) => columns_fn(isa, rows, panels, self.b.dtype(), chain),
             (Form::Pairs, Chain::InOrder) => pair_tile_fn::<I, InOrder>(isa, rows, panels),
             (Form::Pairs, Chain::OddFirst) => pair_tile_fn::<I, OddFirst>(isa, rows, panels),
             (Form::Pairs, Chain::Dot) => pair_tile_fn::<I, Dot>(isa, rows, panels),

@@ -1,6 +1,7 @@
 //! The operands of a product without their types, and the chain that its elements are.
 
 use crate::epilogue::Bias;
+use crate::panels::reads_columns;
 use crate::plan::Sizes;
 use crate::tile::PANEL;
 use crate::{GemmOptions, Rhs};
@@ -133,7 +134,10 @@ impl<'p> Product<'p> {
 /// The chain of the bf16 by bf16 products among these, one for all of them.
 pub(crate) fn pairs<'p, I: Isa>(isa: I, simd: Simd, products: impl Iterator<Item = Product<'p>>) -> Chain {
     let mut products = products.filter(|product| product.is_bf16() && !product.sizes().is_empty()).peekable();
-    if products.peek().is_some() && I::DOT && simd.dot_pays() {
+    // Where shuffles are the limit it costs nothing, and spares looking at B.
+    let columns =
+        |product: &Product| matches!(product.b, Right::Plain(b) if reads_columns::<I>(product.sizes(), &b, Chain::Dot));
+    if products.peek().is_some_and(|first| I::DOT && (simd.dot_pays() || columns(first))) {
         return Chain::Dot;
     }
     if products.all(|product| product.allows_plain(isa)) { Chain::OddFirst } else { Chain::Dot }

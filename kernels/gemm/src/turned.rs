@@ -30,7 +30,8 @@ impl Kernel for FinishTurned<'_> {
             let cols = (cols - first).min(PANEL);
             for j in (0..cols).step_by(COLUMNS) {
                 // SAFETY: the panel has LANES rows and, from `j` on, four columns.
-                let columns = unsafe { isa.load_columns(panel.as_ptr().add(j), PANEL as isize) };
+                let columns =
+                    unsafe { isa.load_columns(panel.as_ptr().add(j).cast(), size_of_val(&panel[..PANEL]) as isize) };
                 let mut turned: Accumulators<I, COLUMNS, 1> = [[isa.splat_row(0.0)]; COLUMNS];
                 for (row, column) in turned.iter_mut().zip(columns) {
                     row[0].as_mut()[0] = column;

@@ -165,12 +165,14 @@ unsafe impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_columns(self, src: *const f32, src_stride: isize) -> [__m256; 4] {
-        // SAFETY: the token proves AVX; the caller that four values of each of 8 rows are readable.
+    unsafe fn load_columns(self, src: *const u8, stride: isize) -> [__m256; 4] {
+        // SAFETY: the token proves AVX; the caller that four words of each of 8 rows are readable.
         unsafe {
+            // Four rows share a pointer: with 8 of them every address would be computed anew.
+            let groups = [src, self.opaque(src.wrapping_offset(4 * stride))];
             // Rows r and r + 4 side by side: the loads place them, which leaves 8 shuffles.
-            let row = |r: isize| _mm_loadu_ps(src.offset(r * src_stride));
-            let pair = |r| _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(row(r)), row(r + 4));
+            let row = |g: usize, r: isize| _mm_loadu_ps(groups[g].offset(r * stride).cast());
+            let pair = |r| _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(row(0, r)), row(1, r));
             let (a, b, c, d) = (pair(0), pair(1), pair(2), pair(3));
             let (ab_lo, ab_hi) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
             let (cd_lo, cd_hi) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
@@ -180,6 +182,18 @@ unsafe impl Isa for Avx2 {
                 _mm256_shuffle_ps::<0x44>(ab_hi, cd_hi),
                 _mm256_shuffle_ps::<0xee>(ab_hi, cd_hi),
             ]
+        }
+    }
+
+    #[inline(always)]
+    fn widen_f16_pairs(self, pairs: __m256) -> [__m256; 2] {
+        // SAFETY: the token proves AVX2 and F16C; registers only.
+        unsafe {
+            // The low halves of each half of the register side by side, then those of both.
+            let lane = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+            let words = _mm256_shuffle_epi8(_mm256_castps_si256(pairs), _mm256_broadcastsi128_si256(lane));
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            [_mm256_cvtph_ps(_mm256_castsi256_si128(words)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(words))]
         }
     }
 

@@ -143,14 +143,14 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
     }
 
     #[inline(always)]
-    unsafe fn load_columns(self, src: *const f32, src_stride: isize) -> [__m512; 4] {
-        // SAFETY: the token proves AVX-512 F; the caller that four values of each of 16 rows are readable.
+    unsafe fn load_columns(self, src: *const u8, stride: isize) -> [__m512; 4] {
+        // SAFETY: the token proves AVX-512 F; the caller that four words of each of 16 rows are readable.
         unsafe {
             // Four rows share a pointer: with 16 of them every address would be computed anew.
-            let group = |g: isize| self.opaque(src.wrapping_offset(4 * g * src_stride));
+            let group = |g: isize| self.opaque(src.wrapping_offset(4 * g * stride));
             let groups = [group(0), group(1), group(2), group(3)];
             // Rows r, r + 4, r + 8 and r + 12 side by side: the loads place them, which leaves 8 shuffles.
-            let row = |g: usize, r: isize| _mm512_broadcast_f32x4(_mm_loadu_ps(groups[g].offset(r * src_stride)));
+            let row = |g: usize, r: isize| _mm512_broadcast_f32x4(_mm_loadu_ps(groups[g].offset(r * stride).cast()));
             let four = |r| {
                 let v = _mm512_mask_mov_ps(row(0, r), 0x00f0, row(1, r));
                 let v = _mm512_mask_mov_ps(v, 0x0f00, row(2, r));
@@ -165,6 +165,20 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
                 _mm512_shuffle_ps::<0x44>(ab_hi, cd_hi),
                 _mm512_shuffle_ps::<0xee>(ab_hi, cd_hi),
             ]
+        }
+    }
+
+    #[inline(always)]
+    fn widen_f16_pairs(self, pairs: __m512) -> [__m512; 2] {
+        // SAFETY: the token proves AVX-512 F and BW; registers only.
+        unsafe {
+            // Words 0, 2, 4 .. 30, then 1, 3, 5 .. 31.
+            let order = _mm512_setr_epi32(
+                0x00020000, 0x00060004, 0x000a0008, 0x000e000c, 0x00120010, 0x00160014, 0x001a0018, 0x001e001c,
+                0x00030001, 0x00070005, 0x000b0009, 0x000f000d, 0x00130011, 0x00170015, 0x001b0019, 0x001f001d,
+            );
+            let words = _mm512_permutexvar_epi16(order, _mm512_castps_si512(pairs));
+            [_mm512_cvtph_ps(_mm512_castsi512_si256(words)), _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(words))]
         }
     }
 

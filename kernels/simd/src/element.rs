@@ -48,6 +48,9 @@ pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + PartialEq + s
     /// Negative zeros, for loops that add a row: a sum with -0 is exact, whatever the sign of a zero.
     const NEG_ZEROS: &'static [Self; 64];
 
+    /// Values in 32 bits.
+    const PER_WORD: usize = size_of::<u32>() / Self::DTYPE.size();
+
     /// The same value as f32.
     fn to_f32(self) -> f32;
     /// `x` rounded to nearest even; NaN stays NaN.
@@ -69,6 +72,18 @@ pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + PartialEq + s
         let (p, len) = (values.as_mut_ptr(), values.len());
         // SAFETY: only f32 has this name, because nobody else can implement the trait.
         (Self::DTYPE == Dtype::F32).then(|| unsafe { std::slice::from_raw_parts_mut(p.cast(), len) })
+    }
+    /// What a register of 32-bit words holds, widened: the first value of each, then the second, where there are two.
+    #[inline(always)]
+    fn split<I: Isa>(isa: I, words: I::F32) -> [I::F32; 2] {
+        match Self::DTYPE {
+            Dtype::F32 => [words; 2],
+            Dtype::F16 => isa.widen_f16_pairs(words),
+            Dtype::Bf16 => {
+                let (bits, upper) = (isa.to_bits(words), isa.splat_i32(0xffff_0000_u32 as i32));
+                [isa.from_bits(isa.shl_i32::<16>(bits)), isa.from_bits(isa.and_i32(bits, upper))]
+            }
+        }
     }
 
     /// Loads and widens a register.

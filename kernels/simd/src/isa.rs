@@ -151,11 +151,49 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// The values of the tail at `p` must be writable.
     unsafe fn store_tail_bf16(self, p: *mut bf16, v: Self::F32, tail: Self::Tail);
 
-    /// Four columns of `LANES` rows: lane `r` of register `c` is `src[r * src_stride + c]`.
+    /// Four columns of `LANES` rows of 32-bit words, at any alignment: lane `r` of register `c` is word `c` of the row at
+    /// `src + r * stride`, the stride in bytes.
     ///
     /// # Safety
-    /// Four values must be readable at each `src + r * src_stride`, for `r < LANES`.
-    unsafe fn load_columns(self, src: *const f32, src_stride: isize) -> [Self::F32; 4];
+    /// Four words must be readable at each `src + r * stride`, for `r < LANES`.
+    unsafe fn load_columns(self, src: *const u8, stride: isize) -> [Self::F32; 4];
+
+    /// [`load_columns`](Isa::load_columns) of the first `count` columns, zero in the others.
+    ///
+    /// # Safety
+    /// `count` words must be readable at each `src + r * stride`, for `r < LANES`, and `count` is 4 at most.
+    #[inline(always)]
+    unsafe fn load_few_columns(self, src: *const u8, stride: isize, count: usize) -> [Self::F32; 4] {
+        if count == 4 {
+            // SAFETY: the caller's promise.
+            return unsafe { self.load_columns(src, stride) };
+        }
+        let mut rows = [[0u32; 4]; 16];
+        for (r, row) in rows.iter_mut().enumerate().take(Self::LANES) {
+            let from = src.wrapping_offset(r as isize * stride);
+            // SAFETY: the caller's promise; a row has room for four words.
+            unsafe { from.copy_to_nonoverlapping(row.as_mut_ptr().cast(), count * size_of::<u32>()) };
+        }
+        // SAFETY: there are LANES rows of four words.
+        unsafe { self.load_columns(rows.as_ptr().cast(), size_of_val(&rows[0]) as isize) }
+    }
+
+    /// Both values of the pairs of f16 in the lanes of `pairs`, widened, exactly: those in the low halves, then the others.
+    #[inline(always)]
+    fn widen_f16_pairs(self, pairs: Self::F32) -> [Self::F32; 2] {
+        let (mut bits, mut values, mut halves) = ([0.0f32; 16], [0.0; 32], [[0.0; 16]; 2]);
+        // SAFETY: a register has at most as many lanes as an array of 16 has values.
+        unsafe {
+            self.store(bits.as_mut_ptr(), pairs);
+            for first in [0, Self::LANES] {
+                self.store(values.as_mut_ptr().add(first), self.load_f16(bits.as_ptr().cast::<f16>().add(first)));
+            }
+            for l in 0..Self::LANES {
+                (halves[0][l], halves[1][l]) = (values[2 * l], values[2 * l + 1]);
+            }
+            halves.map(|half| self.load(half.as_ptr()))
+        }
+    }
 
     /// Writes the transpose of a `LANES` by `LANES` block: `dst[c * dst_stride + r] = src[r * src_stride + c]`.
     ///
@@ -164,10 +202,11 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// for `r, c < LANES`, without overlap.
     #[inline(always)]
     unsafe fn transpose(self, src: *const f32, src_stride: isize, dst: *mut f32, dst_stride: usize) {
+        let stride = src_stride * size_of::<f32>() as isize;
         for first in (0..Self::LANES).step_by(4) {
             // SAFETY: the caller promises LANES values of each row and column, and LANES is a multiple of 4.
             unsafe {
-                for (c, column) in self.load_columns(src.add(first), src_stride).into_iter().enumerate() {
+                for (c, column) in self.load_columns(src.add(first).cast(), stride).into_iter().enumerate() {
                     self.store(dst.add((first + c) * dst_stride), column);
                 }
             }

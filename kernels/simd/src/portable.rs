@@ -180,9 +180,9 @@ unsafe impl Isa for Portable {
     }
 
     #[inline(always)]
-    unsafe fn load_columns(self, src: *const f32, src_stride: isize) -> [f32x4; 4] {
-        // SAFETY: the caller promises four values in each of 4 rows.
-        f32x4::transpose(std::array::from_fn(|r| unsafe { self.load(src.offset(r as isize * src_stride)) }))
+    unsafe fn load_columns(self, src: *const u8, stride: isize) -> [f32x4; 4] {
+        // SAFETY: the caller promises four words in each of 4 rows.
+        f32x4::transpose(std::array::from_fn(|r| unsafe { self.load(src.offset(r as isize * stride).cast()) }))
     }
 
     #[inline(always)]

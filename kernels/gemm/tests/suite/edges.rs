@@ -153,17 +153,34 @@ fn more_rows_than_stay_in_cache() {
     }
 }
 
-/// Few rows over columns that are contiguous: whole panels are read in place, the last one is packed.
+/// Few rows over columns that are contiguous, with and without room between them: whole panels are read in place, the last
+/// one is packed.
 #[test]
 fn few_rows_over_contiguous_columns() {
+    fn check<A: Element, B: Element, C: Element>([m, n, k]: shapes::Gemm) {
+        for padding in [0, 1, 2] {
+            let layout = Layout { order: [1, 0], padding: [padding, 0], ..Layout::default() };
+            let mut product = Product::<A, B, C>::plain(
+                Strided::filled([m, k], &Layout::default(), Fill::Normal, m as u64),
+                Strided::filled([k, n], &layout, Fill::Normal, n as u64),
+                Strided::filled([m, n], &Layout::default(), Fill::Normal, k as u64),
+            );
+            product.check();
+            product.activation = Activation::Gelu;
+            product.beta = 2.0;
+            product.check();
+        }
+    }
     for m in 1..=13 {
         for n in [1, 15, 16, 17, 48, 50] {
             for k in [1, 3, 4, 7, 16, 65, 130] {
-                let mut product = product::<f32, f32, f32>([m, n, k], true);
-                product.check();
-                product.activation = Activation::Gelu;
-                product.beta = 2.0;
-                product.check();
+                check::<f32, f32, f32>([m, n, k]);
+            }
+            for k in [2, 7, 8, 22, 130] {
+                check::<f32, f16, f32>([m, n, k]);
+                check::<f32, bf16, f32>([m, n, k]);
+                check::<f16, f16, f16>([m, n, k]);
+                check::<bf16, bf16, bf16>([m, n, k]);
             }
         }
     }

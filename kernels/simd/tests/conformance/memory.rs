@@ -17,6 +17,8 @@ impl Kernel for Memory {
         loads_and_stores::<I, bf16>(isa);
         widen_all::<I, f16>(isa, f16::from_bits);
         widen_all::<I, bf16>(isa, bf16::from_bits);
+        split_all::<I, f16>(isa, f16::from_bits);
+        split_all::<I, bf16>(isa, bf16::from_bits);
         narrow_many::<I, f16>(isa, |bits| f16::from_bits(bits).to_f32());
         narrow_many::<I, bf16>(isa, |bits| bf16::from_bits(bits).to_f32());
         stream(isa);
@@ -86,6 +88,21 @@ fn widen_all<I: Isa, T: Element>(isa: I, from_bits: fn(u16) -> T) {
     }
 }
 
+/// All 65,536 values, in words of two: the first ones, then the others.
+#[inline(always)]
+fn split_all<I: Isa, T: Element>(isa: I, from_bits: fn(u16) -> T) {
+    let all: Vec<T> = (0..=u16::MAX).map(from_bits).collect();
+    for chunk in all.chunks_exact(2 * I::LANES) {
+        // SAFETY: a chunk holds a register's worth of words.
+        let halves = T::split(isa, unsafe { isa.load(chunk.as_ptr().cast()) });
+        for (first, half) in halves.into_iter().enumerate() {
+            for (x, got) in chunk.iter().skip(first).step_by(2).zip(lanes(isa, half)) {
+                assert!(compare::equal(got, x.to_f32()), "{x:?} of {} splits to {got:e} at {}", T::NAME, I::LEVEL);
+            }
+        }
+    }
+}
+
 /// Every value of the type, every tie between two of them with its neighbours, NaN of many kinds, and bit patterns
 /// of every exponent.
 #[inline(always)]
@@ -122,26 +139,30 @@ fn stream<I: Isa>(isa: I) {
     }
 }
 
-/// Rows with gaps, and backwards; only four values of each row are there.
+/// Rows with gaps, of whole words or not, and backwards; only the words that are asked for are there.
 #[inline(always)]
 fn load_columns<I: Isa>(isa: I) {
     let n = I::LANES;
-    for gap in [0, 1, 5] {
-        let stride = 4 + gap;
-        let src: Vec<f32> = (0..(n - 1) * stride + 4).map(|i| i as f32).collect();
+    for (gap, count) in [0, 2, 4, 20].into_iter().flat_map(|gap| (1..=4).map(move |count| (gap, count))) {
+        let stride = 4 * count + gap;
+        let mut src = vec![0u8; (n - 1) * stride + 4 * count];
+        for (r, row) in src.chunks_mut(stride).enumerate() {
+            for (c, word) in row.chunks_exact_mut(4).take(count).enumerate() {
+                word.copy_from_slice(&((r * 4 + c) as f32).to_ne_bytes());
+            }
+        }
         for src in guarded(&src) {
             for backwards in [false, true] {
                 let (first, step) =
                     if backwards { ((n - 1) * stride, -(stride as isize)) } else { (0, stride as isize) };
-                // SAFETY: row r starts at first + r * step and has four values within src.
-                let columns = unsafe { isa.load_columns(src.as_ptr().add(first), step) };
+                let first = src[first..].as_ptr();
+                // SAFETY: row r starts r * step behind the first one and has so many words within src.
+                let columns = unsafe { isa.load_few_columns(first, step, count) };
                 for (c, column) in columns.into_iter().enumerate() {
-                    let mut got = [-1.0; 16];
-                    // SAFETY: there is room for 16 values.
-                    unsafe { isa.store(got.as_mut_ptr(), column) };
-                    for (r, got) in got.into_iter().take(n).enumerate() {
+                    for (r, got) in lanes(isa, column).into_iter().take(n).enumerate() {
                         let row = if backwards { n - 1 - r } else { r };
-                        assert_eq!(got, (row * stride + c) as f32, "column {c} of row {r} at {}", I::LEVEL);
+                        let want = if c < count { (row * 4 + c) as f32 } else { 0.0 };
+                        assert_eq!(got, want, "column {c} of {count} of row {r} at {}", I::LEVEL);
                     }
                 }
             }

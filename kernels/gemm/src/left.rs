@@ -1,9 +1,8 @@
 //! The left operand as tiles read it.
 
-use crate::pack::{convert, widen};
 use crate::product::Chain;
 use gristmill_core::Operand;
-use gristmill_simd::{Dtype, Isa, typed};
+use gristmill_simd::{Dtype, Element, Isa, typed};
 
 /// Rows of A: the value of row `r` at step `p` lies at `start + r * row + p * step`, counted in f32, or, where dot
 /// products read pairs of steps, in bf16.
@@ -75,7 +74,7 @@ pub(crate) fn left<I: Isa>(isa: I, a: Operand<'_>, chain: Chain, scratch: &mut [
             let p = p ^ swap;
             if p < k {
                 // SAFETY: the values of column p lie in A, side by side.
-                unsafe { widen(isa, a.ptr_at(0, p), to) };
+                unsafe { a.ptr_at(0, p).read(isa, 1, rows, to.as_mut_ptr()) };
             } else {
                 to.fill(0.0);
             }
@@ -86,11 +85,11 @@ pub(crate) fn left<I: Isa>(isa: I, a: Operand<'_>, chain: Chain, scratch: &mut [
             to[k..].fill(0.0);
             if step == 1 {
                 // SAFETY: the k values of row i lie in A, side by side.
-                unsafe { widen(isa, a.ptr_at(i, 0), &mut to[..k]) };
+                unsafe { a.ptr_at(i, 0).read(isa, 1, k, to.as_mut_ptr()) };
             } else {
                 typed!(a.dtype(), T => for (p, to) in to[..k].iter_mut().enumerate() {
                     // SAFETY: (i, p) is an element of A.
-                    *to = convert(unsafe { *a.ptr_at(i, p).cast::<T>() });
+                    *to = unsafe { *a.ptr_at(i, p).cast::<T>() }.to_f32();
                 });
             }
             if swap == 1 {

@@ -1,6 +1,6 @@
 //! Rearranging B into panels of bf16 pairs (see [`pairs`](crate::pairs)).
 
-use crate::pack::{Columns, convert};
+use crate::pack::Columns;
 use crate::tile::PANEL;
 use gristmill_core::Operand;
 use gristmill_simd::{Dtype, Element, Isa, Kernel, bf16, typed};
@@ -35,7 +35,7 @@ impl Kernel for Pack<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        typed!(self.b.dtype(), S => pack(isa, Columns::<S>::new(self.b), self.panels))
+        typed!(self.b.dtype(), S => pack(isa, Columns::<S>::new(self.b, 0), self.panels))
     }
 }
 
@@ -55,7 +55,7 @@ fn pack<I: Isa, S: Element>(isa: I, b: Columns<S>, panels: &mut [bf16]) {
             for j in 0..PANEL {
                 let exists = p < b.k && first + j < b.n;
                 // SAFETY: row p and column `first + j` are B's.
-                let x = if exists { convert(unsafe { *b.at(p, first + j) }) } else { bf16::default() };
+                let x = if exists { bf16::from_f32(unsafe { *b.at(p, first + j) }.to_f32()) } else { bf16::default() };
                 panel[pair_index(p, j)] = x;
             }
         }

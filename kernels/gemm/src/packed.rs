@@ -1,6 +1,6 @@
 //! Weights packed once, used by every call.
 
-use crate::pack::{convert, pack_operand};
+use crate::pack::pack_operand;
 use crate::pack_pairs::{pack_pairs, pair_index};
 use crate::tile::PANEL;
 use aligned_vec::{AVec, ConstAlign};
@@ -89,7 +89,7 @@ impl<B: Element> PackedRhs<B> {
         }
         let panel = &self.panels[output / PANEL * depth::<B>(self.k) * PANEL..];
         for (p, weight) in weights.iter_mut().enumerate() {
-            *weight = convert(panel[index::<B>(p, output % PANEL)]);
+            *weight = T::from_f32(panel[index::<B>(p, output % PANEL)].to_f32());
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl<B: Element> PackedRhsBuilder<B> {
                 self.simd.run(Pack { b: part.transposed().into(), panels: panel });
             } else {
                 for p in 0..*k {
-                    (0..count).for_each(|j| panel[index::<B>(p, column + j)] = convert(part.at(j, p)));
+                    (0..count).for_each(|j| panel[index::<B>(p, column + j)] = B::from_f32(part.at(j, p).to_f32()));
                 }
             }
             self.done += count;
@@ -236,7 +236,7 @@ impl<B: Element> Kernel for Pack<'_, B> {
         match as_bf16(self.panels) {
             _ if self.b.cols() == 0 => (),
             Some(panels) => pack_pairs(isa, self.b, panels),
-            None => pack_operand(isa, self.b, self.b.rows(), self.panels),
+            None => pack_operand(isa, self.b, self.b.rows(), false, self.panels),
         }
     }
 }

@@ -197,7 +197,8 @@ impl Job<'_> {
                     _ => None,
                 };
                 if let (Right::Plain(b), true) = (b, fresh) {
-                    self.pack_plain(isa, b.block(steps, first..first + cols), depth, packed);
+                    let b = b.block(steps, first..first + cols);
+                    pack_operand(isa, b, depth, self.chain == Chain::OddFirst, packed);
                 }
                 Panels { next, ..Panels::packed(TypedPtr::new(packed.as_ptr()), false, depth) }
             }
@@ -207,20 +208,5 @@ impl Job<'_> {
     /// Whether the tiles of the first row block pack these columns of B while they read them.
     fn left_by_tiles(&self, b: Operand<'_>, cols: usize) -> bool {
         b.strides()[1] == 1 && self.chain == Chain::InOrder && b.dtype() != Dtype::Bf16 && cols.is_multiple_of(PANEL)
-    }
-
-    /// Packs a block of B into panels of `depth` rows, in the order of the chain.
-    fn pack_plain<I: Isa>(&self, isa: I, b: Operand<'_>, depth: usize, packed: &mut [f32]) {
-        let k = b.rows();
-        pack_operand(isa, b, depth, packed);
-        if self.chain == Chain::OddFirst {
-            for panel in packed.chunks_exact_mut((depth * PANEL).max(1)) {
-                panel[k * PANEL..].fill(0.0);
-                for pair in panel.chunks_exact_mut(2 * PANEL) {
-                    let (even, odd) = pair.split_at_mut(PANEL);
-                    even.swap_with_slice(odd);
-                }
-            }
-        }
     }
 }

@@ -9,7 +9,9 @@ use crate::Error;
 /// # Errors
 /// [`Error::OutOfMemory`].
 pub fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<(), Error> {
-    list.try_reserve(more).map_err(|_| Error::OutOfMemory { bytes: more.saturating_mul(size_of::<T>()) })
+    // A list grows by moving to memory for all of it.
+    let bytes = list.len().saturating_add(more).saturating_mul(size_of::<T>());
+    list.try_reserve(more).map_err(|_| Error::OutOfMemory { bytes })
 }
 
 /// An empty list with room for `capacity` elements.
@@ -124,6 +126,7 @@ mod tests {
         let error = Error::OutOfMemory { bytes: usize::MAX };
         assert_eq!(reserve(&mut list, usize::MAX), Err(error.clone()));
         assert_eq!(resize(&mut list, usize::MAX, 0), Err(error.clone()));
+        assert_eq!(resize(&mut list, 1 << 61, 0), Err(Error::OutOfMemory { bytes: 1 << 62 }));
         assert_eq!(extend(&mut list, std::iter::repeat_n(0, usize::MAX)), Err(error.clone()));
         assert_eq!(filled(0u8, usize::MAX), Err(error.clone()));
         assert_eq!(with_capacity::<u8>(usize::MAX), Err(error));

@@ -2,8 +2,7 @@
 //! of types.
 
 use gristmill_core::{HeadsMut, HeadsRef, SharedHeads};
-use gristmill_gemm::TypedPtr;
-use gristmill_simd::{Dtype, Element, bf16, f16};
+use gristmill_simd::{Dtype, Element, TypedPtr, bf16, f16};
 
 /// Heads of some storage type.
 #[derive(Clone, Copy)]

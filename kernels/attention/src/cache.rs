@@ -4,9 +4,8 @@ use crate::check::equal;
 use crate::write::Write;
 use aligned_vec::{AVec, ConstAlign};
 use gristmill_core::{Error, HeadsRef, Threads, list::reserve};
-use gristmill_gemm::TypedPtr;
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::{Element, Simd};
+use gristmill_simd::{Element, Simd, TypedPtr};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 

@@ -7,10 +7,9 @@ use crate::plan::{Unit, VALUE_BLOCK, WAVE};
 use crate::product::Right;
 use crate::source::Source;
 use crate::squares::turn;
-use gristmill_gemm::TypedPtr;
 use gristmill_gemm::pack::pack_panels;
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::{Dtype, Element, Isa, slices};
+use gristmill_simd::{Dtype, Element, Isa, TypedPtr, slices};
 use std::ops::Range;
 
 /// What a block's products with the keys and with the values prefetch for the next unit, as if those began there; none

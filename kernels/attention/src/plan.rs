@@ -6,9 +6,8 @@ use crate::driver::Call;
 use crate::source::Source;
 use gristmill_core::Error;
 use gristmill_core::cache::Caches;
-use gristmill_gemm::TypedPtr;
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::Dtype;
+use gristmill_simd::{Dtype, TypedPtr};
 
 /// Blocks whose scores are held at the same time when each key is needed once only.
 pub(crate) const WAVE: usize = 4;

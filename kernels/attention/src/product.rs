@@ -1,9 +1,8 @@
 //! Products of a few rows with many columns, cut into tiles.
 
-use gristmill_gemm::TypedPtr;
 use gristmill_gemm::epilogue::Epilogue;
 use gristmill_gemm::tile::{PANEL, PREFETCH_STEPS, Tile, Tiles, max_rows};
-use gristmill_simd::Isa;
+use gristmill_simd::{Isa, TypedPtr};
 
 /// A left operand: the value of row `r` at step `p` lies at `start + r * row + p * step`.
 #[derive(Clone, Copy)]

@@ -8,9 +8,8 @@
 //!
 //! A key that is appended to a panel goes to as many cache lines as it has elements, to squares to a sixteenth of them.
 
-use gristmill_gemm::TypedPtr;
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::Isa;
+use gristmill_simd::{Isa, TypedPtr};
 
 /// Elements of a square.
 pub(crate) const SQUARE: usize = PANEL * PANEL;

@@ -38,8 +38,6 @@ pub mod tile;
 mod turned;
 
 pub use batch::{BatchRhs, ListOptions, Problem, gemm_batch, gemm_list};
-pub use gristmill_simd::TypedPtr;
-
 pub use packed::{PackedRhs, PackedRhsBuilder};
 
 use gristmill_core::{Activation, Error, MatMut, MatRef, Threads, Workspace};

@@ -7,7 +7,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::io::{Cursor, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Longer headers and configurations are refused unread. The largest honest ones hold some hundred thousand names.
@@ -53,11 +53,14 @@ impl Checkpoint<File> {
     /// Reads and validates `folder/config.json` alone.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read, and as [`Config::from_json`].
+    /// [`Error::Io`] when it cannot be read or has more than 64 MiB, and as [`Config::from_json`].
     pub fn config_of(folder: impl AsRef<Path>) -> Result<Config> {
         let path = folder.as_ref().join("config.json");
         let mut json = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(TEXT_LIMIT).read_to_end(&mut json));
+        let read = File::open(&path).and_then(|file| match file.metadata()?.len() {
+            ..=TEXT_LIMIT => file.take(TEXT_LIMIT).read_to_end(&mut json),
+            _ => Err(ErrorKind::FileTooLarge.into()),
+        });
         read.map_err(io_error(|| path.display().to_string()))?;
         Config::from_json(&json)
     }
@@ -160,10 +163,8 @@ impl<R: Read + Seek> TensorSource for Checkpoint<R> {
     }
 
     fn finish(&self) -> Result {
-        match self.tensors.iter().find(|(_, tensor)| tensor.done.is_none()) {
-            Some((name, _)) => Err(Error::TensorExtra { name: name.clone() }),
-            None => Ok(()),
-        }
+        let extra = self.tensors.iter().find(|(_, tensor)| tensor.done.is_none());
+        extra.map_or(Ok(()), |(name, _)| Err(Error::TensorExtra { name: name.clone() }))
     }
 }
 

@@ -61,6 +61,17 @@ fn a_folder_is_a_checkpoint() {
 }
 
 #[test]
+fn an_endless_configuration_is_refused_unread() {
+    let folder = Folder::new("endless");
+    folder.write("config.json", b"{");
+    let file = std::fs::File::options().write(true).open(folder.path().join("config.json")).unwrap();
+    file.set_len((64 << 20) + 1).unwrap();
+    let found = Transformer::load(folder.path(), Precision::F32);
+    let Err(Error::Io { what, source }) = found else { panic!("{:?}", found.err()) };
+    assert!(what.ends_with("config.json") && source.kind() == std::io::ErrorKind::FileTooLarge, "{what}: {source}");
+}
+
+#[test]
 fn the_prefix_is_optional_but_not_double() {
     let mut tensors = TensorFile::of(&small());
     let names: Vec<String> = tensors.0.keys().filter(|name| name.starts_with("encoder.")).cloned().collect();

@@ -72,7 +72,8 @@ fn tile_fn<I: Isa, T: Element, W: Way>(rows: usize, panels: usize) -> TileFn {
         };
     }
     // Matched on the constant, so that a level is compiled for its own shapes only.
-    match max_rows::<I>(T::DTYPE) {
+    match const { max_rows::<I>(T::DTYPE) } {
+        0 => unreachable!("no tiles over columns of {}", T::NAME),
         12 => shapes!(1 2 3 4 5 6 7 8 9 10 11 12),
         10 => shapes!(1 2 3 4 5 6 7 8 9 10),
         _ => shapes!(1 2 3 4),

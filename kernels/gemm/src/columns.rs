@@ -38,8 +38,7 @@ pub(crate) const fn max_rows<I: Isa>(dtype: Dtype) -> usize {
     }
 }
 
-/// Panels of a tile. Two where one would be a single chain of multiply-adds, each waiting for the one before, unless
-/// shuffles take as long.
+/// Panels of a tile: two where one would be a chain of multiply-adds that takes longer than the shuffles.
 pub(crate) const fn panels(rows: usize, dtype: Dtype) -> usize {
     if rows == 1 && matches!(dtype, Dtype::Bf16) { 2 } else { 1 }
 }

@@ -232,8 +232,11 @@ fn load_pairs<I: Isa, const NP: usize>(isa: I, t: &Tile<'_>, b: *const bf16) -> 
 #[inline(always)]
 fn half<I: Isa, const NP: usize>(isa: I, pairs: &[I::Row; NP], odd: bool) -> [I::Row; NP] {
     let mut out = *pairs;
-    for register in out.iter_mut().flat_map(|row| row.as_mut()) {
-        *register = bf16::split(isa, *register)[usize::from(odd)];
+    // Not one loop over a chain of them: its closure would not be inlined.
+    for row in &mut out {
+        for register in row.as_mut() {
+            *register = bf16::split(isa, *register)[usize::from(odd)];
+        }
     }
     out
 }

@@ -146,13 +146,7 @@ impl<T: Element, W: Way, const MR: usize, const NP: usize> Micro<'_, T, W, MR, N
         for v in 0..PANEL / I::LANES {
             let first = b.wrapping_offset((v * I::LANES) as isize * b_step);
             // SAFETY: the caller's promise.
-            let columns = unsafe {
-                if count == WORDS {
-                    isa.load_columns(first, b_step)
-                } else {
-                    isa.load_few_columns(first, b_step, count)
-                }
-            };
+            let columns = unsafe { isa.load_few_columns(first, b_step, count) };
             for (words, p) in columns.into_iter().zip((0..).step_by(T::PER_WORD)).take(count) {
                 let mut steps = T::split(isa, words);
                 if W::ODD_FIRST {

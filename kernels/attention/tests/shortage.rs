@@ -4,30 +4,15 @@ use gristmill_attention::{AppendOptions, AttentionOptions, KvCache, attention, a
 use gristmill_core::{Causal, Error, HeadsMut, Mask, Threads, Workspace};
 use gristmill_simd::{Element, bf16, f16};
 use gristmill_testkit::compare::bits;
-use gristmill_testkit::shortage::{Scarce, every, levels_and_threads};
-use gristmill_testkit::{Fill, Heads, Layout, Rng, Strided, assert_bits_eq};
+use gristmill_testkit::shortage::{Scarce, every, every_output, levels_and_threads};
+use gristmill_testkit::{Fill, Heads, Layout, Rng, Strided};
 
 #[global_allocator]
 static ALLOCATOR: Scarce = Scarce;
 
-/// Checks a call that has an output and a workspace with every shortage, and makes it again after each.
+/// Checks a call, whose scores need scratch memory, with every shortage.
 fn check<O: Element>(before: &[O], context: &str, call: impl Fn(&mut [O], &mut Workspace) -> Result<(), Error>) {
-    let mut expected = before.to_vec();
-    call(&mut expected, &mut Workspace::new()).unwrap();
-    let allocations = every(
-        1,
-        || (before.to_vec(), Workspace::new()),
-        |(out, workspace)| call(out, workspace),
-        |(mut out, mut workspace), result| {
-            if let Err(error) = result {
-                assert!(matches!(error, Error::OutOfMemory { bytes } if bytes > 0), "{context}: {error}");
-                assert_bits_eq(&out, before, context);
-                call(&mut out, &mut workspace).unwrap();
-            }
-            assert_bits_eq(&out, &expected, context);
-        },
-    );
-    assert!(allocations > 0, "{context}: scores need scratch memory");
+    assert!(every_output(before, context, call) > 0, "{context}: scores need scratch memory");
 }
 
 fn attend<Q: Element, K: Element, O: Element>() {

@@ -5,35 +5,11 @@ use gristmill_gemm::{
     GemmOptions, ListOptions, PackedRhs, PackedRhsBuilder, Problem, Rhs, gemm, gemm_batch, gemm_list,
 };
 use gristmill_simd::{Element, bf16, f16};
-use gristmill_testkit::shortage::{Scarce, Shortage, every, levels_and_threads};
+use gristmill_testkit::shortage::{Scarce, Shortage, every, every_output, levels_and_threads};
 use gristmill_testkit::{Fill, assert_bits_eq};
 
 #[global_allocator]
 static ALLOCATOR: Scarce = Scarce;
-
-/// Checks a call that has an output and a workspace with every shortage, and makes it again after each. How many
-/// allocations it makes.
-fn check<T: Element>(
-    before: &[T],
-    context: &str,
-    call: impl Fn(&mut [T], &mut Workspace) -> Result<(), Error>,
-) -> usize {
-    let mut expected = before.to_vec();
-    call(&mut expected, &mut Workspace::new()).unwrap();
-    every(
-        1,
-        || (before.to_vec(), Workspace::new()),
-        |(out, workspace)| call(out, workspace),
-        |(mut out, mut workspace), result| {
-            if let Err(error) = result {
-                assert!(matches!(error, Error::OutOfMemory { bytes } if bytes > 0), "{context}: {error}");
-                assert_bits_eq(&out, before, context);
-                call(&mut out, &mut workspace).unwrap();
-            }
-            assert_bits_eq(&out, &expected, context);
-        },
-    )
-}
 
 fn products<A: Element, B: Element, C: Element>() {
     // In place, by rows, in depth blocks, for several row blocks.
@@ -52,7 +28,7 @@ fn products<A: Element, B: Element, C: Element>() {
                     GemmOptions { beta: 0.5, bias: Some(&bias), threads, level: Some(level), ..GemmOptions::default() };
                 let context = format!("{m}x{n}x{k} of {}, {name}, at {level} on {} threads", B::NAME, threads.count());
                 allocations +=
-                    check(&c, &context, |c, workspace| gemm(a, rhs, MatMut::new(c, m, n)?, &options, workspace));
+                    every_output(&c, &context, |c, workspace| gemm(a, rhs, MatMut::new(c, m, n)?, &options, workspace));
             }
         });
     }
@@ -74,13 +50,13 @@ fn many_products_without_memory_touch_nothing() {
         let options = GemmOptions { beta: 1.0, threads, level: Some(level), ..GemmOptions::default() };
         let context = format!("{level}, {} threads", threads.count());
         let batch = |sizes| BatchRef::new(&data, sizes).unwrap();
-        let allocations = check(&c[..3 * 64 * 64], &context, |c, workspace| {
+        let allocations = every_output(&c[..3 * 64 * 64], &context, |c, workspace| {
             let c = BatchMut::new(c, [3, 64, 64])?;
             gemm_batch(batch([3, 64, 90]), batch([3, 90, 64]), c, &options, workspace)
         });
         assert!(allocations > 0, "a batch needs scratch memory");
         let (a, b) = (MatRef::new(&data, 200, 300).unwrap(), MatRef::new(&data, 300, 100).unwrap());
-        let allocations = check(&c[..2 * 200 * 100], &context, |c, workspace| {
+        let allocations = every_output(&c[..2 * 200 * 100], &context, |c, workspace| {
             let (first, second) = c.split_at_mut(200 * 100);
             let problem = |c| Problem::new(a, b, MatMut::new(c, 200, 100)?, &options);
             let mut list = [problem(first)?, problem(second)?];

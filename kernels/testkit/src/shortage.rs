@@ -1,8 +1,8 @@
 //! Lets memory run out, to test what a call leaves behind.
 
-use crate::sweep;
-use gristmill_core::{Threads, cache::Caches};
-use gristmill_simd::{Level, Simd};
+use crate::{assert_bits_eq, sweep};
+use gristmill_core::{Error, Threads, Workspace, cache::Caches};
+use gristmill_simd::{Element, Level, Simd};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -92,6 +92,34 @@ pub fn every<S, T, E: Debug>(
     });
     assert_eq!(alone, lasting, "the number of allocations varies");
     alone
+}
+
+/// Checks a call that has an output and a workspace with [`every`] shortage: it says so and leaves the output alone, and
+/// made again with memory gives what it gives with memory from the start. How many allocations it makes.
+///
+/// # Panics
+/// When it does not.
+#[track_caller]
+pub fn every_output<T: Element>(
+    before: &[T],
+    context: &str,
+    call: impl Fn(&mut [T], &mut Workspace) -> Result<(), Error>,
+) -> usize {
+    let mut expected = before.to_vec();
+    call(&mut expected, &mut Workspace::new()).expect("there is memory");
+    every(
+        1,
+        || (before.to_vec(), Workspace::new()),
+        |(out, workspace)| call(out, workspace),
+        |(mut out, mut workspace), result| {
+            if let Err(error) = result {
+                assert!(matches!(error, Error::OutOfMemory { bytes } if bytes > 0), "{context}: {error}");
+                assert_bits_eq(&out, before, context);
+                call(&mut out, &mut workspace).expect("there is memory again");
+            }
+            assert_bits_eq(&out, &expected, context);
+        },
+    )
 }
 
 /// As [`sweep::levels_and_threads`], with threads of its own: one of shared threads may take up another test's work while

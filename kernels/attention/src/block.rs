@@ -1,10 +1,10 @@
 //! One thread's work: blocks of query rows from scores to output.
 
 use crate::abreast::Abreast;
+use crate::ahead::{Ahead, RowsAhead};
 use crate::any::{AnyOutput, any};
 use crate::driver::Call;
 use crate::mask::Edit;
-use crate::operands::Ahead;
 use crate::plan::{Plan, Rows, Unit, VALUE_BLOCK, WAVE};
 use crate::product::{Left, Product, Right, block_rows};
 use crate::short;
@@ -39,6 +39,8 @@ pub(crate) struct Worker<'w, 'a> {
     pub(crate) states: [[RowState; MAX_ROWS]; WAVE],
     /// What the products of the blocks of a wave prefetch.
     ahead: [Ahead; WAVE],
+    /// What its tiles of scores ask for.
+    rows_ahead: RowsAhead,
     /// Which sequence and key/value head the scratch memory holds.
     pub(crate) holds: Option<(usize, usize)>,
     /// How many of its keys are packed.
@@ -76,7 +78,7 @@ impl<'w, 'a> Worker<'w, 'a> {
         let (chains, rest) = rest.split_at_mut(plan.scratch.chains);
         let queries = &mut rest[..plan.scratch.queries];
         let states = [[RowState::default(); MAX_ROWS]; WAVE];
-        let ahead = [Ahead::default(); WAVE];
+        let (ahead, rows_ahead) = ([Ahead::default(); WAVE], RowsAhead::default());
         let (holds, packed_keys, packed_values) = (None, 0, 0);
         Self {
             call,
@@ -90,6 +92,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             queries,
             states,
             ahead,
+            rows_ahead,
             holds,
             packed_keys,
             packed_values,
@@ -119,6 +122,7 @@ impl<'w, 'a> Worker<'w, 'a> {
                 let limit = self.call.key_end(unit.batch, rows.at(rows.count - 1).1);
                 *block = Block { slot, rows, limit };
             }
+            self.rows_ahead = self.rows_ahead(unit, &wave[..blocks], first + self.plan.wave);
             self.wave(isa, unit, &wave[..blocks]);
         }
     }
@@ -199,7 +203,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             if self.plan.by_head {
                 isa.vectorize(Abreast::new(product, [rows, keys, dim]));
             } else {
-                product.run(self.tiles, rows, keys, dim);
+                product.run(isa, self.tiles, [rows, keys, dim], &mut self.rows_ahead);
             }
         }
     }
@@ -281,7 +285,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             if self.plan.by_head {
                 isa.vectorize(Abreast::new(product, [rows, dim, depth]));
             } else {
-                product.run(self.tiles, rows, dim, depth);
+                product.run(isa, self.tiles, [rows, dim, depth], &mut RowsAhead::default());
             }
         }
     }

@@ -32,6 +32,7 @@
 //! ```
 
 mod abreast;
+mod ahead;
 mod any;
 mod block;
 mod cache;

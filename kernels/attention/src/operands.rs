@@ -1,59 +1,18 @@
 //! Where a thread finds the operands of its products: keys in panels, values, queries as f32.
 
-use crate::any::{AnyHeads, AnyOutput, any};
+use crate::any::{AnyHeads, any};
 use crate::block::{Block, Worker};
 use crate::cache::PAGE;
-use crate::plan::{Unit, VALUE_BLOCK, WAVE};
+use crate::plan::{Unit, VALUE_BLOCK};
 use crate::product::Right;
 use crate::source::Source;
 use crate::squares::turn;
 use gristmill_gemm::pack::pack_panels;
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::{Dtype, Element, Isa, TypedPtr, slices};
+use gristmill_simd::{Element, Isa, TypedPtr, slices};
 use std::ops::Range;
 
-/// What a block's products with the keys and with the values prefetch for the next unit, as if those began there; none
-/// for what they read themselves soon.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Ahead {
-    pub(crate) of_keys: Option<*const f32>,
-    pub(crate) of_values: Option<*const f32>,
-}
-
 impl Worker<'_, '_> {
-    /// What the first blocks of a unit prefetch if unit `index` is the next one. What they read themselves is in a near
-    /// cache, or soon will be, but the operands of the next unit may be far: the first block asks for its keys and
-    /// values, the second one for its queries and its output. Only what lies in memory as the products walk is asked
-    /// for.
-    pub(crate) fn ahead_of(&self, index: usize) -> [Ahead; WAVE] {
-        let mut ahead = [Ahead::default(); WAVE];
-        let Source::Views { k, v } = &self.call.source else { return ahead };
-        if index >= self.plan.units {
-            return ahead;
-        }
-        let unit = self.plan.unit(index);
-        let rows = self.plan.rows(unit.kv_head, unit.first_block);
-        let dense = |heads: &AnyHeads| {
-            let [.., dim] = heads.sizes();
-            heads.dtype() == Dtype::F32 && heads.strides()[1] == dim as isize && heads.strides()[3] == 1
-        };
-        if dense(k) {
-            ahead[0].of_keys = Some(k.vector(unit.batch, 0, unit.kv_head).cast());
-        }
-        if dense(&self.call.q) {
-            ahead[1].of_keys = Some(rows.locate(&self.call.q, unit.batch).0.cast());
-        }
-        if let (false, Dtype::F32, [_, row, _, 1]) = (self.plan.pack_values, v.dtype(), v.strides()) {
-            ahead[0].of_values = Some(v.vector(unit.batch, 0, unit.kv_head).cast());
-            if let AnyOutput::F32(out) = &self.call.out
-                && out.strides()[1] == row
-            {
-                ahead[1].of_values = Some(out.vector(unit.batch, rows.at(0).1, rows.at(0).0));
-            }
-        }
-        ahead
-    }
-
     /// The panels of the chunk of keys `first .. end`, packed now if they are not yet.
     #[inline(always)]
     pub(crate) fn keys_from<I: Isa>(&mut self, isa: I, unit: Unit, first: usize, end: usize) -> Right {

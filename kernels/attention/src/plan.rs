@@ -103,6 +103,8 @@ pub(crate) struct Plan {
     pub(crate) chunk: usize,
     /// Whether the second-level cache easily holds the operands of two units, but not those of the whole call.
     pub(crate) far: bool,
+    /// Whether it does not even hold two units easily: blocks are then long beside what each of them reads first.
+    pub(crate) long: bool,
     /// Values from a row of scores to the next: an odd number of cache lines, so that the rows of a block do not
     /// compete for the same sets.
     pub(crate) score_stride: usize,
@@ -172,7 +174,9 @@ impl Plan {
         let unit = keys.saturating_mul(dim + out_dim);
         let streams = unit > near;
         let vectors = keys.saturating_mul(call.source.kv_heads()).saturating_add(heads.saturating_mul(positions));
-        let far = unit <= near / 4 && !cached && batch.saturating_mul(vectors).saturating_mul(dim + out_dim) > near;
+        let large = batch.saturating_mul(vectors).saturating_mul(dim + out_dim) > near;
+        let far = large && unit <= near / 4 && !cached;
+        let long = large && unit > near / 4;
         let wave = if !by_head && (streams || !keep_keys) { blocks_per_unit.min(WAVE) } else { 1 };
         let chunk = if keep_keys && wave == 1 { VALUE_BLOCK } else { CHUNK };
         // The tiles need values side by side; and what several waves read should not be scattered over the cache.
@@ -221,6 +225,7 @@ impl Plan {
             keep_keys,
             chunk,
             far,
+            long,
             score_stride,
             out_stride,
             query_stride,

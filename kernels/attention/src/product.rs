@@ -1,5 +1,6 @@
 //! Products of a few rows with many columns, cut into tiles.
 
+use crate::ahead::RowsAhead;
 use gristmill_gemm::epilogue::Epilogue;
 use gristmill_gemm::tile::{PANEL, PREFETCH_STEPS, Tile, Tiles, max_rows};
 use gristmill_simd::{Isa, TypedPtr};
@@ -56,19 +57,25 @@ pub(crate) const fn block_rows<I: Isa>() -> usize {
 }
 
 impl Product {
-    /// Computes `rows` by `cols` elements, each a chain of `depth` multiply-adds.
+    /// Computes `rows` by `cols` elements, each a chain of `depth` multiply-adds, and asks for the rows `ahead` meanwhile.
     ///
     /// # Safety
     /// P1 to P5.
     #[inline(always)]
-    pub(crate) unsafe fn run(&self, tiles: Tiles, rows: usize, cols: usize, depth: usize) {
+    pub(crate) unsafe fn run<I: Isa>(
+        &self,
+        isa: I,
+        tiles: Tiles,
+        [rows, cols, depth]: [usize; 3],
+        ahead: &mut RowsAhead,
+    ) {
         debug_assert!((1..=tiles.max_rows(1)).contains(&rows), "P4: {rows} rows");
         let dtype = self.right.start.dtype();
         let widest = [8, 4, 2].into_iter().find(|&panels| rows <= tiles.max_rows(panels)).unwrap_or(1);
         // Whole panels, as the tiles count them: a partial last one is masked, or as good as whole.
         let whole = if self.right.exact { cols / PANEL } else { cols.div_ceil(PANEL) };
         let wide = tiles.get(dtype, rows, widest, false);
-        let ahead = self.ahead.map_or(PREFETCH_STEPS * self.right.step, |ahead| {
+        let walk_ahead = self.ahead.map_or(PREFETCH_STEPS * self.right.step, |ahead| {
             let bytes = ahead.addr().wrapping_sub(self.right.start.cast::<f32>().addr()) as isize;
             bytes / size_of::<f32>() as isize
         });
@@ -83,7 +90,7 @@ impl Product {
             b: self.right.start,
             b_step: self.right.step,
             b_panel: self.right.panel,
-            ahead,
+            ahead: walk_ahead,
             ahead_step: self.right.step,
             k: depth,
             cols: widest * PANEL,
@@ -104,6 +111,7 @@ impl Product {
             // SAFETY: the tile's operands and destination are those of the columns from `panel * 16` on: P1 to P3, P5.
             // A masked tile is one panel wide and reads the columns that exist; P4 bounds the rows.
             unsafe { function(&tile) };
+            ahead.ask(isa, panels);
             panel += panels;
             tile.b = tile.b.offset(panels as isize * self.right.panel);
             tile.epilogue.c = tile.epilogue.c.offset((panels * PANEL) as isize);

@@ -31,6 +31,7 @@ mod check;
 mod embed;
 pub mod naive;
 mod options;
+mod plain;
 mod positions;
 mod rows;
 mod scores;

@@ -3,6 +3,7 @@
 //! A row is brought into scratch memory piece by piece as f32 scores, scaled and masked. One that fits is brought
 //! once, a longer one for each of the three passes: the largest score, the sum of exponentials, the results.
 
+use crate::plain::{self, PlainRow, Summed};
 use crate::rows::{self, Buffers, Job, Row};
 use crate::{RowOptions, SoftmaxOptions};
 use gristmill_core::{Error, Mask, Operand};
@@ -22,17 +23,21 @@ pub(crate) trait Finish: Sync {
     /// Turns scores into results, in place; `p` has their exponentials if they are at hand, and room for them if not.
     fn finish<I: Isa>(isa: I, scores: &mut [f32], p: &mut [f32], at_hand: bool, max: f32, sum: f32);
 
-    /// A row without the detour over scratch memory. Returns its sum.
-    fn short<I: Isa>(isa: I, row: ShortRow<'_>) -> f32;
-}
+    /// Where no score is so far below the largest, exponentials and results need no care.
+    const NEAR: f32;
 
-/// A row that needs no scratch memory: its visible scores (the output's own values, if it works in place), and its
-/// output.
-pub(crate) struct ShortRow<'a> {
-    pub(crate) x: Option<&'a [f32]>,
-    pub(crate) y: &'a mut [f32],
-    /// The next row's places, if there is one.
-    pub(crate) next: [*const f32; 2],
+    /// The second pass over a plain row: the lanes of the sum of `f` of the scores. `y` is free for what `f` gives. Asks for
+    /// the row that begins at `next`.
+    ///
+    /// # Safety
+    /// (Plain).
+    unsafe fn sum<I: Isa>(isa: I, row: PlainRow, f: &impl Map<I>, next: *const f32) -> I::Lanes64;
+
+    /// The last pass over a plain row, and beside it the first pass over another, if there is one: its extremes.
+    ///
+    /// # Safety
+    /// (Plain), for both; [`sum`](Finish::sum) has been over the whole row.
+    unsafe fn last<I: Isa>(isa: I, row: Summed, next: Option<PlainRow>) -> [f32; 2];
 }
 
 /// Runs a member of the family over all rows of `y`.
@@ -66,17 +71,17 @@ struct Scores<'a> {
 impl<F: Finish> Job for Family<'_, F> {
     #[inline(always)]
     unsafe fn run<I: Isa>(&self, isa: I, rows: Range<usize>) {
+        if self.is_plain() {
+            // SAFETY: (Job) gives the rows (Plain), and nobody else makes them.
+            return unsafe { plain::run::<I, F>(isa, rows.map(|i| self.plain_row(i))) };
+        }
         let mut buffers = Buffers::default();
-        let plain = self.is_plain();
         for i in rows {
             let n = self.y.cols();
             let visible = self.scores.visible(i, n);
             // SAFETY: (Job), and nobody else makes the row.
             unsafe {
-                let sum = match plain {
-                    true => self.short(isa, i, visible),
-                    false => self.row(isa, i, visible, buffers.both()),
-                };
+                let sum = self.row(isa, i, visible, buffers.both());
                 for columns in rows::pieces(n - visible, KEPT) {
                     let [hidden, _] = buffers.both();
                     hidden[..columns.len()].fill(F::hidden(sum));
@@ -94,24 +99,12 @@ impl<F: Finish> Family<'_, F> {
         self.scores.are_plain() && [&self.x, &self.y].into_iter().all(|matrix| Row::of(matrix, 0).is_f32s())
     }
 
-    /// The way without scratch memory. Returns the sum.
-    ///
-    /// # Safety
-    /// (Job), nobody else makes the row, and [`is_plain`](Self::is_plain).
+    /// Row `i`, where they need none.
     #[inline(always)]
-    unsafe fn short<I: Isa>(&self, isa: I, i: usize, visible: usize) -> f32 {
-        let row = |matrix: &Operand<'_>, i: usize| {
-            let (start, [stride, _]) = (matrix.ptr_at(0, 0).cast::<f32>(), matrix.strides());
-            start.wrapping_offset((i as isize).wrapping_mul(stride))
-        };
-        let [x, y] = [&self.x, &self.y].map(|matrix| row(matrix, i));
-        let next = [&self.x, &self.y].map(|matrix| row(matrix, i + 1));
-        // SAFETY: the caller's promise; x is not viewed if it is y.
-        unsafe {
-            let x = (x != y).then(|| std::slice::from_raw_parts(x, visible));
-            let y = std::slice::from_raw_parts_mut(y.cast_mut(), visible);
-            F::short(isa, ShortRow { x, y, next })
-        }
+    fn plain_row(&self, i: usize) -> PlainRow {
+        let at = |matrix: &Operand<'_>| matrix.ptr_at(i, 0).cast::<f32>();
+        let all = self.y.cols();
+        PlainRow { x: at(&self.x), y: at(&self.y).cast_mut(), n: self.scores.visible(i, all), all }
     }
 
     /// The way that always works. Returns the sum.
@@ -253,6 +246,10 @@ impl<I: Isa> Map<I> for Exponential<I::F32> {
     fn map(&self, isa: I, x: I::F32) -> I::F32 {
         math::exp_nonpositive(isa, isa.sub(x, self.0))
     }
+    #[inline(always)]
+    fn map_each<const N: usize>(&self, isa: I, x: [I::F32; N]) -> [I::F32; N] {
+        math::exp_nonpositive_each(isa, differences(isa, x, self.0))
+    }
 }
 
 /// As [`Exponential`], where no difference is below -87.
@@ -263,32 +260,73 @@ impl<I: Isa> Map<I> for NearExponential<I::F32> {
     fn map(&self, isa: I, x: I::F32) -> I::F32 {
         math::exp_near(isa, isa.sub(x, self.0))
     }
+    #[inline(always)]
+    fn map_each<const N: usize>(&self, isa: I, x: [I::F32; N]) -> [I::F32; N] {
+        math::exp_near_each(isa, differences(isa, x, self.0))
+    }
 }
 
-/// The smallest and the largest value that is not NaN, plus and minus infinity if there is none.
+/// `x - max`.
 #[inline(always)]
-pub(crate) fn extremes<I: Isa>(isa: I, x: &[f32]) -> (f32, f32) {
-    let infinity = isa.splat(f32::INFINITY);
-    let mut lanes = [(infinity, isa.neg(infinity)); 4];
-    let mut blocks = x.chunks_exact(4 * I::LANES);
-    for block in &mut blocks {
-        for (g, (min, max)) in lanes.iter_mut().enumerate() {
+fn differences<I: Isa, const N: usize>(isa: I, mut x: [I::F32; N], max: I::F32) -> [I::F32; N] {
+    for x in &mut x {
+        *x = isa.sub(*x, max);
+    }
+    x
+}
+
+/// The smallest and the largest value that is not NaN, in a few chains each.
+pub(crate) struct Extremes<I: Isa>([(I::F32, I::F32); 4]);
+
+impl<I: Isa> Extremes<I> {
+    /// Elements of a block.
+    pub(crate) const BLOCK: usize = 4 * I::LANES;
+
+    /// Of no values: plus and minus infinity.
+    #[inline(always)]
+    pub(crate) fn new(isa: I) -> Self {
+        let infinity = isa.splat(f32::INFINITY);
+        Self([(infinity, isa.neg(infinity)); 4])
+    }
+
+    /// Takes note of a block.
+    ///
+    /// # Safety
+    /// Its values must be readable.
+    #[inline(always)]
+    pub(crate) unsafe fn see_block(&mut self, isa: I, block: *const f32) {
+        for (g, (min, max)) in self.0.iter_mut().enumerate() {
             // SAFETY: register g of a block of 4 registers.
-            let v = unsafe { isa.load(block.as_ptr().add(g * I::LANES)) };
+            let v = unsafe { isa.load(block.add(g * I::LANES)) };
             (*min, *max) = (isa.min(v, *min), isa.max(v, *max));
         }
     }
-    for (rest, (min, max)) in blocks.remainder().chunks(I::LANES).zip(&mut lanes) {
-        let tail = isa.tail(rest.len());
-        // SAFETY: the tail has as many lanes as `rest` has values.
-        let v = unsafe { isa.load_tail(rest.as_ptr(), tail) };
-        let here = isa.tail_mask(tail);
-        (*min, *max) = (isa.select(here, isa.min(v, *min), *min), isa.select(here, isa.max(v, *max), *max));
+
+    /// Takes note of some values.
+    #[inline(always)]
+    pub(crate) fn see(&mut self, isa: I, x: &[f32]) {
+        let mut blocks = x.chunks_exact(Self::BLOCK);
+        for block in &mut blocks {
+            // SAFETY: a block.
+            unsafe { self.see_block(isa, block.as_ptr()) };
+        }
+        for (rest, (min, max)) in blocks.remainder().chunks(I::LANES).zip(&mut self.0) {
+            let tail = isa.tail(rest.len());
+            // SAFETY: the tail has as many lanes as `rest` has values.
+            let v = unsafe { isa.load_tail(rest.as_ptr(), tail) };
+            let here = isa.tail_mask(tail);
+            (*min, *max) = (isa.select(here, isa.min(v, *min), *min), isa.select(here, isa.max(v, *max), *max));
+        }
     }
-    let [a, b, c, d] = lanes;
-    let max = isa.max(isa.max(a.1, b.1), isa.max(c.1, d.1));
-    let min = isa.min(isa.min(a.0, b.0), isa.min(c.0, d.0));
-    (-isa.reduce_max(isa.neg(min)), isa.reduce_max(max))
+
+    /// The smallest and the largest of all.
+    #[inline(always)]
+    pub(crate) fn reduce(self, isa: I) -> [f32; 2] {
+        let [a, b, c, d] = self.0;
+        let max = isa.max(isa.max(a.1, b.1), isa.max(c.1, d.1));
+        let min = isa.min(isa.min(a.0, b.0), isa.min(c.0, d.0));
+        [-isa.reduce_max(isa.neg(min)), isa.reduce_max(max)]
+    }
 }
 
 /// The largest score, for subtraction: a row of minus infinities must not have NaN for its differences.

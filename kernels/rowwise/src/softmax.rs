@@ -1,10 +1,10 @@
 //! Softmax of rows and its logarithm.
 
-use crate::scores::{self, Exponential, Finish, NearExponential, ShortRow};
+use crate::plain::{self, PlainRow, Summed};
+use crate::scores::{self, Exponential, Finish};
 use crate::{SoftmaxOptions, check};
 use gristmill_core::{Error, MatMut, MatRef, Operand};
 use gristmill_simd::slices::{self, Map};
-use gristmill_simd::sums::reduce64;
 use gristmill_simd::{Divisor, Element, Isa, math};
 
 /// `y[i] = exp(s[i] - max) / sum`, row by row, for the scores `s = scale * x` as the mask leaves them; `x` and `y` are
@@ -122,58 +122,24 @@ impl Finish for Quotient {
         slices::map(isa, p, scores, &Divide(Divisor::new(isa, sum)));
     }
 
+    const NEAR: f32 = -41.0;
+
     #[inline(always)]
-    fn short<I: Isa>(isa: I, mut row: ShortRow<'_>) -> f32 {
-        let (min, max) = scores::extremes(isa, row.x.unwrap_or(row.y));
-        let largest = isa.splat(scores::finite(max));
-        // False for infinities too, and then some.
-        if min - max >= NEAR {
-            let sum = exponentials(isa, &mut row, &NearExponential(largest));
-            slices::map_in_place(isa, row.y, &DivideSafe(Divisor::new(isa, sum)));
-            sum
-        } else {
-            let sum = exponentials(isa, &mut row, &Exponential(largest));
-            slices::map_in_place(isa, row.y, &Divide(Divisor::new(isa, sum)));
-            sum
-        }
+    unsafe fn sum<I: Isa>(isa: I, PlainRow { x, y, n, .. }: PlainRow, f: &impl Map<I>, next: *const f32) -> I::Lanes64 {
+        // SAFETY: the caller's promise.
+        unsafe { slices::map_sum_raw(isa, n, x, y, isa.splat_lanes64(0.0), f, [next]) }
     }
-}
 
-/// Where no score is so far below the largest, every exponential is above 2^-60: nothing needs to be looked at again.
-const NEAR: f32 = -41.0;
-
-/// `y = f(x)`, and the sum.
-#[inline(always)]
-fn exponentials<I: Isa>(isa: I, ShortRow { x, y, next }: &mut ShortRow<'_>, f: &impl Map<I>) -> f32 {
-    let mut lanes = isa.splat_lanes64(0.0);
-    match x {
-        Some(x) => {
-            for (k, (x, y)) in x.chunks(CHUNK).zip(y.chunks_mut(CHUNK)).enumerate() {
-                fetch(isa, *next, k * CHUNK);
-                lanes = slices::map_sum(isa, x, y, lanes, f);
+    #[inline(always)]
+    unsafe fn last<I: Isa>(isa: I, Summed { row, sum, near, .. }: Summed, next: Option<PlainRow>) -> [f32; 2] {
+        let (divisor, y) = (Divisor::new(isa, sum), (row.y.cast_const(), row.y));
+        // SAFETY: the caller's promise.
+        unsafe {
+            if near {
+                return plain::map_beside(isa, row.n, y, &DivideSafe(divisor), next);
             }
-        }
-        None => {
-            for (k, y) in y.chunks_mut(CHUNK).enumerate() {
-                fetch(isa, *next, k * CHUNK);
-                lanes = slices::map_sum_in_place(isa, y, lanes, f);
-            }
-        }
-    }
-    scores::not_zero(reduce64(isa, lanes))
-}
-
-/// Elements between two looks at the next row: whole blocks of 64 lanes.
-const CHUNK: usize = 128;
-
-/// Asks for `CHUNK` elements of both rows from `start` on, which need not exist: memory is read while there is
-/// arithmetic to do.
-#[inline(always)]
-fn fetch<I: Isa>(isa: I, rows: [*const f32; 2], start: usize) {
-    const LINE: usize = 64 / size_of::<f32>();
-    for row in rows {
-        for i in (start..start + CHUNK).step_by(LINE) {
-            isa.prefetch(row.wrapping_add(i));
+            slices::map_raw(isa, row.n, y.0, y.1, &Divide(divisor));
+            plain::extremes(isa, next)
         }
     }
 }
@@ -213,36 +179,17 @@ impl Finish for Logarithm {
         slices::map_in_place(isa, scores, &Shift::new(isa, max, sum));
     }
 
+    const NEAR: f32 = -87.0;
+
     #[inline(always)]
-    fn short<I: Isa>(isa: I, ShortRow { x, y, next }: ShortRow<'_>) -> f32 {
-        let from = x.unwrap_or(y);
-        let (min, max) = scores::extremes(isa, from);
-        let largest = scores::finite(max);
-        // False for infinities too.
-        let sum = if min - max >= LOWEST {
-            sum_of_exponentials(isa, from, next, &NearExponential(isa.splat(largest)))
-        } else {
-            sum_of_exponentials(isa, from, next, &Exponential(isa.splat(largest)))
-        };
-        let shift = Shift::new(isa, largest, sum);
-        match x {
-            Some(x) => slices::map(isa, x, y, &shift),
-            None => slices::map_in_place(isa, y, &shift),
-        }
-        sum
+    unsafe fn sum<I: Isa>(isa: I, PlainRow { x, n, .. }: PlainRow, f: &impl Map<I>, next: *const f32) -> I::Lanes64 {
+        // SAFETY: the caller's promise.
+        unsafe { slices::sum_of_raw(isa, n, x, isa.splat_lanes64(0.0), f, [next]) }
     }
-}
 
-/// A score that is further below the largest adds nothing to the sum.
-const LOWEST: f32 = -87.0;
-
-/// The sum of `f(x)`.
-#[inline(always)]
-fn sum_of_exponentials<I: Isa>(isa: I, x: &[f32], next: [*const f32; 2], f: &impl Map<I>) -> f32 {
-    let mut lanes = isa.splat_lanes64(0.0);
-    for (k, x) in x.chunks(CHUNK).enumerate() {
-        fetch(isa, next, k * CHUNK);
-        lanes = slices::sum_of(isa, x, lanes, f);
+    #[inline(always)]
+    unsafe fn last<I: Isa>(isa: I, Summed { row, max, sum, .. }: Summed, next: Option<PlainRow>) -> [f32; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { plain::map_beside(isa, row.n, (row.x, row.y), &Shift::new(isa, max, sum), next) }
     }
-    scores::not_zero(reduce64(isa, lanes))
 }

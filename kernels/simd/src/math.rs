@@ -67,7 +67,7 @@ pub fn exp_near<I: Isa>(isa: I, x: I::F32) -> I::F32 {
 
 /// [`exp_near`] of several registers in step.
 #[inline(always)]
-fn exp_near_each<I: Isa, const N: usize>(isa: I, x: [I::F32; N]) -> [I::F32; N] {
+pub fn exp_near_each<I: Isa, const N: usize>(isa: I, x: [I::F32; N]) -> [I::F32; N] {
     // Where the multiply-add fuses, x * log2(e) is never half way between two integers, and the exponent's bias can be
     // added before the rounding.
     let biased = if I::FUSED { 127 } else { 0 };

@@ -14,6 +14,15 @@ use crate::{Element, Isa};
 pub trait Map<I: Isa> {
     /// The function, lane by lane.
     fn map(&self, isa: I, x: I::F32) -> I::F32;
+
+    /// The function of several registers in step, which it is worth to have where its operations are a long chain.
+    #[inline(always)]
+    fn map_each<const N: usize>(&self, isa: I, mut x: [I::F32; N]) -> [I::F32; N] {
+        for x in &mut x {
+            *x = self.map(isa, *x);
+        }
+        x
+    }
 }
 
 /// A function of two registers; see [`Map`].
@@ -83,37 +92,7 @@ pub fn map_sum<I: Isa, S: Element, D: Element>(
 ) -> I::Lanes64 {
     let n = x.len().min(y.len());
     // SAFETY: both slices hold at least n values, and a shared and an exclusive slice do not overlap.
-    unsafe { map_sum_raw(isa, n, x.as_ptr(), y.as_mut_ptr(), lanes, f) }
-}
-
-/// [`map_sum`] with `x` for `y`.
-#[inline(always)]
-pub fn map_sum_in_place<I: Isa, T: Element>(isa: I, x: &mut [T], lanes: I::Lanes64, f: &impl Map<I>) -> I::Lanes64 {
-    let p = x.as_mut_ptr();
-    // SAFETY: p comes from an exclusive slice of x.len() values, and each one is read before it is written.
-    unsafe { map_sum_raw(isa, x.len(), p, p, lanes, f) }
-}
-
-/// The lanes of [`sums`](crate::sums) of `f(x[i])`. `lanes` are the sums so far, of a multiple of 64 elements.
-#[inline(always)]
-pub fn sum_of<I: Isa, T: Element>(isa: I, x: &[T], mut lanes: I::Lanes64, f: &impl Map<I>) -> I::Lanes64 {
-    let acc = &mut lanes.as_mut()[..sum_registers::<I>()];
-    let mut blocks = x.chunks_exact(SUM_LANES);
-    for block in &mut blocks {
-        for (j, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: register j of a block of 64 values ends at (j + 1) * LANES <= 64.
-            let v = unsafe { T::load(isa, block.as_ptr().add(j * I::LANES)) };
-            *acc = isa.add(*acc, f.map(isa, v));
-        }
-    }
-    for (rest, acc) in blocks.remainder().chunks(I::LANES).zip(acc) {
-        let tail = isa.tail(rest.len());
-        // SAFETY: the tail has as many lanes as `rest` has values.
-        let v = f.map(isa, unsafe { T::load_tail(isa, rest.as_ptr(), tail) });
-        // Adding +0 to a lane changes nothing.
-        *acc = isa.add(*acc, isa.select(isa.tail_mask(tail), v, isa.splat(0.0)));
-    }
-    lanes
+    unsafe { map_sum_raw(isa, n, x.as_ptr(), y.as_mut_ptr(), lanes, f, []) }
 }
 
 /// Folds element `i` into lane `i % 64`, in order: `lane = f(lane, x[i])` from `init`.
@@ -193,39 +172,132 @@ pub unsafe fn map2_raw<I: Isa, A: Element, B: Element, D: Element>(
     }
 }
 
+/// [`map_sum`] of `n` values at pointers, which may be equal. Asks for as much memory behind each pointer of `ahead`, which
+/// need not exist: it is read while there is arithmetic to do.
+///
 /// # Safety
 /// `n` values must be readable at `x` and writable at `y`; the two are equal or do not overlap.
 #[inline(always)]
-unsafe fn map_sum_raw<I: Isa, S: Element, D: Element>(
+pub unsafe fn map_sum_raw<I: Isa, S: Element, D: Element, const A: usize>(
+    isa: I,
+    n: usize,
+    x: *const S,
+    y: *mut D,
+    lanes: I::Lanes64,
+    f: &impl Map<I>,
+    ahead: [*const S; A],
+) -> I::Lanes64 {
+    // SAFETY: the caller's promise.
+    unsafe { sum_raw::<true, I, S, D, A>(isa, n, x, y, lanes, f, ahead) }
+}
+
+/// The lanes of [`sums`](crate::sums) of `f` of `n` values; the rest as [`map_sum_raw`].
+///
+/// # Safety
+/// `n` values must be readable at `x`.
+#[inline(always)]
+pub unsafe fn sum_of_raw<I: Isa, T: Element, const A: usize>(
+    isa: I,
+    n: usize,
+    x: *const T,
+    lanes: I::Lanes64,
+    f: &impl Map<I>,
+    ahead: [*const T; A],
+) -> I::Lanes64 {
+    // SAFETY: the caller's promise; nothing is written.
+    unsafe { sum_raw::<false, I, T, T, A>(isa, n, x, x.cast_mut(), lanes, f, ahead) }
+}
+
+/// [`sum_of_raw`]; with `KEEP`, [`map_sum_raw`].
+///
+/// # Safety
+/// `n` values must be readable at `x` and, with `KEEP`, writable at `y`; the two are equal or do not overlap.
+#[inline(always)]
+unsafe fn sum_raw<const KEEP: bool, I: Isa, S: Element, D: Element, const A: usize>(
     isa: I,
     n: usize,
     x: *const S,
     y: *mut D,
     mut lanes: I::Lanes64,
     f: &impl Map<I>,
+    ahead: [*const S; A],
 ) -> I::Lanes64 {
     let acc = &mut lanes.as_mut()[..sum_registers::<I>()];
-    let whole = n - n % SUM_LANES;
-    for start in (0..whole).step_by(SUM_LANES) {
-        for (j, acc) in acc.iter_mut().enumerate() {
-            let i = start + j * I::LANES;
-            // SAFETY: register j of a block of 64 values ends at start + (j + 1) * LANES <= start + 64 <= n.
-            unsafe {
-                let v = f.map(isa, S::load(isa, x.add(i)));
-                D::store(isa, y.add(i), v);
-                *acc = isa.add(*acc, v);
+    let mut i = 0;
+    // SAFETY: the caller's promise; every step ends at or before n.
+    unsafe {
+        // As many registers in step as leave room for what is computed of each.
+        if I::REGISTERS >= 32 {
+            let step = SUM_LANES.max(8 * I::LANES);
+            while i + step <= n {
+                sum_step::<KEEP, 8, I, S, D, A>(
+                    isa,
+                    step,
+                    x.add(i),
+                    y.wrapping_add(i),
+                    acc,
+                    f,
+                    ahead.map(|p| p.wrapping_add(i)),
+                );
+                i += step;
             }
         }
-    }
-    for (i, acc) in (whole..n).step_by(I::LANES).zip(acc) {
-        let tail = isa.tail(n - i);
-        // SAFETY: the tail ends at or before n.
-        unsafe {
+        while i + SUM_LANES <= n {
+            sum_step::<KEEP, 4, I, S, D, A>(
+                isa,
+                SUM_LANES,
+                x.add(i),
+                y.wrapping_add(i),
+                acc,
+                f,
+                ahead.map(|p| p.wrapping_add(i)),
+            );
+            i += SUM_LANES;
+        }
+        for (i, acc) in (i..n).step_by(I::LANES).zip(acc) {
+            let tail = isa.tail(n - i);
             let v = f.map(isa, S::load_tail(isa, x.add(i), tail));
-            D::store_tail(isa, y.add(i), v, tail);
+            if KEEP {
+                D::store_tail(isa, y.add(i), v, tail);
+            }
             // Adding +0 to a lane changes nothing.
             *acc = isa.add(*acc, isa.select(isa.tail_mask(tail), v, isa.splat(0.0)));
         }
     }
     lanes
+}
+
+/// `step` elements of [`sum_raw`], a multiple of 64 and of `N` registers, `N` registers in step.
+///
+/// # Safety
+/// As there, for `step` values.
+#[inline(always)]
+unsafe fn sum_step<const KEEP: bool, const N: usize, I: Isa, S: Element, D: Element, const A: usize>(
+    isa: I,
+    step: usize,
+    x: *const S,
+    y: *mut D,
+    acc: &mut [I::F32],
+    f: &impl Map<I>,
+    ahead: [*const S; A],
+) {
+    for first in (0..step / I::LANES).step_by(N) {
+        let at = |j: usize| (first + j) * I::LANES;
+        let mut v = [isa.splat(0.0); N];
+        for (j, v) in v.iter_mut().enumerate() {
+            // SAFETY: the register ends within the step.
+            *v = unsafe { S::load(isa, x.add(at(j))) };
+            for ahead in ahead {
+                isa.prefetch(ahead.wrapping_add(at(j)));
+            }
+        }
+        for (j, v) in f.map_each(isa, v).into_iter().enumerate() {
+            if KEEP {
+                // SAFETY: as above.
+                unsafe { D::store(isa, y.add(at(j)), v) };
+            }
+            let acc = &mut acc[(first + j) % sum_registers::<I>()];
+            *acc = isa.add(*acc, v);
+        }
+    }
 }

@@ -1,0 +1,143 @@
+//! Rows of f32 whose scores are their values, side by side: they need no scratch memory.
+//!
+//! There are three passes over a row: its extremes, its exponentials and their sum, its results. The last pass over a row
+//! and the first one over the row after the next go side by side, for one multiplies where the other compares. Between two
+//! passes over a row there is one over another row, so that none waits until lanes are reduced to a number.
+
+use crate::scores::{self, Exponential, Extremes, Finish, NearExponential};
+use gristmill_simd::Isa;
+use gristmill_simd::slices::{self, Map};
+use gristmill_simd::sums::reduce64;
+
+/// Where the scores of a row lie, and where its results go: to the same place, or to memory apart.
+///
+/// Whoever makes one promises **(Plain)**: there are `n` values at `x` and `all` at `y`, which are exclusively the
+/// maker's, and `n` is at most `all`.
+#[derive(Clone, Copy)]
+pub(crate) struct PlainRow {
+    pub(crate) x: *const f32,
+    pub(crate) y: *mut f32,
+    /// Visible scores.
+    pub(crate) n: usize,
+    /// Results.
+    pub(crate) all: usize,
+}
+
+/// A row after its first pass.
+#[derive(Clone, Copy)]
+struct Begun {
+    row: PlainRow,
+    extremes: [f32; 2],
+}
+
+/// A row after its second pass.
+#[derive(Clone, Copy)]
+pub(crate) struct Summed {
+    pub(crate) row: PlainRow,
+    /// The largest score, or what stands for it.
+    pub(crate) max: f32,
+    /// Of the exponentials; not zero.
+    pub(crate) sum: f32,
+    /// Whether no score is further below the largest than [`Finish::NEAR`].
+    pub(crate) near: bool,
+}
+
+/// Makes rows one after the other.
+///
+/// # Safety
+/// (Plain), for each.
+#[inline(always)]
+pub(crate) unsafe fn run<I: Isa, F: Finish>(isa: I, mut rows: impl Iterator<Item = PlainRow>) {
+    let (mut begun, mut summed) = (None, None);
+    loop {
+        let next = rows.next();
+        // SAFETY: the caller's promise; the passes over a row come in order.
+        unsafe {
+            #[expect(
+                clippy::manual_map,
+                reason = "a closure may stay a function of its own, without the level's instructions"
+            )]
+            let exponentials = match begun {
+                Some(begun) => Some(sum::<I, F>(isa, begun, next.map_or(begun.row.x, |next| next.x))),
+                None => None,
+            };
+            let extremes = match summed {
+                Some(summed) => F::last(isa, summed, next),
+                None => extremes(isa, next),
+            };
+            begun = next.map(|row| Begun { row, extremes });
+            summed = exponentials;
+        }
+        if begun.is_none() && summed.is_none() {
+            return;
+        }
+    }
+}
+
+/// The second pass, and the results for what is hidden. Asks for the row that begins at `next`.
+///
+/// # Safety
+/// (Plain).
+#[inline(always)]
+unsafe fn sum<I: Isa, F: Finish>(isa: I, Begun { row, extremes: [min, max] }: Begun, next: *const f32) -> Summed {
+    // False for infinities, and then some.
+    let near = min - max >= F::NEAR;
+    let max = scores::finite(max);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let lanes = match near {
+            true => F::sum(isa, row, &NearExponential(isa.splat(max)), next),
+            false => F::sum(isa, row, &Exponential(isa.splat(max)), next),
+        };
+        let sum = scores::not_zero(reduce64(isa, lanes));
+        if row.n < row.all {
+            std::slice::from_raw_parts_mut(row.y.add(row.n), row.all - row.n).fill(F::hidden(sum));
+        }
+        Summed { row, max, sum, near }
+    }
+}
+
+/// The extremes of a row, if there is one.
+///
+/// # Safety
+/// (Plain).
+#[inline(always)]
+pub(crate) unsafe fn extremes<I: Isa>(isa: I, row: Option<PlainRow>) -> [f32; 2] {
+    let mut extremes = Extremes::new(isa);
+    if let Some(row) = row {
+        // SAFETY: the caller's promise.
+        extremes.see(isa, unsafe { std::slice::from_raw_parts(row.x, row.n) });
+    }
+    extremes.reduce(isa)
+}
+
+/// `y = f(x)` for `n` values, and the extremes of the row `next`, if there is one.
+///
+/// # Safety
+/// `n` values must be readable at `x` and writable at `y`; the two are equal or do not overlap; (Plain) for `next`, of which
+/// `y` is no part.
+#[inline(always)]
+pub(crate) unsafe fn map_beside<I: Isa>(
+    isa: I,
+    n: usize,
+    (x, y): (*const f32, *mut f32),
+    f: &impl Map<I>,
+    next: Option<PlainRow>,
+) -> [f32; 2] {
+    let mut extremes = Extremes::new(isa);
+    let step = Extremes::<I>::BLOCK;
+    let (scores, beside) = next.map_or((x, 0), |next| (next.x, next.n));
+    let both = n.min(beside) / step * step;
+    // SAFETY: the caller's promise.
+    unsafe {
+        for i in (0..both).step_by(step) {
+            extremes.see_block(isa, scores.add(i));
+            for k in (i..i + step).step_by(I::LANES) {
+                isa.store(y.add(k), f.map(isa, isa.load(x.add(k))));
+            }
+        }
+        slices::map_raw(isa, n - both, x.add(both), y.add(both), f);
+        extremes.see(isa, std::slice::from_raw_parts(scores.add(both), beside - both));
+    }
+    extremes.reduce(isa)
+}

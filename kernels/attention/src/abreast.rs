@@ -29,15 +29,20 @@ impl Abreast {
 
     #[inline(always)]
     fn of<I: Isa, B: Element>(&self, isa: I) {
+        // The rows of values of several heads lie side by side, their panels of keys one after the other.
+        let values = self.product.right.panel == PANEL as isize;
         let mut panel = 0;
         while panel < self.panels {
-            // Eight registers of sums, or four panels at a time.
-            let panels = match (I::LANES, self.panels - panel) {
-                (16, 4..) => self.rows::<I, B, 2, 4>(isa, panel),
-                (16, 2..) => self.rows::<I, B, 4, 2>(isa, panel),
-                (16, _) => self.rows::<I, B, 8, 1>(isa, panel),
-                (8, 2..) => self.rows::<I, B, 2, 2>(isa, panel),
-                (8, _) => self.rows::<I, B, 4, 1>(isa, panel),
+            // As few streams as keep the multiply-adds busy at the speed of the memory.
+            let panels = match (I::LANES, self.panels - panel, values) {
+                (16, 8.., true) => self.rows::<I, B, 2, 8>(isa, panel),
+                (16, 4.., true) => self.rows::<I, B, 4, 4>(isa, panel),
+                (16, 4.., _) if B::DTYPE == Dtype::F32 => self.rows::<I, B, 1, 4>(isa, panel),
+                (16, 4.., _) => self.rows::<I, B, 2, 4>(isa, panel),
+                (16, 2.., _) => self.rows::<I, B, 4, 2>(isa, panel),
+                (16, ..) => self.rows::<I, B, 8, 1>(isa, panel),
+                (8, 2.., _) => self.rows::<I, B, 2, 2>(isa, panel),
+                (8, ..) => self.rows::<I, B, 4, 1>(isa, panel),
                 _ => self.rows::<I, B, 2, 1>(isa, panel),
             };
             panel += panels;
@@ -69,12 +74,15 @@ impl Abreast {
     unsafe fn chains<I: Isa, B: Element, const MR: usize, const NP: usize>(&self, isa: I, row: usize, panel: usize) {
         let Product { left, right, c, c_row, alpha, accumulate, chains, ahead: _ } = self.product;
         let at = row * c_row + panel * PANEL;
+        // Loops over constants throughout: indices that are not would keep the sums in memory.
         let mut sums = [[isa.splat_row(0.0); NP]; MR];
         if !chains.is_null() {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                for (v, sum) in sums.iter_mut().flat_map(|panel| panel.as_mut()).enumerate() {
-                    // SAFETY: P5.
-                    *sum = unsafe { isa.load(chains.add(at + r * c_row + v * I::LANES)) };
+            for (r, row) in sums.iter_mut().enumerate() {
+                for (q, panel) in row.iter_mut().enumerate() {
+                    for (v, sum) in panel.as_mut().iter_mut().enumerate() {
+                        // SAFETY: P5.
+                        *sum = unsafe { isa.load(chains.add(at + r * c_row + q * PANEL + v * I::LANES)) };
+                    }
                 }
             }
         }
@@ -82,26 +90,28 @@ impl Abreast {
         let mut a: [_; MR] = array::from_fn(|r| left.start.wrapping_offset((row + r) as isize * left.row));
         let mut b: [_; MR] = array::from_fn(|r| first.wrapping_offset((row + r) as isize * right.row));
         for _ in 0..self.depth {
-            for ((a, b), sums) in a.iter_mut().zip(&mut b).zip(&mut sums) {
+            for (r, row) in sums.iter_mut().enumerate() {
                 // SAFETY: P1.
-                let x = isa.splat(unsafe { **a });
-                for (q, sums) in sums.iter_mut().enumerate() {
-                    let panel = b.wrapping_offset(q as isize * right.panel);
+                let x = isa.splat(unsafe { *a[r] });
+                for (q, sums) in row.iter_mut().enumerate() {
+                    let panel = b[r].wrapping_offset(q as isize * right.panel);
                     for (v, sum) in sums.as_mut().iter_mut().enumerate() {
                         // SAFETY: P2.
                         *sum = isa.fma(x, unsafe { B::load(isa, panel.wrapping_add(v * I::LANES)) }, *sum);
                     }
                 }
-                (*a, *b) = (a.wrapping_offset(left.step), b.wrapping_offset(right.step));
+                (a[r], b[r]) = (a[r].wrapping_offset(left.step), b[r].wrapping_offset(right.step));
             }
         }
-        for (r, sums) in sums.iter_mut().enumerate() {
-            for (v, sum) in sums.iter_mut().flat_map(|panel| panel.as_mut()).enumerate() {
-                let y = if alpha == 1.0 { *sum } else { isa.mul(*sum, isa.splat(alpha)) };
-                // SAFETY: P3.
-                unsafe {
-                    let c = c.add(at + r * c_row + v * I::LANES);
-                    isa.store(c, if accumulate { isa.add(y, isa.load(c)) } else { y });
+        for (r, row) in sums.iter().enumerate() {
+            for (q, panel) in row.iter().enumerate() {
+                for (v, &sum) in panel.as_ref().iter().enumerate() {
+                    let y = if alpha == 1.0 { sum } else { isa.mul(sum, isa.splat(alpha)) };
+                    // SAFETY: P3.
+                    unsafe {
+                        let c = c.add(at + r * c_row + q * PANEL + v * I::LANES);
+                        isa.store(c, if accumulate { isa.add(y, isa.load(c)) } else { y });
+                    }
                 }
             }
         }

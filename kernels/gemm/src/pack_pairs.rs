@@ -89,7 +89,9 @@ fn interleave_panel<I: Isa, S: Element>(isa: I, b: &Columns<S>, first: usize, pa
             // SAFETY: LANES columns from `first + j` on lie in rows p and p + 1 of B, side by side; `out` holds a
             // register.
             unsafe {
-                let [even, odd] = [p, p + 1].map(|p| isa.to_bits(bf16::load(isa, b.at(p, first + j).cast())));
+                // Not a map over both rows: its closure would not be inlined.
+                let even = isa.to_bits(bf16::load(isa, b.at(p, first + j).cast()));
+                let odd = isa.to_bits(bf16::load(isa, b.at(p + 1, first + j).cast()));
                 let pairs = isa.or_i32(isa.and_i32(isa.shr_i32::<16>(even), low), odd);
                 isa.store(out.as_mut_ptr().cast(), isa.from_bits(pairs));
             }

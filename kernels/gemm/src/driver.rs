@@ -19,7 +19,8 @@ impl Product<'_> {
         let chain = if self.is_bf16() { pairs } else { Chain::InOrder };
         let sizes = self.sizes();
         let crew = Crew { threads, lines_apart: lines_apart(&self.c) };
-        let mut plan = Plan::new::<I>(sizes, source::<I>(sizes, &self.b, chain), Caches::detected(), crew);
+        let source = source::<I>(sizes, &self.b, chain);
+        let mut plan = Plan::new::<I>(sizes, source, self.b.dtype(), Caches::detected(), crew);
         let is_pairs = matches!(&self.b, Right::Packed { panels, .. } if panels.dtype() == Dtype::Bf16);
         plan.group = match (chain, plan.group) {
             _ if plan.source == Source::Columns => columns::panels(sizes.m, self.b.dtype()),
@@ -268,7 +269,7 @@ impl Job<'_> {
                         _ if !is_last && blocks > 1 && (index > 0 || panel > panels.start) => {
                             b.share_of_next(index, blocks, k)
                         }
-                        _ => b.soon(),
+                        _ => b.soon(self.plan.reach),
                     };
                     let held = accumulators.as_mut_ptr().wrapping_add(block.start * count * PANEL);
                     let mut tile = Tile {

@@ -110,9 +110,9 @@ impl Panels {
         }
     }
 
-    /// `ahead` and `ahead_step` of a tile that prefetches what it will itself need soon.
-    pub(crate) fn soon(&self) -> (isize, isize) {
-        (PREFETCH_STEPS * self.step, self.step)
+    /// `ahead` and `ahead_step` of a tile that prefetches what it will itself need `reach` steps later.
+    pub(crate) fn soon(&self, reach: isize) -> (isize, isize) {
+        (reach * self.step, self.step)
     }
 
     /// `ahead` and `ahead_step` of a tile that prefetches `step` values of f32 per step from `start` on.
@@ -129,7 +129,7 @@ impl Panels {
         let shares = if self.keep.is_null() { tiles.min(MAX_SHARES) } else { 1 };
         match self.next {
             Some(next) if index < shares => (next + (index * k / shares * PANEL) as isize, (PANEL / shares) as isize),
-            _ => self.soon(),
+            _ => self.soon(PREFETCH_STEPS),
         }
     }
 

@@ -1,8 +1,8 @@
 //! How a product is cut into blocks and jobs: pure functions of sizes, caches and threads.
 
-use crate::tile::{PANEL, max_rows};
+use crate::tile::{PANEL, PREFETCH_STEPS, max_rows};
 use gristmill_core::{Operand, Threads, cache::Caches};
-use gristmill_simd::Isa;
+use gristmill_simd::{Dtype, Isa};
 use std::{marker::PhantomData, ops::Range};
 
 /// Where the tiles find B.
@@ -111,6 +111,8 @@ pub(crate) struct Plan {
     pub source: Source,
     /// Panels that a tile spans.
     pub group: usize,
+    /// How many steps ahead of their use a tile asks for panels, unless something else is worth more.
+    pub reach: isize,
     /// Steps of k between two visits of the accumulators; k itself unless a group would leave the cache.
     pub depth: usize,
     /// Rows of A that stay in cache while all column groups of a block pass over them.
@@ -124,15 +126,17 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Chooses the cuts for a level, the caches and the crew.
-    pub(crate) fn new<I: Isa>(sizes: Sizes, source: Source, caches: Caches, crew: Crew) -> Plan {
+    /// Chooses the cuts for a level, the storage type of B, the caches and the crew.
+    pub(crate) fn new<I: Isa>(sizes: Sizes, source: Source, b: Dtype, caches: Caches, crew: Crew) -> Plan {
         let (row_jobs, col_jobs) = job_grid::<I>(sizes, source, crew);
         let rows = sizes.m.div_ceil(row_jobs);
         // Few rows. A B beyond the second cache is better packed to its whole depth, which lets the tiles ask for more of it.
         let tiles = rows.div_ceil(max_rows::<I>(1));
         let few = tiles == 1 || (tiles == 2 && sizes.n * sizes.k <= caches.l2 / size_of::<f32>());
+        let bytes = sizes.n.div_ceil(col_jobs).saturating_mul(sizes.k).saturating_mul(b.size());
         let group = match source {
             Source::Columns => 1,
+            Source::Panels if rows == 1 => group_panels::<I>(1).min(streams(bytes, b, caches)),
             // Packing walks 16 columns of B per panel; more than 64 at a time are more than prefetchers follow.
             Source::Repack if few => group_panels::<I>(rows).min(4),
             _ => group_panels::<I>(rows),
@@ -152,10 +156,14 @@ impl Plan {
         };
         let fits = (room / (group * PANEL * size_of::<f32>())).max(PANEL) / PANEL * PANEL;
         let depth = sizes.k.clamp(1, fits);
+        let reach = match source {
+            Source::Panels if rows <= max_rows::<I>(group) => reach(bytes, caches),
+            _ => PREFETCH_STEPS,
+        };
         let panels = sizes.n.div_ceil(PANEL).div_ceil(col_jobs);
         let row_block = row_block::<I>(rows, sizes.k, panels, group, caches);
         let col_block = if row_block < rows { col_block(sizes.k, panels, group) } else { panels };
-        Plan { sizes, source, group, depth, row_block, col_block, row_jobs, col_jobs }
+        Plan { sizes, source, group, reach, depth, row_block, col_block, row_jobs, col_jobs }
     }
 
     /// Rows of the highest job.
@@ -203,6 +211,26 @@ impl Plan {
     /// Scratch values that a worker needs for accumulators between depth blocks.
     pub(crate) fn accumulators_len(&self) -> usize {
         if self.depth < self.sizes.k { self.row_block * self.group * PANEL } else { 0 }
+    }
+}
+
+/// Panels that one row reads side by side, from packed ones of so many bytes. Out of the nearest caches many streams come as
+/// fast as few; the last level is fastest with as few as keep the chains of multiply-adds going, 128 bytes a step.
+fn streams(bytes: usize, b: Dtype, caches: Caches) -> usize {
+    let few = 128 / (PANEL * b.size());
+    match b {
+        _ if bytes <= caches.l2 => usize::MAX,
+        Dtype::F16 | Dtype::Bf16 if bytes > caches.l3 => 2 * few,
+        _ => few,
+    }
+}
+
+/// How many steps ahead one row block asks for packed panels of so many bytes, which it alone reads.
+fn reach(bytes: usize, caches: Caches) -> isize {
+    match bytes {
+        _ if bytes <= caches.l2 => 1,
+        _ if bytes <= caches.l3 => 2 * PREFETCH_STEPS,
+        _ => 3 * PREFETCH_STEPS,
     }
 }
 

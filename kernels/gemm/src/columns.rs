@@ -1,6 +1,6 @@
 //! The microkernel for few rows of A where the columns of B are contiguous: `x W^T` with a plain weight.
 //!
-//! Packing would cost more than the product. Four words of 16 columns are transposed in registers and used at once. A word
+//! Packing would cost more than the product. Eight words of 16 columns are transposed in registers and used at once. A word
 //! is 32 bits of a column: a step of f32, or two of a 16-bit type.
 //!
 //! ```text
@@ -11,20 +11,22 @@
 //! ```
 
 use crate::pairs::{Dot, InOrder, OddFirst, Way};
+use crate::plan::Sizes;
 use crate::product::Chain;
 use crate::registers::Accumulators;
 use crate::tile::{PANEL, Promised, Tile, TileFn};
+use gristmill_core::{Operand, cache::Caches};
 use gristmill_simd::{Dtype, Element, Isa, Kernel, RowPointers, bf16, f16};
 use std::marker::PhantomData;
 
-/// Words that are transposed at a time.
-const WORDS: usize = 4;
+/// Words that are transposed at a time, but for the last ones.
+const WORDS: usize = 8;
 
 /// Words of a cache line.
 const LINE: usize = 16;
 
 /// How many words ahead of its use a column is prefetched. The next panels' columns lie [`Tile::ahead`].
-const NEAR: usize = 4 * LINE;
+const NEAR: usize = 8 * LINE;
 
 /// The most rows for which columns are read in place: as many accumulators as leave registers to the transposition.
 pub(crate) const fn max_rows<I: Isa>(dtype: Dtype) -> usize {
@@ -38,9 +40,13 @@ pub(crate) const fn max_rows<I: Isa>(dtype: Dtype) -> usize {
     }
 }
 
-/// Panels of a tile: two where one would be a chain of multiply-adds that takes longer than the shuffles.
-pub(crate) const fn panels(rows: usize, dtype: Dtype) -> usize {
-    if rows == 1 && matches!(dtype, Dtype::Bf16) { 2 } else { 1 }
+/// Panels of a tile over the columns of `b`: two for one row, whose chain of multiply-adds takes longer than shuffles. One
+/// is enough for f32 from memory; and where all columns share a set of the first cache, that has too few ways for two.
+pub(crate) fn panels(sizes: Sizes, b: &Operand<'_>) -> usize {
+    let column = b.strides()[1].unsigned_abs() * b.dtype().size();
+    let from_memory = sizes.n.saturating_mul(column) > Caches::detected().l3;
+    let one = sizes.m > 1 || column.is_multiple_of(4096) || (b.dtype() == Dtype::F32 && from_memory);
+    if one { 1 } else { 2 }
 }
 
 /// The tile of `rows` rows, at most [`max_rows`], and of so many [`panels`], or one, whose columns are contiguous.
@@ -49,6 +55,8 @@ pub(crate) const fn panels(rows: usize, dtype: Dtype) -> usize {
 ///
 /// - **P2'** `b + q * b_panel + j * b_step + p` is of the type and readable for `q < NP`, `j < 16`, `p < k`; `cols` is 16
 ///   for each panel, and `k` steps are whole words.
+///
+/// Columns are prefetched unless `ahead_step` is zero.
 pub(crate) fn columns_fn<I: Isa>(_proof: I, rows: usize, panels: usize, dtype: Dtype, chain: Chain) -> TileFn {
     match (dtype, chain) {
         (Dtype::F32, _) => tile_fn::<I, f32, InOrder>(rows, panels),
@@ -107,7 +115,7 @@ impl<T: Element, W: Way, const MR: usize, const NP: usize> Micro<'_, T, W, MR, N
         for p in (0..words / WORDS * WORDS).step_by(WORDS) {
             for q in 0..NP {
                 let b = b.wrapping_offset(q as isize * b_panel);
-                if p % LINE == 0 {
+                if t.ahead_step != 0 && p % LINE == 0 {
                     // Behind the end of these columns, the beginning of the next ones.
                     let end = if p + NEAR < words { 0 } else { beyond };
                     let mut line = b.wrapping_add(NEAR * size_of::<u32>()).wrapping_offset(end);
@@ -116,20 +124,25 @@ impl<T: Element, W: Way, const MR: usize, const NP: usize> Micro<'_, T, W, MR, N
                         line = isa.opaque(line.wrapping_offset(b_step));
                     }
                 }
-                // SAFETY: P2': four words of each column; P1.
+                // SAFETY: P2': eight words of each column; P1.
                 unsafe { Self::add(isa, acc, q, b, b_step, &a, WORDS) };
             }
             a.advance(isa, (WORDS * T::PER_WORD) as isize);
             b = b.wrapping_add(WORDS * size_of::<u32>());
         }
-        let left = words % WORDS;
-        for q in 0..if left > 0 { NP } else { 0 } {
-            // SAFETY: P2': the words that are left; P1.
-            unsafe { Self::add(isa, acc, q, b.wrapping_offset(q as isize * b_panel), b_step, &a, left) };
+        for first in (words / WORDS * WORDS..words).step_by(4) {
+            for q in 0..NP {
+                let b = b.wrapping_offset(q as isize * b_panel);
+                // SAFETY: P2': the words that are left; P1.
+                unsafe { Self::add(isa, acc, q, b, b_step, &a, (words - first).min(4)) };
+            }
+            a.advance(isa, (4 * T::PER_WORD) as isize);
+            b = b.wrapping_add(4 * size_of::<u32>());
         }
     }
 
-    /// Adds the products of `count` words, four at most, of each column of panel `q`, which lie at `b`.
+    /// Adds the products of eight words, or of `count` if that is less and four at most, of each column of panel `q`, which
+    /// lie at `b`.
     ///
     /// # Safety
     /// P1 and P2' for these words.
@@ -145,8 +158,14 @@ impl<T: Element, W: Way, const MR: usize, const NP: usize> Micro<'_, T, W, MR, N
     ) {
         for v in 0..PANEL / I::LANES {
             let first = b.wrapping_offset((v * I::LANES) as isize * b_step);
+            let mut columns = [isa.splat(0.0); WORDS];
             // SAFETY: the caller's promise.
-            let columns = unsafe { isa.load_few_columns(first, b_step, count) };
+            unsafe {
+                match count {
+                    WORDS => columns = isa.load_eight_columns(first, b_step),
+                    _ => columns[..4].copy_from_slice(&isa.load_few_columns(first, b_step, count)),
+                }
+            }
             for (words, p) in columns.into_iter().zip((0..).step_by(T::PER_WORD)).take(count) {
                 let mut steps = T::split(isa, words);
                 if W::ODD_FIRST {

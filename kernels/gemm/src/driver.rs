@@ -22,12 +22,12 @@ impl Product<'_> {
         let source = source::<I>(sizes, &self.b, chain);
         let mut plan = Plan::new::<I>(sizes, source, self.b.dtype(), Caches::detected(), crew);
         let is_pairs = matches!(&self.b, Right::Packed { panels, .. } if panels.dtype() == Dtype::Bf16);
-        plan.group = match (chain, plan.group) {
-            _ if plan.source == Source::Columns => columns::panels(sizes.m, self.b.dtype()),
-            (Chain::Dot, _) if !I::DOT => 1,
+        plan.group = match (chain, plan.group, &self.b) {
+            (_, _, Right::Plain(b)) if plan.source == Source::Columns => columns::panels(sizes, b),
+            (Chain::Dot, _, _) if !I::DOT => 1,
             // Three panels leave no registers for both halves of their pairs.
-            (Chain::InOrder | Chain::OddFirst, 3) if is_pairs => 2,
-            (_, group) => group,
+            (Chain::InOrder | Chain::OddFirst, 3, _) if is_pairs => 2,
+            (_, group, _) => group,
         };
         Job { product: self, plan, chain }
     }
@@ -261,8 +261,8 @@ impl Job<'_> {
                 for index in 0..blocks {
                     let block = part(rows.len(), blocks, index);
                     let (ahead, ahead_step) = match b.form {
-                        Form::Columns if is_last => (0, 0),
-                        Form::Columns => (count as isize * b.b_panel, 0),
+                        Form::Columns if is_last => (0, self.plan.reach),
+                        Form::Columns => (count as isize * b.b_panel, self.plan.reach),
                         // The rows of A that are read from memory by every group.
                         _ if far => b.ahead_at(a.at(block.end, from), block.len()),
                         // The first tile that meets a group waits for memory, unless the tiles before asked for it.

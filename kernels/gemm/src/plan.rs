@@ -158,6 +158,7 @@ impl Plan {
         let depth = sizes.k.clamp(1, fits);
         let reach = match source {
             Source::Panels if rows <= max_rows::<I>(group) => reach(bytes, caches),
+            Source::Columns if bytes <= caches.l2 => 0,
             _ => PREFETCH_STEPS,
         };
         let panels = sizes.n.div_ceil(PANEL).div_ceil(col_jobs);

@@ -156,15 +156,24 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
                 let v = _mm512_mask_mov_ps(v, 0x0f00, row(2, r));
                 _mm512_mask_mov_ps(v, 0xf000, row(3, r))
             };
-            let (a, b, c, d) = (four(0), four(1), four(2), four(3));
-            let (ab_lo, ab_hi) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-            let (cd_lo, cd_hi) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-            [
-                _mm512_shuffle_ps::<0x44>(ab_lo, cd_lo),
-                _mm512_shuffle_ps::<0xee>(ab_lo, cd_lo),
-                _mm512_shuffle_ps::<0x44>(ab_hi, cd_hi),
-                _mm512_shuffle_ps::<0xee>(ab_hi, cd_hi),
-            ]
+            transpose_in_lanes(four(0), four(1), four(2), four(3))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_eight_columns(self, src: *const u8, stride: isize) -> [__m512; 8] {
+        // SAFETY: the token proves AVX-512 F; the caller that eight words of each of 16 rows are readable.
+        unsafe {
+            // Rows r and r + 4 side by side, and r + 8 and r + 12: half the loads of four columns at a time, for one
+            // shuffle more per column.
+            let [first, second] = [src, src.wrapping_offset(8 * stride)];
+            let (upper, lower) = (eight_rows(self, first, stride), eight_rows(self, second, stride));
+            let mut columns = [_mm512_setzero_ps(); 8];
+            for c in 0..4 {
+                columns[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(upper[c], lower[c]);
+                columns[c + 4] = _mm512_shuffle_f32x4::<0b11_01_11_01>(upper[c], lower[c]);
+            }
+            columns
         }
     }
 
@@ -308,5 +317,43 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
                 _mm512_shuffle_f32x4::<0xff>(max, max),
             ]
         }
+    }
+}
+
+/// Eight words of each of eight rows: word c of rows 0 to 3, word c + 4 of these, word c of rows 4 to 7, word c + 4.
+///
+/// # Safety
+/// Eight words must be readable at each `src + r * stride`, for `r < 8`.
+#[inline(always)]
+unsafe fn eight_rows<const DOT: bool>(token: Avx512<DOT>, src: *const u8, stride: isize) -> [__m512; 4] {
+    // SAFETY: the token proves AVX-512 F; the caller's promise.
+    unsafe {
+        let (upper, lower) = (token.opaque(src), token.opaque(src.wrapping_offset(4 * stride)));
+        let mut rows = [_mm512_setzero_ps(); 4];
+        for (r, row) in rows.iter_mut().enumerate() {
+            let [upper, lower] = [upper.offset(r as isize * stride), lower.offset(r as isize * stride)];
+            let upper = _mm512_castpd256_pd512(_mm256_loadu_pd(upper.cast()));
+            *row = _mm512_castpd_ps(_mm512_insertf64x4::<1>(upper, _mm256_loadu_pd(lower.cast())));
+        }
+        transpose_in_lanes(rows[0], rows[1], rows[2], rows[3])
+    }
+}
+
+/// Transposes the block of four rows in each 128-bit lane.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+unsafe fn transpose_in_lanes(a: __m512, b: __m512, c: __m512, d: __m512) -> [__m512; 4] {
+    // SAFETY: the caller's promise; registers only.
+    unsafe {
+        let (ab_lo, ab_hi) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+        let (cd_lo, cd_hi) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+        [
+            _mm512_shuffle_ps::<0x44>(ab_lo, cd_lo),
+            _mm512_shuffle_ps::<0xee>(ab_lo, cd_lo),
+            _mm512_shuffle_ps::<0x44>(ab_hi, cd_hi),
+            _mm512_shuffle_ps::<0xee>(ab_hi, cd_hi),
+        ]
     }
 }

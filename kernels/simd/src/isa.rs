@@ -158,6 +158,18 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// Four words must be readable at each `src + r * stride`, for `r < LANES`.
     unsafe fn load_columns(self, src: *const u8, stride: isize) -> [Self::F32; 4];
 
+    /// [`load_columns`](Isa::load_columns) of eight columns.
+    ///
+    /// # Safety
+    /// Eight words must be readable at each `src + r * stride`, for `r < LANES`.
+    #[inline(always)]
+    unsafe fn load_eight_columns(self, src: *const u8, stride: isize) -> [Self::F32; 8] {
+        // SAFETY: the caller's promise.
+        let [[a, b, c, d], [e, f, g, h]] =
+            unsafe { [self.load_columns(src, stride), self.load_columns(src.add(4 * size_of::<u32>()), stride)] };
+        [a, b, c, d, e, f, g, h]
+    }
+
     /// [`load_columns`](Isa::load_columns) of the first `count` columns, zero in the others.
     ///
     /// # Safety

@@ -21,6 +21,7 @@ mod layout;
 pub mod list;
 mod mask;
 mod operand;
+pub mod parts;
 mod queue;
 mod scores;
 mod share;

@@ -1,7 +1,7 @@
 //! A matrix whose storage type is known at run time.
 
 use crate::{MatMut, MatRef};
-use gristmill_simd::{Dtype, Element, TypedPtr};
+use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Isa, TypedPtr};
 use std::{marker::PhantomData, ops::Range};
 
 /// A matrix of some storage type: the view of a kernel that is compiled once and not for every mix of types.
@@ -92,5 +92,30 @@ impl Operand<'_> {
     pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> Self {
         debug_assert!(rows.end <= self.rows() && cols.end <= self.cols(), "{rows:?}, {cols:?} of {:?}", self.shape);
         Self { start: self.ptr_at(rows.start, cols.start), shape: [rows.len(), cols.len()], ..self }
+    }
+
+    /// Whether every row begins at a cache line; columns that lie apart share lines with nobody.
+    pub fn lines_apart(&self) -> bool {
+        const LINE: usize = 64;
+        let [row, col] = self.strides.map(|stride| stride.unsigned_abs() * self.dtype().size());
+        col != self.dtype().size()
+            || (self.ptr_at(0, 0).address().addr().is_multiple_of(LINE) && row.is_multiple_of(LINE))
+    }
+
+    /// The magnitudes of a bf16 matrix.
+    ///
+    /// # Panics
+    /// If it is of another type.
+    pub fn bf16_magnitudes<I: Isa>(&self, isa: I) -> Bf16Magnitudes {
+        assert_eq!(self.dtype(), Dtype::Bf16, "storage type");
+        let m = if self.strides[0] == 1 { self.transposed() } else { *self };
+        let [rows, cols] = m.shape;
+        // Values that lie side by side are looked at together.
+        let together = if m.strides[1] == 1 { cols } else { 1 };
+        let pieces = (0..rows).flat_map(|i| (0..cols).step_by(together.max(1)).map(move |j| (i, j)));
+        pieces.fold(Bf16Magnitudes::NONE, |all, (i, j)| {
+            // SAFETY: from (i, j) on so many values lie side by side.
+            all.and(Bf16Magnitudes::of(isa, unsafe { std::slice::from_raw_parts(m.ptr_at(i, j).cast(), together) }))
+        })
     }
 }

@@ -6,10 +6,10 @@ use crate::columns;
 use crate::epilogue::{Bias, Block, Epilogue};
 use crate::left::{Left, left, widened_len};
 use crate::panels::{Form, source};
-use crate::plan::{Crew, Plan, Sizes, Source, cuts, lines_apart, part, products_per_job, usable_threads};
+use crate::plan::{Crew, Plan, Sizes, Source, products_per_job, usable_threads};
 use crate::product::{Chain, Product, Right, Steps, pairs};
 use crate::tile::{PANEL, Tile, TileFn, max_rows};
-use gristmill_core::{Error, SendPtr, Threads, Workspace, cache::Caches};
+use gristmill_core::{Error, SendPtr, Threads, Workspace, cache::Caches, parts::cuts, parts::part};
 use gristmill_simd::{Dtype, Isa, Kernel, Simd};
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ impl Product<'_> {
     fn job<I: Isa>(&self, threads: usize, pairs: Chain) -> Job<'_> {
         let chain = if self.is_bf16() { pairs } else { Chain::InOrder };
         let sizes = self.sizes();
-        let crew = Crew { threads, lines_apart: lines_apart(&self.c) };
+        let crew = Crew { threads, lines_apart: self.c.lines_apart() };
         let source = source::<I>(sizes, &self.b, chain);
         let mut plan = Plan::new::<I>(sizes, source, self.b.dtype(), Caches::detected(), crew);
         let is_pairs = matches!(&self.b, Right::Packed { panels, .. } if panels.dtype() == Dtype::Bf16);

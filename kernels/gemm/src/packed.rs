@@ -43,7 +43,7 @@ impl<B: Element> PackedRhs<B> {
         let (mut panels, len) = room(k, n)?;
         panels.resize(len, B::default());
         simd.run(Pack { b: b.into(), panels: &mut panels });
-        let magnitudes = simd.run(Scan { panels: &mut panels });
+        let magnitudes = magnitudes(simd, &mut panels);
         Ok(Self { panels, k, n, magnitudes })
     }
 
@@ -218,7 +218,7 @@ impl<B: Element> PackedRhsBuilder<B> {
             let (expected, found) = (self.packed.n, self.done);
             return Err(Error::ShapeMismatch { what: "outputs of a packed weight", expected, found });
         }
-        self.packed.magnitudes = self.simd.run(Scan { panels: &mut self.packed.panels });
+        self.packed.magnitudes = magnitudes(self.simd, &mut self.packed.panels);
         Ok(self.packed)
     }
 }
@@ -241,17 +241,9 @@ impl<B: Element> Kernel for Pack<'_, B> {
     }
 }
 
-/// Finds the magnitudes of bf16 panels.
-struct Scan<'p, B> {
-    panels: &'p mut [B],
-}
-
-impl<B: Element> Kernel for Scan<'_, B> {
-    type Output = Bf16Magnitudes;
-
-    fn run<I: Isa>(self, isa: I) -> Bf16Magnitudes {
-        as_bf16(self.panels).map_or(Bf16Magnitudes::NONE, |panels| Bf16Magnitudes::of(isa, panels))
-    }
+/// The magnitudes of bf16 values.
+fn magnitudes<B: Element>(simd: Simd, values: &mut [B]) -> Bf16Magnitudes {
+    as_bf16(values).map_or(Bf16Magnitudes::NONE, |values| Bf16Magnitudes::find(simd, values))
 }
 
 /// The values as bf16, if they are.

@@ -1,7 +1,7 @@
 //! How a product is cut into blocks and jobs: pure functions of sizes, caches and threads.
 
 use crate::tile::{PANEL, PREFETCH_STEPS, max_rows};
-use gristmill_core::{Operand, Threads, cache::Caches};
+use gristmill_core::{Threads, cache::Caches, parts::part};
 use gristmill_simd::{Dtype, Isa};
 use std::{marker::PhantomData, ops::Range};
 
@@ -47,13 +47,6 @@ pub(crate) struct Crew {
     pub threads: usize,
     /// Whether panels of C begin where cache lines do, so that neighbours write none in common.
     pub lines_apart: bool,
-}
-
-/// Whether every row begins at a cache line; columns that lie apart share lines with nobody.
-pub(crate) fn lines_apart(c: &Operand<'_>) -> bool {
-    const LINE: usize = 64;
-    let [row, col] = c.strides().map(|stride| stride.unsigned_abs() * c.dtype().size());
-    col != c.dtype().size() || (c.ptr_at(0, 0).address().addr().is_multiple_of(LINE) && row.is_multiple_of(LINE))
 }
 
 /// Multiply-adds below which another thread does not pay, nor more jobs than threads: some ten microseconds of one core.
@@ -233,26 +226,6 @@ fn reach(bytes: usize, caches: Caches) -> isize {
         _ if bytes <= caches.l3 => 2 * PREFETCH_STEPS,
         _ => 3 * PREFETCH_STEPS,
     }
-}
-
-/// Part `i` of `parts` of `0..len`, all nearly equal.
-pub(crate) fn part(len: usize, parts: usize, i: usize) -> Range<usize> {
-    if parts == 1 {
-        return 0..len;
-    }
-    let (size, longer) = (len / parts, len % parts);
-    let start = i * size + i.min(longer);
-    start..start + size + usize::from(i < longer)
-}
-
-/// The parts of a range, `len` long but for the last. `step_by` would divide, which is a good part of a small product.
-pub(crate) fn cuts(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
-    let mut rest = range;
-    std::iter::from_fn(move || {
-        let part = rest.start..rest.end.min(rest.start.saturating_add(len));
-        rest.start = part.end;
-        (!part.is_empty()).then_some(part)
-    })
 }
 
 /// How many rows of A should stay in the second cache while `panels` panels pass over them, `group` at a time.

@@ -124,10 +124,10 @@ impl<'p> Product<'p> {
     /// Whether plain multiply-adds give the bits of the product, where both factors are bf16.
     fn allows_plain<I: Isa>(&self, isa: I) -> bool {
         let b = match &self.b {
-            Right::Plain(b) => magnitudes(isa, b),
+            Right::Plain(b) => b.bf16_magnitudes(isa),
             Right::Packed { magnitudes, .. } => *magnitudes,
         };
-        magnitudes(isa, &self.a).allow_plain(b, I::FUSED)
+        self.a.bf16_magnitudes(isa).allow_plain(b, I::FUSED)
     }
 }
 
@@ -141,17 +141,4 @@ pub(crate) fn pairs<'p, I: Isa>(isa: I, simd: Simd, products: impl Iterator<Item
         return Chain::Dot;
     }
     if products.all(|product| product.allows_plain(isa)) { Chain::OddFirst } else { Chain::Dot }
-}
-
-/// The magnitudes of a bf16 matrix.
-fn magnitudes<I: Isa>(isa: I, m: &Operand<'_>) -> Bf16Magnitudes {
-    let m = if m.strides()[0] == 1 { m.transposed() } else { *m };
-    let [rows, cols] = m.shape();
-    // Values that lie side by side are looked at together.
-    let together = if m.strides()[1] == 1 { cols } else { 1 };
-    let pieces = (0..rows).flat_map(|i| (0..cols).step_by(together.max(1)).map(move |j| (i, j)));
-    pieces.fold(Bf16Magnitudes::NONE, |all, (i, j)| {
-        // SAFETY: from (i, j) on so many values lie side by side.
-        all.and(Bf16Magnitudes::of(isa, unsafe { std::slice::from_raw_parts(m.ptr_at(i, j).cast(), together) }))
-    })
 }

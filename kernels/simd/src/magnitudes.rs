@@ -1,6 +1,6 @@
 //! How large and how small the values of a bf16 operand are, which decides how products of pairs may be computed.
 
-use crate::{Isa, Kernel, bf16};
+use crate::{Isa, Kernel, Simd, bf16};
 
 /// The smallest and the largest magnitude among values, zeros aside, as bits of bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +28,14 @@ impl Bf16Magnitudes {
         isa.vectorize(Scan(values))
     }
 
-    /// Whether plain multiply-adds give the bits of the dot rule ([`naive::dot_pair`](crate::naive::dot_pair)), whatever the order of the products: no operand is
-    /// subnormal, and every product is a multiple of 2^-126, so that no sum can come to lie between 0 and 2^-126.
-    /// Where multiply-adds round twice, products must not overflow either; they are exact then.
+    /// [`of`](Self::of), by whoever has no token.
+    pub fn find(simd: Simd, values: &[bf16]) -> Self {
+        simd.run(Scan(values))
+    }
+
+    /// Whether plain multiply-adds give the bits of the dot rule ([`naive::dot_pair`](crate::naive::dot_pair)),
+    /// whatever the order of the products: no operand is subnormal, and every product is a multiple of 2^-126, so that no
+    /// sum can come to lie between 0 and 2^-126. Where multiply-adds round twice, products must not overflow either; they are exact then.
     pub fn allow_plain(self, other: Self, fused: bool) -> bool {
         if self.most == 0 || other.most == 0 {
             return true;
@@ -62,7 +67,6 @@ impl Kernel for Scan<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Simd;
 
     struct Of(Vec<bf16>);
 

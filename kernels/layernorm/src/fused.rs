@@ -9,7 +9,7 @@ use crate::ends::{Nowhere, Sink, Source, Sum};
 use crate::keep::{Home, Places, Scratch};
 use crate::narrow;
 use crate::passes::{self, Passes};
-use crate::row::{self, Affine, Moments};
+use crate::row::{self, Affine, Length, Moments};
 use crate::uniform;
 use gristmill_simd::{Dtype, Isa, Kernel, Simd, TypedPtr, typed};
 use std::ops::Range;
@@ -49,6 +49,8 @@ impl Kernel for Fence {
 
 /// Elements of a place in scratch memory.
 const SHORT: usize = 2048;
+/// Pairs take twice as many places, of less than half the size.
+const _: () = assert!(4 * (passes::PAIRED + 16) <= 2 * SHORT);
 
 /// Elements of a place for longer rows. Only for those: to enter a function with so large a frame takes as long as a
 /// short row.
@@ -90,15 +92,15 @@ impl<const F32: bool, const ONE: bool> Kernel for Fused<'_, F32, ONE> {
             rows.start = unsafe { narrow::blocks(isa, &call, rows.clone()) };
         }
         let work = Work { call, rows: rows.clone(), places };
-        let Some(home) = call.home(places) else { return work.pieces(isa) };
-        let passes = AtHome { work: &work, home, affine: None };
+        let Some(home) = call.home(places, !F32 && passes::pairs(call.n.n)) else { return work.pieces(isa) };
+        let passes = AtHome::<F32> { work: &work, home, affine: None };
         // SAFETY: (Call) gives every row n elements of each operand, and a place in the statistics. A place in scratch
         // memory is not used again before the row is done, for there are two. Reading the next row before this one is
         // stored is harmless: they do not overlap.
         unsafe {
             match ONE {
                 true => passes::single(isa, passes, rows.start),
-                false => passes::pipeline(isa, passes, rows, [call.rows, call.n.n]),
+                false => passes::all(isa, passes, rows, [call.rows, call.n.n]),
             }
         }
     }
@@ -158,14 +160,17 @@ struct Work {
 }
 
 /// Rows that have a home: their first pass leaves them there as f32.
-struct AtHome<'w> {
+#[derive(Clone, Copy)]
+struct AtHome<'w, const F32: bool> {
     work: &'w Work,
     home: Home,
     /// Gamma and beta, where the last pass goes over whole rows.
     affine: Option<Affine<f32>>,
 }
 
-impl<I: Isa> Passes<I> for AtHome<'_> {
+impl<I: Isa, const F32: bool> Passes<I> for AtHome<'_, F32> {
+    const PAIRS: bool = !F32;
+
     #[inline(always)]
     unsafe fn begin(&self, isa: I, r: usize) -> Moments {
         let Self { work, home, .. } = self;
@@ -197,14 +202,25 @@ impl<I: Isa> Passes<I> for AtHome<'_> {
     }
 
     #[inline(always)]
-    unsafe fn finish(&self, isa: I, r: usize, moments: Moments, ahead: Option<usize>) {
-        let row = self.home.row(r).cast_const();
-        // SAFETY: the caller's promise; the first pass has filled the row's home.
+    unsafe fn finish<const R: usize>(&self, isa: I, r: usize, moments: [Moments; R], ahead: Option<usize>) {
+        let (work, n) = (self.work, self.work.call.n.n);
+        let row = |k: usize| (self.home.row(r + k).cast_const(), moments[k]);
+        // SAFETY: the caller's promise; the first pass has filled the rows' homes.
         unsafe {
-            self.work.call.statistics.set(r, moments.mean(), moments.rstd());
-            match self.affine {
-                Some(affine) => self.work.finish(isa, r, row, (moments, affine), ahead),
-                None => self.work.finish_part(isa, r, 0..self.work.call.n.n, row, moments),
+            for k in 0..R {
+                let (row, moments) = row(k);
+                work.call.statistics.set(r + k, moments.mean(), moments.rstd());
+                match self.affine {
+                    Some(_) => work.keep_sum(isa, r + k, 0..n, row),
+                    None => work.finish_part(isa, r + k, 0..n, row, moments),
+                }
+            }
+            let Some(affine) = self.affine else { return };
+            if R == 2 && work.are_even(r) {
+                return work.finish_two(isa, r, [row(0), row(1)], affine, ahead);
+            }
+            for k in 0..R {
+                work.finish(isa, r + k, row(k), affine, ahead.map(|ahead| ahead + k));
             }
         }
     }
@@ -308,6 +324,16 @@ impl Work {
         }
     }
 
+    /// Whether rows `r` and `r + 1` of `y` begin alike, so that the last pass can go over both in step.
+    #[inline(always)]
+    fn are_even(&self, r: usize) -> bool {
+        let y = self.call.y;
+        typed!(y.dtype(), Y => {
+            let [one, two] = [r, r + 1].map(|r| row::head::<Y>(y.at(r, 0).cast::<Y>()));
+            one == two
+        })
+    }
+
     /// The last pass over row `r`, which [`begin`](Self::begin) has left at `row`; with gamma and beta of all columns.
     /// Asks for the row `ahead`, if there is one.
     ///
@@ -318,29 +344,58 @@ impl Work {
         &self,
         isa: I,
         r: usize,
-        row: *const f32,
-        (moments, affine): (Moments, Affine<f32>),
+        (row, moments): (*const f32, Moments),
+        affine: Affine<f32>,
         ahead: Option<usize>,
     ) {
-        let Call { x, residual, y, n, streams, .. } = self.call;
+        let Call { x, residual, y, n: Length { n, .. }, .. } = self.call;
+        let to = y.at(r, 0);
+        let streams = self.streams(to, row);
         // SAFETY: the caller's promise.
-        unsafe {
-            self.keep_sum(isa, r, 0..n.n, row);
-            let to = y.at(r, 0);
-            // What was kept there is in a cache already.
-            let streams = streams && to.address() != row.cast();
-            typed!(to.dtype(), Y => {
-                let operands = (row, to.cast::<Y>().cast_mut());
-                match (ahead, residual) {
-                    (None, _) => row::normalise(isa, n.n, operands, streams, moments, affine, []),
-                    (Some(ahead), None) => row::normalise(isa, n.n, operands, streams, moments, affine, [x.at(ahead, 0)]),
-                    (Some(ahead), Some(residual)) => {
-                        let ahead = [x, residual].map(|matrix| matrix.at(ahead, 0));
-                        row::normalise(isa, n.n, operands, streams, moments, affine, ahead);
-                    }
-                }
-            })
-        }
+        typed!(to.dtype(), Y => unsafe {
+            let rows = [(row, to.cast::<Y>().cast_mut(), moments)];
+            match (ahead, residual) {
+                (None, _) => row::normalise(isa, n, rows, streams, affine, []),
+                (Some(a), None) => row::normalise(isa, n, rows, streams, affine, [x.at(a, 0)]),
+                (Some(a), Some(b)) => row::normalise(isa, n, rows, streams, affine, [x.at(a, 0), b.at(a, 0)]),
+            }
+        })
+    }
+
+    /// [`finish`](Self::finish) of the rows `r` and `r + 1`, which [`are_even`](Self::are_even). Asks for two rows ahead.
+    ///
+    /// # Safety
+    /// As there, for both.
+    #[inline(always)]
+    unsafe fn finish_two<I: Isa>(
+        &self,
+        isa: I,
+        r: usize,
+        [one, two]: [(*const f32, Moments); 2],
+        affine: Affine<f32>,
+        ahead: Option<usize>,
+    ) {
+        let Call { x, residual, y, n: Length { n, .. }, .. } = self.call;
+        let to = [y.at(r, 0), y.at(r + 1, 0)];
+        let streams = self.streams(to[0], one.0);
+        // What is asked for where nothing is ahead is near already.
+        let a = ahead.unwrap_or(r);
+        // SAFETY: the caller's promise.
+        typed!(y.dtype(), Y => unsafe {
+            let to = to.map(|to| to.cast::<Y>().cast_mut());
+            let rows = [(one.0, to[0], one.1), (two.0, to[1], two.1)];
+            let [x, next] = [x.at(a, 0), x.at(a + 1, 0)];
+            match residual {
+                None => row::normalise(isa, n, rows, streams, affine, [x, next]),
+                Some(b) => row::normalise(isa, n, rows, streams, affine, [x, next, b.at(a, 0), b.at(a + 1, 0)]),
+            }
+        })
+    }
+
+    /// Whether a row of `y` is written around the caches; what was kept there is in one already.
+    #[inline(always)]
+    fn streams(&self, y: TypedPtr, kept: *const f32) -> bool {
+        self.call.streams && y.address() != kept.cast()
     }
 
     /// The sum, where it is wanted, of some columns of row `r`, which [`begin`](Self::begin) has left at `row`.
@@ -375,11 +430,11 @@ impl Work {
                 if y.is_dense() {
                     typed!(to.dtype(), Y => {
                         let to = to.cast::<Y>().cast_mut();
-                        row::normalise(isa, n, (row, to), false, moments, affine, []);
+                        row::normalise(isa, n, [(row, to, moments)], false, affine, []);
                     });
                 } else {
                     let place = self.places.passing();
-                    row::normalise(isa, n, (row, place), false, moments, affine, []);
+                    row::normalise(isa, n, [(row, place, moments)], false, affine, []);
                     to.write(isa, y.col_stride, n, place);
                 }
             }

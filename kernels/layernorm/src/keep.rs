@@ -1,6 +1,7 @@
 //! Where rows, and gamma and beta, are as f32 while a row is in work.
 
 use crate::call::{Call, Raw};
+use crate::passes;
 use crate::row::Affine;
 use gristmill_simd::{Dtype, Isa, TypedPtr};
 use std::{mem::MaybeUninit, ops::Range};
@@ -61,10 +62,12 @@ impl Home {
         Self { start: matrix.at(0, 0).cast::<f32>().cast_mut(), stride: matrix.row_stride, mask: usize::MAX }
     }
 
-    /// Even rows and odd rows have a place each, since one is being finished when the next is begun.
+    /// Even rows and odd rows have a place each, since one is being finished when the next is begun. So have even and odd
+    /// pairs: their rows have places of less than half the size, which do not all begin at the same offset in a page of memory.
     #[inline(always)]
-    fn scratch(places: Places) -> Self {
-        Self { start: places.start, stride: places.room as isize, mask: 1 }
+    fn scratch(places: Places, pairs: bool) -> Self {
+        let (stride, mask) = if pairs { (passes::PAIRED + 16, 3) } else { (places.room, 1) };
+        Self { start: places.start, stride: stride as isize, mask }
     }
 
     #[inline(always)]
@@ -81,15 +84,15 @@ impl Call {
         x.is_dense() && self.residual.is_none_or(|residual| residual.is_dense() && residual.dtype() == x.dtype())
     }
 
-    /// Where rows are kept; `None` where they can only be handled piece by piece.
+    /// Where rows are kept, single or in pairs; `None` where they can only be handled piece by piece.
     #[inline(always)]
-    pub(crate) fn home(&self, places: Places) -> Option<Home> {
+    pub(crate) fn home(&self, places: Places, pairs: bool) -> Option<Home> {
         let f32s = |matrix: &Raw| matrix.is_dense() && matrix.dtype() == Dtype::F32;
         let (short, direct) = (self.n.n <= places.room, self.is_direct());
         match (self.residual, self.sum) {
             (None, _) if f32s(&self.x) => Some(Home::matrix(self.x)),
             (_, Some(sum)) if f32s(&sum) && (short || direct) => Some(Home::matrix(sum)),
-            _ if short => Some(Home::scratch(places)),
+            _ if short => Some(Home::scratch(places, pairs)),
             _ => (f32s(&self.y) && direct).then(|| Home::matrix(self.y)),
         }
     }

@@ -281,120 +281,151 @@ impl Moments {
     }
 }
 
-/// The last pass over a row, from `x` to `y`.
+/// One row of the last pass, from `x` to `y`.
 #[derive(Clone, Copy)]
-struct Last<I: Isa, S, P, Y> {
+struct Last<I: Isa, S, Y> {
     x: S,
     y: *mut Y,
-    gamma: *const P,
-    beta: *const P,
     /// Minus what is subtracted; as in [`Shifted`].
     less: I::F32,
     r: I::F32,
     e: I::F32,
 }
 
-impl<I: Isa, S: Source, P: Element, Y: Element> Last<I, S, P, Y> {
+impl<I: Isa, S: Source, Y: Element> Last<I, S, Y> {
+    #[inline(always)]
+    fn new(isa: I, (x, y, row): (S, *mut Y, Moments)) -> Self {
+        Self { x, y, less: isa.splat(-row.m), r: isa.splat(row.r), e: isa.splat(row.e) }
+    }
+
     #[inline(always)]
     fn value(&self, isa: I, x: I::F32, gamma: I::F32, beta: I::F32) -> I::F32 {
         isa.fma(isa.fma(isa.add(x, self.less), self.r, self.e), gamma, beta)
     }
 
-    /// The next `UNROLL * LANES` elements; with `STREAM`, which is for f32, around the caches.
+    /// What comes after the next `n` elements.
+    #[inline(always)]
+    fn past(self, isa: I, n: usize) -> Self {
+        Self { x: self.x.past(isa, n), y: isa.opaque(self.y.wrapping_add(n)).cast_mut(), ..self }
+    }
+}
+
+impl<P: Element> Affine<P> {
+    /// What comes after the next `n` elements.
+    #[inline(always)]
+    fn past<I: Isa>(self, isa: I, n: usize) -> Self {
+        Self {
+            gamma: isa.opaque(self.gamma.wrapping_add(n & self.gamma_mask)),
+            beta: isa.opaque(self.beta.wrapping_add(n & self.beta_mask)),
+            ..self
+        }
+    }
+
+    /// The next `UNROLL * LANES` elements of some rows; with `STREAM`, which is for f32, around the caches.
     ///
     /// # Safety
-    /// (Row): they exist, with `STREAM` in whole registers of memory.
+    /// (Row), for each: they exist, with `STREAM` in whole registers of memory.
     #[inline(always)]
-    unsafe fn turn<const STREAM: bool>(&self, isa: I) {
+    unsafe fn turn<const STREAM: bool, I: Isa, S: Source, Y: Element>(self, isa: I, rows: &[Last<I, S, Y>]) {
         for k in (0..UNROLL).map(|g| g * I::LANES) {
             // SAFETY: the caller's promise.
             unsafe {
-                let (x, gamma, beta) =
-                    (self.x.load(isa, k), P::load(isa, self.gamma.add(k)), P::load(isa, self.beta.add(k)));
-                let (y, value) = (self.y.add(k), self.value(isa, x, gamma, beta));
-                if STREAM { isa.stream(y.cast(), value) } else { Y::store(isa, y, value) }
+                let (gamma, beta) = (P::load(isa, self.gamma.add(k)), P::load(isa, self.beta.add(k)));
+                for row in rows {
+                    let (y, value) = (row.y.add(k), row.value(isa, row.x.load(isa, k), gamma, beta));
+                    if STREAM { isa.stream(y.cast(), value) } else { Y::store(isa, y, value) }
+                }
             }
         }
     }
 
-    /// The next `count` elements, for `count <= LANES`.
+    /// The next `count` elements of some rows, for `count <= LANES`.
     ///
     /// # Safety
-    /// (Row): they exist.
+    /// (Row), for each: they exist.
     #[inline(always)]
-    unsafe fn part(&self, isa: I, count: usize) {
+    unsafe fn part<I: Isa, S: Source, Y: Element>(self, isa: I, rows: &[Last<I, S, Y>], count: usize) {
         let tail = isa.tail(count);
         // SAFETY: the caller's promise.
         unsafe {
-            let x = self.x.load_tail(isa, 0, count);
             let (gamma, beta) = (P::load_tail(isa, self.gamma, tail), P::load_tail(isa, self.beta, tail));
-            Y::store_tail(isa, self.y, self.value(isa, x, gamma, beta), tail);
-        }
-    }
-
-    /// What comes after the next `n` elements.
-    #[inline(always)]
-    fn past(self, isa: I, n: usize, Affine { gamma_mask, beta_mask, .. }: Affine<P>) -> Self {
-        let Self { x, y, gamma, beta, .. } = self;
-        Self {
-            x: x.past(isa, n),
-            y: isa.opaque(y.wrapping_add(n)).cast_mut(),
-            gamma: isa.opaque(gamma.wrapping_add(n & gamma_mask)),
-            beta: isa.opaque(beta.wrapping_add(n & beta_mask)),
-            ..self
+            for row in rows {
+                let x = row.x.load_tail(isa, 0, count);
+                Y::store_tail(isa, row.y, row.value(isa, x, gamma, beta), tail);
+            }
         }
     }
 }
 
-/// Last pass: normalises `x` into `y`, around the caches if it `streams`, which is for f32. `ahead` is what will be loaded
-/// some time later; nothing of it need exist.
+/// Elements of `y` up to where a register of memory, and perhaps another, begins.
+#[inline(always)]
+pub(crate) fn head<Y>(y: *const Y) -> usize {
+    y.addr().wrapping_neg() % LINE / size_of::<Y>()
+}
+
+/// Bytes of a line of the caches, and at least those of a register.
+const LINE: usize = 64;
+
+/// Last pass: normalises each `x` into its `y`, around the caches if it `streams`, which is for f32. `ahead` is what will be
+/// loaded some time later; nothing of it need exist.
 ///
 /// # Safety
-/// (Row); gamma and beta, where present, have `n` elements too. What streams is fenced before anybody reads it.
+/// (Row), for each; all have the same [`head`]; gamma and beta, where present, have `n` elements too. What streams is fenced
+/// before anybody reads it.
 #[inline(always)]
-pub(crate) unsafe fn normalise<I: Isa, S: Source, P: Element, Y: Element, const N: usize>(
+pub(crate) unsafe fn normalise<I: Isa, S: Source, P: Element, Y: Element, const R: usize, const N: usize>(
     isa: I,
     n: usize,
-    (x, y): (S, *mut Y),
+    rows: [(S, *mut Y, Moments); R],
     streams: bool,
-    row: Moments,
-    affine: Affine<P>,
+    mut affine: Affine<P>,
     ahead: [TypedPtr; N],
 ) {
-    let Affine { gamma, beta, .. } = affine;
-    let mut last = Last { x, y, gamma, beta, less: isa.splat(-row.m), r: isa.splat(row.r), e: isa.splat(row.e) };
+    let head = head(rows[0].1.cast_const()) % I::LANES;
+    let mut rows = rows.map(|row| Last::new(isa, row));
     let turn = UNROLL * I::LANES;
     let mut i = 0;
     // A store that straddles cache lines costs double: worth one partial register where the row is long.
-    let head = y.addr().wrapping_neg() % (I::LANES * size_of::<Y>()) / size_of::<Y>();
     let long = n >= 4 * turn;
     if head > 0 && long {
         // SAFETY: (Row): head < LANES < n.
-        unsafe { last.part(isa, head) };
-        last = last.past(isa, head, affine);
+        unsafe { affine.part(isa, &rows, head) };
+        (rows, affine) = (rows.map(|row| row.past(isa, head)), affine.past(isa, head));
         i = head;
     }
     while i + turn <= n {
         for ahead in ahead {
-            for g in 0..UNROLL {
-                isa.prefetch(ahead.offset((i + g * I::LANES) as isize).address());
-            }
+            fetch(isa, ahead.offset(i as isize), turn);
         }
         // SAFETY: (Row): i + turn <= n. Behind the head of a long row registers of memory are whole.
         unsafe {
             match streams && long && Y::DTYPE == Dtype::F32 {
-                true => last.turn::<true>(isa),
-                false => last.turn::<false>(isa),
+                true => affine.turn::<true, I, S, Y>(isa, &rows),
+                false => affine.turn::<false, I, S, Y>(isa, &rows),
             }
         }
-        last = last.past(isa, turn, affine);
+        (rows, affine) = (rows.map(|row| row.past(isa, turn)), affine.past(isa, turn));
         i += turn;
     }
     while i < n {
         let count = I::LANES.min(n - i);
         // SAFETY: (Row): i + count <= n.
-        unsafe { last.part(isa, count) };
-        last = last.past(isa, count, affine);
+        unsafe { affine.part(isa, &rows, count) };
+        (rows, affine) = (rows.map(|row| row.past(isa, count)), affine.past(isa, count));
         i += count;
+    }
+}
+
+/// Asks for `n` elements.
+#[inline(always)]
+fn fetch<I: Isa>(isa: I, p: TypedPtr, n: usize) {
+    // Lines of 16-bit values, and as many again: each loop has a length that the compiler knows.
+    for k in (0..2 * n).step_by(LINE) {
+        isa.prefetch(p.address().wrapping_add(k));
+    }
+    if p.dtype() == Dtype::F32 {
+        for k in (2 * n..4 * n).step_by(LINE) {
+            isa.prefetch(p.address().wrapping_add(k));
+        }
     }
 }

@@ -84,7 +84,7 @@ impl<T: Element> Kernel for Rows<'_, T> {
             rows.start = unsafe { narrow::blocks(isa, &call.of_f32s(), rows.clone()) };
         }
         // SAFETY: the rows are the call's, and nobody else works on them.
-        unsafe { passes::pipeline(isa, uniform, rows, [call.rows, n]) }
+        unsafe { passes::all(isa, uniform, rows, [call.rows, n]) }
     }
 }
 
@@ -118,6 +118,8 @@ impl<T> Uniform<T> {
 }
 
 impl<I: Isa, T: Element> Passes<I> for Uniform<T> {
+    const PAIRS: bool = false;
+
     #[inline(always)]
     unsafe fn begin(&self, isa: I, r: usize) -> Moments {
         let (&Self { norm, n, eps, .. }, x, zero) = (self, self.x(r), isa.splat_lanes64(0.0));
@@ -146,15 +148,16 @@ impl<I: Isa, T: Element> Passes<I> for Uniform<T> {
     }
 
     #[inline(always)]
-    unsafe fn finish(&self, isa: I, r: usize, moments: Moments, ahead: Option<usize>) {
-        let (n, operands) = (self.n.n, (self.x(r), self.y(r)));
-        // SAFETY: (Call): both rows have n elements, and so have gamma and beta; there is a place in the statistics.
-        unsafe {
-            self.statistics.set(r, moments.mean(), moments.rstd());
-            match ahead {
-                None => row::normalise(isa, n, operands, self.streams, moments, self.affine, []),
-                Some(ahead) => {
-                    row::normalise(isa, n, operands, self.streams, moments, self.affine, [TypedPtr::new(self.x(ahead))])
+    unsafe fn finish<const R: usize>(&self, isa: I, r: usize, moments: [Moments; R], ahead: Option<usize>) {
+        let (n, streams, affine) = (self.n.n, self.streams, self.affine);
+        for (k, moments) in moments.into_iter().enumerate() {
+            let row = [(self.x(r + k), self.y(r + k), moments)];
+            // SAFETY: (Call): the row has n elements, and so have gamma and beta; there is a place in the statistics.
+            unsafe {
+                self.statistics.set(r + k, moments.mean(), moments.rstd());
+                match ahead.map(|ahead| TypedPtr::new(self.x(ahead + k))) {
+                    None => row::normalise(isa, n, row, streams, affine, []),
+                    Some(ahead) => row::normalise(isa, n, row, streams, affine, [ahead]),
                 }
             }
         }

@@ -21,7 +21,8 @@ impl Queue {
     /// A queue for some workers, at least one.
     pub fn new(jobs: usize, workers: usize) -> Self {
         let segments = workers.clamp(1, SEGMENTS);
-        let next = std::array::from_fn(|s| Cursor(AtomicUsize::new(start(jobs, segments, s))));
+        let first = |s| if s < segments { start(jobs, segments, s) } else { jobs };
+        let next = std::array::from_fn(|s| Cursor(AtomicUsize::new(first(s))));
         Self { next, jobs, segments }
     }
 

@@ -60,9 +60,6 @@ impl Worker<'_, '_> {
     /// `next` is the first.
     pub(crate) fn rows_ahead(&self, unit: Unit, wave: &[Block], next: usize) -> RowsAhead {
         let mut ahead = RowsAhead::default();
-        if !self.plan.long {
-            return ahead;
-        }
         let q = &self.call.q;
         for (slot, (block, [out, queries])) in wave.iter().zip(&mut ahead.wanted).enumerate() {
             any!(AnyOutput, &self.call.out, of => {

@@ -122,7 +122,9 @@ impl<'w, 'a> Worker<'w, 'a> {
                 let limit = self.call.key_end(unit.batch, rows.at(rows.count - 1).1);
                 *block = Block { slot, rows, limit };
             }
-            self.rows_ahead = self.rows_ahead(unit, &wave[..blocks], first + self.plan.wave);
+            if self.plan.long {
+                self.rows_ahead = self.rows_ahead(unit, &wave[..blocks], first + self.plan.wave);
+            }
             self.wave(isa, unit, &wave[..blocks]);
         }
     }

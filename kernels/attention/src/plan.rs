@@ -176,7 +176,7 @@ impl Plan {
         let vectors = keys.saturating_mul(call.source.kv_heads()).saturating_add(heads.saturating_mul(positions));
         let large = batch.saturating_mul(vectors).saturating_mul(dim + out_dim) > near;
         let far = large && unit <= near / 4 && !cached;
-        let long = large && unit > near / 4;
+        let long = large && unit > near / 4 && !by_head;
         let wave = if !by_head && (streams || !keep_keys) { blocks_per_unit.min(WAVE) } else { 1 };
         let chunk = if keep_keys && wave == 1 { VALUE_BLOCK } else { CHUNK };
         // The tiles need values side by side; and what several waves read should not be scattered over the cache.

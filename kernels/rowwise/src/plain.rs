@@ -74,6 +74,20 @@ pub(crate) unsafe fn run<I: Isa, F: Finish>(isa: I, mut rows: impl Iterator<Item
     }
 }
 
+/// Makes one row.
+///
+/// # Safety
+/// (Plain).
+#[inline(always)]
+pub(crate) unsafe fn one<I: Isa, F: Finish>(isa: I, row: PlainRow) {
+    // SAFETY: the caller's promise; the passes come in order.
+    unsafe {
+        let begun = Begun { row, extremes: extremes(isa, Some(row)) };
+        let summed = sum::<I, F>(isa, begun, row.x);
+        F::last(isa, summed, None);
+    }
+}
+
 /// The second pass, and the results for what is hidden. Asks for the row that begins at `next`.
 ///
 /// # Safety

@@ -1,7 +1,8 @@
 //! The softmax family over rows of any type and layout, with masks.
 //!
-//! A row is brought into scratch memory piece by piece as f32 scores, scaled and masked. One that fits is brought
-//! once, a longer one for each of the three passes: the largest score, the sum of exponentials, the results.
+//! A row is brought into scratch memory as f32 scores, scaled and masked. One that fits is worked on there as plain rows
+//! are where they lie; a longer one is brought piece by piece for each of the three passes: the largest score, the sum of
+//! exponentials, the results.
 
 use crate::plain::{self, PlainRow, Summed};
 use crate::rows::{self, Buffers, Job, Row};
@@ -20,8 +21,8 @@ pub(crate) trait Finish: Sync {
     /// The result for a hidden score of a row with this sum.
     fn hidden(sum: f32) -> f32;
 
-    /// Turns scores into results, in place; `p` has their exponentials if they are at hand, and room for them if not.
-    fn finish<I: Isa>(isa: I, scores: &mut [f32], p: &mut [f32], at_hand: bool, max: f32, sum: f32);
+    /// Turns scores into results, in place.
+    fn finish<I: Isa>(isa: I, scores: &mut [f32], max: f32, sum: f32);
 
     /// Where no score is so far below the largest, exponentials and results need no care.
     const NEAR: f32;
@@ -76,14 +77,17 @@ impl<F: Finish> Job for Family<'_, F> {
             return unsafe { plain::run::<I, F>(isa, rows.map(|i| self.plain_row(i))) };
         }
         let mut buffers = Buffers::default();
+        let n = self.y.cols();
         for i in rows {
-            let n = self.y.cols();
-            let visible = self.scores.visible(i, n);
+            let (visible, [buffer, hidden]) = (self.scores.visible(i, n), buffers.both());
             // SAFETY: (Job), and nobody else makes the row.
             unsafe {
-                let sum = self.row(isa, i, visible, buffers.both());
+                if n <= KEPT {
+                    self.kept(isa, i, visible, buffer);
+                    continue;
+                }
+                let sum = self.row(isa, i, visible, buffer);
                 for columns in rows::pieces(n - visible, KEPT) {
-                    let [hidden, _] = buffers.both();
                     hidden[..columns.len()].fill(F::hidden(sum));
                     Row::of(&self.y, i).write(isa, visible + columns.start, &hidden[..columns.len()]);
                 }
@@ -107,18 +111,33 @@ impl<F: Finish> Family<'_, F> {
         PlainRow { x: at(&self.x), y: at(&self.y).cast_mut(), n: self.scores.visible(i, all), all }
     }
 
-    /// The way that always works. Returns the sum.
+    /// A row that fits into `buffer`.
+    ///
+    /// # Safety
+    /// (Job), nobody else makes the row, and it has at most `KEPT` elements.
+    #[inline(always)]
+    unsafe fn kept<I: Isa>(&self, isa: I, i: usize, visible: usize, buffer: &mut [f32; KEPT]) {
+        let all = self.y.cols();
+        // SAFETY: the caller's promise, and the buffer has room for all results.
+        unsafe {
+            self.bring(isa, i, 0..visible, buffer);
+            let y = buffer.as_mut_ptr();
+            plain::one::<I, F>(isa, PlainRow { x: y, y, n: visible, all });
+            Row::of(&self.y, i).write(isa, 0, &buffer[..all]);
+        }
+    }
+
+    /// A row of any length. Returns the sum.
     ///
     /// # Safety
     /// (Job), and nobody else makes the row.
     #[inline(always)]
-    unsafe fn row<I: Isa>(&self, isa: I, i: usize, visible: usize, [scores, p]: &mut [[f32; KEPT]; 2]) -> f32 {
-        let once = visible <= KEPT;
+    unsafe fn row<I: Isa>(&self, isa: I, i: usize, visible: usize, buffer: &mut [f32; KEPT]) -> f32 {
         let pieces = || rows::pieces(visible, KEPT);
         let mut largest = f32::NEG_INFINITY;
         for columns in pieces() {
             // SAFETY: the caller's promise.
-            let piece = unsafe { self.bring(isa, i, columns, scores) };
+            let piece = unsafe { self.bring(isa, i, columns, buffer) };
             let max = max(isa, piece);
             largest = if max > largest { max } else { largest };
         }
@@ -126,23 +145,20 @@ impl<F: Finish> Family<'_, F> {
         let exponential = Exponential(isa.splat(largest));
         let mut lanes = isa.splat_lanes64(0.0);
         for columns in pieces() {
-            let len = columns.len();
-            if !once {
-                // SAFETY: the caller's promise.
-                unsafe { self.bring(isa, i, columns, scores) };
+            // SAFETY: the caller's promise.
+            unsafe {
+                let piece = self.bring(isa, i, columns, buffer);
+                lanes = slices::sum_of_raw(isa, piece.len(), piece.as_ptr(), lanes, &exponential, []);
             }
-            lanes = slices::map_sum(isa, &scores[..len], &mut p[..len], lanes, &exponential);
         }
         let sum = not_zero(reduce64(isa, lanes));
         for columns in pieces() {
-            let (len, start) = (columns.len(), columns.start);
+            let start = columns.start;
             // SAFETY: the caller's promise. A piece is written when it has been read for the last time.
             unsafe {
-                if !once {
-                    self.bring(isa, i, columns, scores);
-                }
-                F::finish(isa, &mut scores[..len], &mut p[..len], once, largest, sum);
-                Row::of(&self.y, i).write(isa, start, &scores[..len]);
+                let piece = self.bring(isa, i, columns, buffer);
+                F::finish(isa, piece, largest, sum);
+                Row::of(&self.y, i).write(isa, start, piece);
             }
         }
         sum

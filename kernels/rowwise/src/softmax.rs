@@ -115,11 +115,9 @@ impl Finish for Quotient {
     }
 
     #[inline(always)]
-    fn finish<I: Isa>(isa: I, scores: &mut [f32], p: &mut [f32], at_hand: bool, max: f32, sum: f32) {
-        if !at_hand {
-            slices::map(isa, scores, p, &Exponential(isa.splat(max)));
-        }
-        slices::map(isa, p, scores, &Divide(Divisor::new(isa, sum)));
+    fn finish<I: Isa>(isa: I, scores: &mut [f32], max: f32, sum: f32) {
+        slices::map_in_place(isa, scores, &Exponential(isa.splat(max)));
+        slices::map_in_place(isa, scores, &Divide(Divisor::new(isa, sum)));
     }
 
     const NEAR: f32 = -41.0;
@@ -175,7 +173,7 @@ impl Finish for Logarithm {
     }
 
     #[inline(always)]
-    fn finish<I: Isa>(isa: I, scores: &mut [f32], _: &mut [f32], _: bool, max: f32, sum: f32) {
+    fn finish<I: Isa>(isa: I, scores: &mut [f32], max: f32, sum: f32) {
         slices::map_in_place(isa, scores, &Shift::new(isa, max, sum));
     }
 

@@ -5,7 +5,7 @@ mod common;
 use common::{Call, NORMS};
 use gristmill_core::{MatMut, MatRef, Threads};
 use gristmill_layernorm::{LayerNormOptions, layer_norm, naive};
-use gristmill_simd::{bf16, f16};
+use gristmill_simd::{Element, bf16, f16};
 use gristmill_testkit::{Fill, Layout, Matrix, assert_bits_eq, naive, strategy, sweep};
 use proptest::prelude::*;
 
@@ -120,22 +120,25 @@ fn every_length() {
     }
 }
 
-fn matrix(data: &mut [f32], rows: usize, n: usize) -> MatMut<'_, f32> {
-    MatMut::new(data, rows, n).unwrap()
-}
-
 /// Enough rows that three threads share them, and that the rows ahead are fetched.
 #[test]
 fn rows_are_divided_among_threads() {
-    for (rows, n) in [(500, 333), (3, 70_000), (70_000, 3)] {
-        let x: Vec<f32> = Fill::Normal.vec(1, rows * n);
+    many_rows::<f32>();
+    many_rows::<f16>();
+}
+
+fn many_rows<T: Element>() {
+    for (rows, n) in [(500, 333), (101, 512), (3, 70_000), (70_000, 3)] {
+        let x: Vec<T> = Fill::Normal.vec(1, rows * n).into_iter().map(T::from_f32).collect();
         let x = MatRef::new(&x, rows, n).unwrap();
         sweep::levels_and_threads(|level, threads| {
             let options = LayerNormOptions { level: Some(level), threads, ..Default::default() };
-            let (mut got, mut want) = (vec![0.0; rows * n], vec![0.0; rows * n]);
-            layer_norm(x, matrix(&mut got, rows, n), &options).unwrap();
-            naive!(level, naive::layer_norm(x, matrix(&mut want, rows, n).into(), &options)).unwrap();
-            assert_bits_eq(&got, &want, format!("{level} {threads:?} {rows} x {n}"));
+            let (mut got, mut want) = (vec![T::default(); rows * n], vec![T::default(); rows * n]);
+            layer_norm(x, MatMut::new(&mut got, rows, n).unwrap(), &options).unwrap();
+            let y = MatMut::new(&mut want, rows, n).unwrap();
+            naive!(level, naive::layer_norm(x, y.into(), &options)).unwrap();
+            let wide = |y: &[T]| y.iter().map(|y| y.to_f32()).collect::<Vec<f32>>();
+            assert_bits_eq(&wide(&got), &wide(&want), format!("{} {level} {threads:?} {rows} x {n}", T::NAME));
         });
     }
 }

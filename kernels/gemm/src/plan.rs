@@ -222,7 +222,7 @@ fn streams(bytes: usize, b: Dtype, caches: Caches) -> usize {
 /// How many steps ahead one row block asks for packed panels of so many bytes, which it alone reads.
 fn reach(bytes: usize, caches: Caches) -> isize {
     match bytes {
-        _ if bytes <= caches.l2 => 1,
+        _ if bytes <= caches.l2 => PREFETCH_STEPS / 4,
         _ if bytes <= caches.l3 => 2 * PREFETCH_STEPS,
         _ => 3 * PREFETCH_STEPS,
     }

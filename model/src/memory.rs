@@ -65,7 +65,14 @@ impl Config {
         // A page that beams share is copied before the first of them is done with it.
         let copies = if beams > 1 { 1 } else { 0 };
         let of_sentence = pages(source_tokens).saturating_add(beams.saturating_mul(pages(target_tokens) + copies));
-        [self.decoder_layers, sentences, 2 * PAGE, self.d_model, precision.size()]
+        let dim = self.d_head();
+        // What pages of bf16 fill up: pairs of a key's elements, panels of a value's.
+        let [key, value] = if precision == Precision::Bf16 {
+            [2, 16].map(|n| dim.checked_next_multiple_of(n).unwrap_or(usize::MAX))
+        } else {
+            [dim; 2]
+        };
+        [self.decoder_layers, sentences, PAGE, self.heads, key.saturating_add(value), precision.size()]
             .into_iter()
             .fold(of_sentence, usize::saturating_mul)
     }

@@ -4,6 +4,7 @@
 //! own sums, and for one stream of keys after another.
 
 use crate::product::Product;
+use gristmill_gemm::Chain;
 use gristmill_gemm::tile::PANEL;
 use gristmill_simd::{Dtype, Element, Isa, Kernel, bf16, f16};
 use std::array;
@@ -25,6 +26,18 @@ impl Abreast {
     #[inline(always)]
     pub(crate) unsafe fn new(product: Product, [rows, cols, depth]: [usize; 3]) -> Self {
         Self { product, rows, panels: cols.div_ceil(PANEL), depth }
+    }
+
+    /// Whether the right operand is of pairs.
+    #[inline(always)]
+    pub(crate) fn is_of_pairs(&self) -> bool {
+        self.product.right.pairs
+    }
+
+    /// The product over pairs.
+    #[inline(always)]
+    pub(crate) fn of_pairs(self) -> OfPairs {
+        OfPairs(self)
     }
 
     #[inline(always)]
@@ -72,20 +85,9 @@ impl Abreast {
     /// There are MR rows from `row` on, and NP panels from `panel` on, of what [`new`](Self::new) was promised.
     #[inline(always)]
     unsafe fn chains<I: Isa, B: Element, const MR: usize, const NP: usize>(&self, isa: I, row: usize, panel: usize) {
-        let Product { left, right, c, c_row, alpha, accumulate, chains, ahead: _ } = self.product;
-        let at = row * c_row + panel * PANEL;
-        // Loops over constants throughout: indices that are not would keep the sums in memory.
-        let mut sums = [[isa.splat_row(0.0); NP]; MR];
-        if !chains.is_null() {
-            for (r, row) in sums.iter_mut().enumerate() {
-                for (q, panel) in row.iter_mut().enumerate() {
-                    for (v, sum) in panel.as_mut().iter_mut().enumerate() {
-                        // SAFETY: P5.
-                        *sum = unsafe { isa.load(chains.add(at + r * c_row + q * PANEL + v * I::LANES)) };
-                    }
-                }
-            }
-        }
+        let Product { left, right, .. } = self.product;
+        // SAFETY: the caller's promise.
+        let mut sums = unsafe { self.begin::<I, MR, NP>(isa, row, panel) };
         let first = right.start.cast::<B>().wrapping_offset(panel as isize * right.panel);
         let mut a: [_; MR] = array::from_fn(|r| left.start.wrapping_offset((row + r) as isize * left.row));
         let mut b: [_; MR] = array::from_fn(|r| first.wrapping_offset((row + r) as isize * right.row));
@@ -103,6 +105,52 @@ impl Abreast {
                 (a[r], b[r]) = (a[r].wrapping_offset(left.step), b[r].wrapping_offset(right.step));
             }
         }
+        // SAFETY: the caller's promise.
+        unsafe { self.end(isa, &sums, row, panel) };
+    }
+
+    /// What the chains of some rows and panels go on from.
+    ///
+    /// # Safety
+    /// That of [`chains`](Self::chains).
+    #[inline(always)]
+    unsafe fn begin<I: Isa, const MR: usize, const NP: usize>(
+        &self,
+        isa: I,
+        row: usize,
+        panel: usize,
+    ) -> [[I::Row; NP]; MR] {
+        let Product { c_row, chains, .. } = self.product;
+        let at = row * c_row + panel * PANEL;
+        // Loops over constants throughout: indices that are not would keep the sums in memory.
+        let mut sums = [[isa.splat_row(0.0); NP]; MR];
+        if !chains.is_null() {
+            for (r, row) in sums.iter_mut().enumerate() {
+                for (q, panel) in row.iter_mut().enumerate() {
+                    for (v, sum) in panel.as_mut().iter_mut().enumerate() {
+                        // SAFETY: P5.
+                        *sum = unsafe { isa.load(chains.add(at + r * c_row + q * PANEL + v * I::LANES)) };
+                    }
+                }
+            }
+        }
+        sums
+    }
+
+    /// Stores the sums of some rows and panels.
+    ///
+    /// # Safety
+    /// That of [`chains`](Self::chains).
+    #[inline(always)]
+    unsafe fn end<I: Isa, const MR: usize, const NP: usize>(
+        &self,
+        isa: I,
+        sums: &[[I::Row; NP]; MR],
+        row: usize,
+        panel: usize,
+    ) {
+        let Product { c, c_row, alpha, accumulate, .. } = self.product;
+        let at = row * c_row + panel * PANEL;
         for (r, row) in sums.iter().enumerate() {
             for (q, panel) in row.iter().enumerate() {
                 for (v, &sum) in panel.as_ref().iter().enumerate() {
@@ -118,6 +166,118 @@ impl Abreast {
     }
 }
 
+/// A product over panels of pairs.
+pub(crate) struct OfPairs(Abreast);
+
+impl OfPairs {
+    /// As many rows and panels in step as there are, one after another.
+    #[inline(always)]
+    fn of<I: Isa, const CHAIN: usize>(&self, isa: I) {
+        let all = &self.0;
+        let mut panel = 0;
+        while panel < all.panels {
+            panel += match (I::LANES, all.panels - panel) {
+                (16, 4..) => self.rows::<I, CHAIN, 2, 4>(isa, panel),
+                (16, 2..) => self.rows::<I, CHAIN, 4, 2>(isa, panel),
+                (16, _) => self.rows::<I, CHAIN, 8, 1>(isa, panel),
+                (8, 2..) => self.rows::<I, CHAIN, 2, 2>(isa, panel),
+                (8, _) => self.rows::<I, CHAIN, 4, 1>(isa, panel),
+                _ => self.rows::<I, CHAIN, 2, 1>(isa, panel),
+            };
+        }
+    }
+
+    #[inline(always)]
+    fn rows<I: Isa, const CHAIN: usize, const MR: usize, const NP: usize>(&self, isa: I, panel: usize) -> usize {
+        let mut row = 0;
+        while row < self.0.rows {
+            // SAFETY: the promise that was made for all rows and panels.
+            unsafe {
+                if row + MR <= self.0.rows {
+                    self.chains::<I, CHAIN, MR, NP>(isa, row, panel);
+                    row += MR;
+                } else {
+                    self.chains::<I, CHAIN, 1, NP>(isa, row, panel);
+                    row += 1;
+                }
+            }
+        }
+        NP
+    }
+
+    /// # Safety
+    /// There are MR rows from `row` on, and NP panels from `panel` on, of what [`Abreast::new`] was promised.
+    #[inline(always)]
+    unsafe fn chains<I: Isa, const CHAIN: usize, const MR: usize, const NP: usize>(
+        &self,
+        isa: I,
+        row: usize,
+        panel: usize,
+    ) {
+        let Product { left, right, .. } = self.0.product;
+        let size = if CHAIN == DOT { size_of::<bf16>() } else { size_of::<f32>() } as isize;
+        let (row_bytes, step) = (left.row * size, left.step * size);
+        // SAFETY: the caller's promise.
+        let mut sums = unsafe { self.0.begin::<I, MR, NP>(isa, row, panel) };
+        let first = right.start.cast::<bf16>().wrapping_offset(panel as isize * right.panel);
+        let a = left.start.cast::<u8>();
+        let mut a: [_; MR] = array::from_fn(|r| a.wrapping_offset((row + r) as isize * row_bytes));
+        let mut b: [_; MR] = array::from_fn(|r| first.wrapping_offset((row + r) as isize * right.row));
+        let depth = self.0.depth;
+        for pair in 0..depth.div_ceil(2) {
+            let whole = 2 * pair + 1 < depth;
+            for (r, row) in sums.iter_mut().enumerate() {
+                let (value, next) = (a[r], a[r].wrapping_offset(if whole { step } else { 0 }));
+                // SAFETY: P1.
+                let x = unsafe {
+                    match CHAIN {
+                        DOT if whole => [isa.from_bits(isa.splat_i32(value.cast::<i32>().read_unaligned())); 2],
+                        DOT => [isa.from_bits(isa.splat_i32(i32::from(*value.cast::<u16>()))); 2],
+                        _ => [isa.splat(*value.cast::<f32>()), isa.splat(*next.cast::<f32>())],
+                    }
+                };
+                for (q, sums) in row.iter_mut().enumerate() {
+                    let panel = b[r].wrapping_offset(q as isize * right.panel).cast::<f32>();
+                    for (v, sum) in sums.as_mut().iter_mut().enumerate() {
+                        // SAFETY: P2.
+                        let pairs = unsafe { isa.load(panel.wrapping_add(v * I::LANES)) };
+                        let [even, odd] = bf16::split(isa, pairs);
+                        *sum = match CHAIN {
+                            DOT => isa.dot_bf16(*sum, isa.to_bits(x[0]), isa.to_bits(pairs)),
+                            ODD_FIRST => isa.fma(x[1], even, isa.fma(x[0], odd, *sum)),
+                            _ if whole => isa.fma(x[1], odd, isa.fma(x[0], even, *sum)),
+                            _ => isa.fma(x[0], even, *sum),
+                        };
+                    }
+                }
+                (a[r], b[r]) = (value.wrapping_offset(2 * step), b[r].wrapping_offset(right.step));
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.0.end(isa, &sums, row, panel) };
+    }
+}
+
+/// The chains, as parameters.
+const IN_ORDER: usize = Chain::InOrder as usize;
+const ODD_FIRST: usize = Chain::OddFirst as usize;
+const DOT: usize = Chain::Dot as usize;
+
+impl Kernel for OfPairs {
+    type Output = ();
+
+    const DOT: bool = true;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        match self.0.product.chain {
+            Chain::InOrder => self.of::<I, IN_ORDER>(isa),
+            Chain::OddFirst => self.of::<I, ODD_FIRST>(isa),
+            Chain::Dot => self.of::<I, DOT>(isa),
+        }
+    }
+}
+
 impl Kernel for Abreast {
     type Output = ();
 
@@ -126,7 +286,7 @@ impl Kernel for Abreast {
         match self.product.right.start.dtype() {
             Dtype::F32 => self.of::<I, f32>(isa),
             Dtype::F16 => self.of::<I, f16>(isa),
-            Dtype::Bf16 => self.of::<I, bf16>(isa),
+            Dtype::Bf16 => unreachable!("bf16 lies in pairs"),
         }
     }
 }

@@ -5,13 +5,17 @@ use crate::ahead::{Ahead, RowsAhead};
 use crate::any::{AnyOutput, any};
 use crate::driver::Call;
 use crate::mask::Edit;
+use crate::operands::Form;
+use crate::pairs::Ways;
 use crate::plan::{Plan, Rows, Unit, VALUE_BLOCK, WAVE};
 use crate::product::{Left, Product, Right, block_rows};
+use crate::rounded::Rounded;
 use crate::short;
 use crate::softmax::{self, LOWEST};
 use crate::source::Source;
+use gristmill_gemm::Chain;
 use gristmill_gemm::tile::Tiles;
-use gristmill_simd::{Dtype, Isa};
+use gristmill_simd::{Bf16Magnitudes, Dtype, Isa, Simd, bf16};
 use std::ops::Range;
 use std::{array, ptr};
 
@@ -22,6 +26,7 @@ pub(crate) const MAX_ROWS: usize = 12;
 pub(crate) struct Worker<'w, 'a> {
     pub(crate) call: &'w Call<'a>,
     pub(crate) plan: &'w Plan,
+    simd: Simd,
     tiles: Tiles,
     /// Packed keys: of the whole unit, or of one chunk; of a cache the newest, of every row's head.
     pub(crate) keys: &'w mut [f32],
@@ -33,7 +38,7 @@ pub(crate) struct Worker<'w, 'a> {
     pub(crate) sums: &'w mut [f32],
     /// Chains that the next page of a cache goes on with.
     pub(crate) chains: &'w mut [f32],
-    /// The queries of every block of a wave, widened; empty where they are f32.
+    /// The queries of every block of a wave, widened or gathered; empty where they are read in place.
     pub(crate) queries: &'w mut [f32],
     /// The rows of every block of a wave.
     pub(crate) states: [[RowState; MAX_ROWS]; WAVE],
@@ -41,6 +46,12 @@ pub(crate) struct Worker<'w, 'a> {
     ahead: [Ahead; WAVE],
     /// What its tiles of scores ask for.
     rows_ahead: RowsAhead,
+    /// How keys and values of views are packed.
+    pub(crate) form: Form,
+    /// How the blocks of a wave are computed, where that is to be decided.
+    pub(crate) ways: [Ways; WAVE],
+    /// Magnitudes of the keys and values of what the scratch memory holds, where they were asked for.
+    pub(crate) magnitudes: Option<[Bf16Magnitudes; 2]>,
     /// Which sequence and key/value head the scratch memory holds.
     pub(crate) holds: Option<(usize, usize)>,
     /// How many of its keys are packed.
@@ -70,7 +81,12 @@ pub(crate) struct RowState {
 
 impl<'w, 'a> Worker<'w, 'a> {
     /// `scratch` holds at least the plan's total.
-    pub(crate) fn new(call: &'w Call<'a>, plan: &'w Plan, tiles: Tiles, scratch: &'w mut [f32]) -> Self {
+    pub(crate) fn new(
+        call: &'w Call<'a>,
+        plan: &'w Plan,
+        (simd, tiles): (Simd, Tiles),
+        scratch: &'w mut [f32],
+    ) -> Self {
         let (keys, rest) = scratch.split_at_mut(plan.scratch.keys);
         let (values, rest) = rest.split_at_mut(plan.scratch.values);
         let (scores, rest) = rest.split_at_mut(plan.scratch.scores);
@@ -79,10 +95,12 @@ impl<'w, 'a> Worker<'w, 'a> {
         let queries = &mut rest[..plan.scratch.queries];
         let states = [[RowState::default(); MAX_ROWS]; WAVE];
         let (ahead, rows_ahead) = ([Ahead::default(); WAVE], RowsAhead::default());
+        let (ways, magnitudes) = ([Ways::IN_ORDER; WAVE], None);
         let (holds, packed_keys, packed_values) = (None, 0, 0);
         Self {
             call,
             plan,
+            simd,
             tiles,
             keys,
             values,
@@ -93,6 +111,9 @@ impl<'w, 'a> Worker<'w, 'a> {
             states,
             ahead,
             rows_ahead,
+            form: Form::Steps,
+            ways,
+            magnitudes,
             holds,
             packed_keys,
             packed_values,
@@ -107,8 +128,9 @@ impl<'w, 'a> Worker<'w, 'a> {
         let unit = self.plan.unit(index);
         if self.holds != Some((unit.batch, unit.kv_head)) {
             self.holds = Some((unit.batch, unit.kv_head));
-            (self.packed_keys, self.packed_values) = (0, 0);
+            (self.packed_keys, self.packed_values, self.magnitudes) = (0, 0, None);
         }
+        self.choose_form(isa, unit);
         let ahead = if self.plan.far { self.ahead_of(index + 1) } else { Default::default() };
         for first in (unit.first_block..unit.end_block).step_by(self.plan.wave) {
             for (slot, wanted) in self.ahead.iter_mut().enumerate().take(self.plan.wave) {
@@ -134,8 +156,10 @@ impl<'w, 'a> Worker<'w, 'a> {
     fn wave<I: Isa>(&mut self, isa: I, unit: Unit, wave: &[Block]) {
         let end = wave.iter().fold(0, |end, block| end.max(block.limit));
         let unit = if self.plan.by_head { Unit { kv_head: wave[0].rows.at(0).0, ..unit } } else { unit };
-        if self.call.q.dtype() != Dtype::F32 {
-            for block in wave.iter() {
+        for block in wave.iter() {
+            if self.plan.pairs {
+                self.pair_queries(isa, unit, block);
+            } else if self.call.q.dtype() != Dtype::F32 {
                 self.widen(isa, unit, block);
             }
         }
@@ -179,21 +203,27 @@ impl<'w, 'a> Worker<'w, 'a> {
     #[inline(always)]
     fn score<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block, right: Right, keys: Range<usize>) {
         let ([.., dim], [.., step]) = (self.call.q.sizes(), self.call.q.strides());
-        let left = if self.call.q.dtype() == Dtype::F32 {
+        let chain = self.ways[block.slot].scores;
+        let (narrow, depth) =
+            (chain == Chain::Dot, if chain == Chain::OddFirst { dim.next_multiple_of(2) } else { dim });
+        let left = if self.call.q.dtype() == Dtype::F32 || (narrow && step == 1) {
             let (start, row) = block.rows.locate(&self.call.q, unit.batch);
-            Left { start: start.cast(), row, step }
+            Left { start: start.address().cast(), row, step }
         } else {
             let stride = self.plan.query_stride;
             let start = self.queries[block.slot * self.plan.block_rows * stride..].as_ptr();
-            Left { start, row: stride as isize, step: 1 }
+            Left { start, row: (if narrow { 2 * stride } else { stride }) as isize, step: 1 }
         };
         let stride = self.plan.score_stride;
         let product = Product {
             left,
             right,
+            chain,
+            has_dot: self.plan.has_dot,
             c: self.strip(block.slot)[keys.start..].as_mut_ptr(),
             c_row: stride,
-            alpha: self.call.scale,
+            // Tiles over pairs do nothing but store; the softmax scales what they leave.
+            alpha: if self.plan.pairs { 1.0 } else { self.call.scale },
             accumulate: false,
             chains: ptr::null(),
             ahead: self.ahead[block.slot].of_keys.map(|ahead| ahead.wrapping_add(keys.start * dim)),
@@ -203,10 +233,21 @@ impl<'w, 'a> Worker<'w, 'a> {
         // keys in whole panels, of which these begin one.
         unsafe {
             if self.plan.by_head {
-                isa.vectorize(Abreast::new(product, [rows, keys, dim]));
+                self.abreast(isa, Abreast::new(product, [rows, keys, depth]));
             } else {
-                product.run(isa, self.tiles, [rows, keys, dim], &mut self.rows_ahead);
+                product.run(isa, self.tiles, [rows, keys, depth], &mut self.rows_ahead);
             }
+        }
+    }
+
+    /// Computes a product of rows that each have a right operand.
+    #[inline(always)]
+    fn abreast<I: Isa>(&self, isa: I, product: Abreast) {
+        if product.is_of_pairs() {
+            // The level has an instruction that this function is not compiled with.
+            self.simd.run(product.of_pairs());
+        } else {
+            isa.vectorize(product);
         }
     }
 
@@ -228,6 +269,14 @@ impl<'w, 'a> Worker<'w, 'a> {
             for (r, keys) in keys.iter_mut().enumerate().take(rows) {
                 *keys = call.key_end(unit.batch, block.rows.at(r).1);
             }
+        }
+        if self.plan.pairs {
+            self.round_weights(isa, unit, block, &keys[..rows], &mut sums[..rows]);
+            for (state, (&keys, &sum)) in self.states[block.slot].iter_mut().zip(keys.iter().zip(&sums)).take(rows) {
+                // The last key's pair may have one that nobody sees.
+                *state = RowState { sum, hides: keys < block.limit.next_multiple_of(2) || !dense };
+            }
+            return;
         }
         let strip = &mut self.strip(block.slot)[..rows * stride];
         // SAFETY: the strip has these rows, each as long as the keys in whole panels; the last one sees the most keys, the
@@ -261,22 +310,58 @@ impl<'w, 'a> Worker<'w, 'a> {
         }
     }
 
+    /// [`weight`](Self::weight) where weights are rounded to bf16: of each row's first `keys` scores.
+    #[inline(always)]
+    fn round_weights<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block, keys: &[usize], sums: &mut [f32]) {
+        let (call, stride, chain) = (self.call, self.plan.score_stride, self.ways[block.slot].values);
+        let edited = !call.options.mask.is_dense() || call.options.softcap.is_some();
+        let strip = &mut self.strip(block.slot)[..keys.len() * stride];
+        let mut scale = call.scale;
+        if edited || !(scale > 0.0 && scale < f32::INFINITY) {
+            scale = 1.0;
+            for (r, (row, &keys)) in strip.chunks_exact_mut(stride).zip(keys).enumerate() {
+                let row = &mut row[..keys];
+                row.iter_mut().for_each(|score| *score *= call.scale);
+                if edited {
+                    let (h, i) = block.rows.at(r);
+                    softmax::edit_and_max(isa, row, &Edit::new(call.options, [unit.batch, h, i]));
+                }
+            }
+        }
+        // The strip has these rows, of whole registers.
+        let (rows, limit) = (strip.as_mut_ptr(), block.limit);
+        self.simd.run(Rounded { rows, stride, limit, keys, sums, scale, chain });
+    }
+
     /// Adds the values of the piece of keys from `first` on, under the weights of a block of rows.
     #[inline(always)]
     fn sum<I: Isa>(&mut self, isa: I, block: &Block, right: Right, first: usize) {
         let (row, stride) = (self.plan.score_stride as isize, self.plan.out_stride);
         let depth = (block.limit - first).min(self.plan.value_piece);
+        let chain = self.ways[block.slot].values;
         let begins = first.is_multiple_of(VALUE_BLOCK);
         let ends = first + depth == block.limit || (first + depth).is_multiple_of(VALUE_BLOCK);
         let at = block.slot * self.plan.block_rows * stride;
         let chains = if begins && ends { ptr::null_mut() } else { self.chains[at..].as_mut_ptr() };
+        let weights = self.strip(block.slot).as_ptr();
+        let left = match chain {
+            Chain::Dot => Left { start: weights.cast::<bf16>().wrapping_add(first).cast(), row: 2 * row, step: 1 },
+            Chain::InOrder | Chain::OddFirst => Left { start: weights.wrapping_add(first), row, step: 1 },
+        };
+        // Behind the last key there is a weight of zero, if it has no partner.
+        let steps = if chain == Chain::InOrder { depth } else { depth.next_multiple_of(2) };
+        let adds = ends && first >= VALUE_BLOCK;
+        // Tiles over pairs do nothing but store.
+        let apart = adds && right.pairs && !self.plan.by_head;
         let product = Product {
-            left: Left { start: self.strip(block.slot)[first..].as_ptr(), row, step: 1 },
+            left,
             right,
-            c: if ends { self.sums[at..].as_mut_ptr() } else { chains },
+            chain,
+            has_dot: self.plan.has_dot,
+            c: if ends && !apart { self.sums[at..].as_mut_ptr() } else { self.chains[at..].as_mut_ptr() },
             c_row: stride,
             alpha: 1.0,
-            accumulate: ends && first >= VALUE_BLOCK,
+            accumulate: adds && !apart,
             chains: if begins { ptr::null() } else { chains },
             ahead: self.ahead[block.slot].of_values.map(|ahead| ahead.wrapping_offset(first as isize * right.step)),
         };
@@ -285,10 +370,14 @@ impl<'w, 'a> Worker<'w, 'a> {
         // read exactly; the sums, and the chains of a cache, have whole panels.
         unsafe {
             if self.plan.by_head {
-                isa.vectorize(Abreast::new(product, [rows, dim, depth]));
+                self.abreast(isa, Abreast::new(product, [rows, dim, steps]));
             } else {
-                product.run(isa, self.tiles, [rows, dim, depth], &mut RowsAhead::default());
+                product.run(isa, self.tiles, [rows, dim, steps], &mut RowsAhead::default());
             }
+        }
+        if apart {
+            let sums = self.sums[at..][..rows * stride].iter_mut();
+            sums.zip(&self.chains[at..]).for_each(|(sum, chain)| *sum += chain);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Keys and values that generation keeps from step to step.
 
 use crate::check::equal;
+use crate::pages::Layout;
 use crate::write::Write;
 use aligned_vec::{AVec, ConstAlign};
 use gristmill_core::{Error, HeadsRef, Threads, list::reserve};
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::{Element, Simd, TypedPtr};
+use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Simd, TypedPtr};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -16,8 +17,9 @@ pub const PAGE: usize = 64;
 /// [`attention_cached`](crate::attention_cached).
 ///
 /// Tokens lie in pages of [`PAGE`]. A page holds keys transposed in panels of 16, which is how attention reads them, the
-/// panels of all heads side by side, and then values in rows of all heads. The newest keys, up to 16 of them that came
-/// one by one, are not transposed yet. Sequences share pages: [`select`](KvCache::select) copies a beam by counting one
+/// panels of all heads side by side, and then values in rows of all heads; of bf16 it holds pairs, as the dot product
+/// wants them: two elements of a key, two tokens of a value, which are filled up to a multiple of 16 elements. The newest
+/// keys, up to 16 of them that came one by one, are not transposed yet. Sequences share pages: [`select`](KvCache::select) copies a beam by counting one
 /// more user of each of its pages, and only a page that is both shared and not full is copied, once, when one of its
 /// users appends. Pages that nobody uses any more are kept for later; growing never moves a page.
 ///
@@ -41,9 +43,7 @@ pub const PAGE: usize = 64;
 /// # Ok::<(), gristmill_core::Error>(())
 /// ```
 pub struct KvCache<T = f32> {
-    kv_heads: usize,
-    dim: usize,
-    value_dim: usize,
+    layout: Layout,
     /// Values of a page.
     page_len: usize,
     pages: Vec<Page<T>>,
@@ -60,6 +60,9 @@ struct Page<T> {
     users: usize,
     /// How many of its keys are in panels, whole ones; those of the next one are in squares.
     turned: usize,
+    /// Those of its keys and of its values, where that is of use: of bf16 without a dot product that pays. Of tokens that
+    /// are gone too.
+    magnitudes: Option<[Bf16Magnitudes; 2]>,
     /// What an append is about to write into it.
     coming: Option<Coming>,
 }
@@ -96,30 +99,27 @@ impl<T: Element> KvCache<T> {
     /// # Errors
     /// [`Error::SizeOverflow`] when the size of a page is not representable.
     pub fn new(kv_heads: usize, dim: usize, value_dim: usize) -> Result<Self, Error> {
-        // As of one head where there is none, so that every product of these sizes is representable.
-        let per_token = dim.checked_add(value_dim).and_then(|n| n.checked_mul(kv_heads.max(1)));
-        let page_len = per_token.and_then(|n| n.checked_mul(PAGE)).filter(|&n| n <= isize::MAX as usize / 8);
-        let page_len = page_len.ok_or(Error::SizeOverflow { what: "elements of a page" })?;
-        let page_len = if kv_heads == 0 { 0 } else { page_len };
+        let layout = Layout { kv_heads, dim, value_dim, pairs: T::DTYPE == Dtype::Bf16 };
+        let page_len = layout.len().ok_or(Error::SizeOverflow { what: "elements of a page" })?;
         let (pages, free, sequences, spare) = Default::default();
-        Ok(Self { kv_heads, dim, value_dim, page_len, pages, free, sequences, spare })
+        Ok(Self { layout, page_len, pages, free, sequences, spare })
     }
 
     /// Heads of keys and values, H_kv.
     pub fn kv_heads(&self) -> usize {
-        self.kv_heads
+        self.layout.kv_heads
     }
 
     /// Elements of a key, D.
     #[inline]
     pub fn dim(&self) -> usize {
-        self.dim
+        self.layout.dim
     }
 
     /// Elements of a value, D_v.
     #[inline]
     pub fn value_dim(&self) -> usize {
-        self.value_dim
+        self.layout.value_dim
     }
 
     /// Sequences.
@@ -200,10 +200,11 @@ impl<T: Element> KvCache<T> {
         equal("batch of k", self.sequences.len(), k.batch())?;
         equal("batch of v", self.sequences.len(), v.batch())?;
         equal("positions of v", k.seq(), v.seq())?;
-        equal("heads of k", self.kv_heads, k.heads())?;
-        equal("heads of v", self.kv_heads, v.heads())?;
-        equal("head size of k", self.dim, k.dim())?;
-        equal("head size of v", self.value_dim, v.dim())?;
+        let layout = self.layout;
+        equal("heads of k", layout.kv_heads, k.heads())?;
+        equal("heads of v", layout.kv_heads, v.heads())?;
+        equal("head size of k", layout.dim, k.dim())?;
+        equal("head size of v", layout.value_dim, v.dim())?;
         let AppendOptions { counts, threads } = *options;
         if let Some(counts) = counts {
             equal("counts of tokens", self.sequences.len(), counts.len())?;
@@ -212,6 +213,7 @@ impl<T: Element> KvCache<T> {
             }
         }
         let simd = Simd::choose(None)?;
+        let measures = layout.pairs && !simd.dot_pays();
         let count = |b: usize| counts.map_or(k.seq(), |counts| counts[b]);
         self.reserve_each(count)?;
         let (mut pages, mut tokens) = (0, 0);
@@ -220,20 +222,24 @@ impl<T: Element> KvCache<T> {
             while from < count {
                 let (page, slot) = self.writable(b);
                 let n = (count - from).min(PAGE - slot);
+                if slot == 0 || !measures {
+                    self.pages[page].magnitudes = measures.then_some([Bf16Magnitudes::NONE; 2]);
+                }
                 self.pages[page].coming = Some(Coming { sequence: b, tokens: from..from + n, slot });
                 self.sequences[b].len += n;
                 (from, pages) = (from + n, pages + 1);
             }
             tokens += count;
         }
-        let keys = PAGE * self.dim * self.kv_heads;
         let write = |page: &mut Page<T>| {
             let Some(Coming { sequence, tokens, slot }) = page.coming.take() else { return };
-            let (keys, values) = page.values.split_at_mut(keys);
-            page.turned = simd.run(Write { k, v, sequence, tokens, slot, turned: page.turned, keys, values });
+            let (keys, values) = page.values.split_at_mut(layout.keys());
+            let (turned, magnitudes) = (page.turned, page.magnitudes.as_mut());
+            let write = Write { k, v, sequence, tokens, slot, turned, layout, keys, values, magnitudes };
+            page.turned = simd.run(write);
         };
         let coming = self.pages.iter_mut().filter(|page| page.coming.is_some());
-        if tokens * (self.dim * self.kv_heads) < SHARED_WORK || !threads.is_entered() {
+        if tokens * (layout.dim * layout.kv_heads) < SHARED_WORK || !threads.is_entered() {
             coming.for_each(write);
         } else {
             let coming = Mutex::new(coming);
@@ -310,13 +316,21 @@ impl<T: Element> KvCache<T> {
             }
             let new = self.free.pop().expect("reserved");
             let [from, to] = self.pages.get_disjoint_mut([old, new]).expect("a used page is not free");
-            // Whole panels of keys and rows of values; the rest of a page holds nothing.
-            let [keys, values] = [self.dim, self.value_dim].map(|elements| elements * self.kv_heads);
-            for (first, len) in [(0, slot.next_multiple_of(PANEL) * keys), (PAGE * keys, slot * values)] {
+            // Whole panels of keys, and rows of values; the rest of a page holds nothing.
+            let Layout { kv_heads, pairs, .. } = self.layout;
+            let mut copy = |first: usize, len: usize| {
                 to.values[first..][..len].copy_from_slice(&from.values[first..][..len]);
+            };
+            copy(0, slot.next_multiple_of(PANEL) * self.layout.key_len() * kv_heads);
+            if pairs {
+                let panels = (self.layout.keys()..self.page_len).step_by(PAGE * PANEL);
+                panels.for_each(|panel| copy(panel, slot.next_multiple_of(2) * PANEL));
+            } else {
+                copy(self.layout.keys(), slot * self.layout.value_len() * kv_heads);
             }
             (from.users, to.users) = (from.users - 1, 1);
             to.turned = from.turned.min(slot.next_multiple_of(PANEL));
+            to.magnitudes = from.magnitudes;
             sequence.pages[last] = new;
             return (new, slot);
         }
@@ -350,7 +364,7 @@ impl<T: Element> KvCache<T> {
             values.try_reserve_exact(self.page_len).map_err(|_| Error::OutOfMemory { bytes })?;
             values.resize(self.page_len, T::default());
             self.free.push(self.pages.len());
-            self.pages.push(Page { values, users: 0, turned: 0, coming: None });
+            self.pages.push(Page { values, users: 0, turned: 0, magnitudes: None, coming: None });
         }
         Ok(())
     }
@@ -358,8 +372,10 @@ impl<T: Element> KvCache<T> {
 
 /// A cache of some storage type, as attention reads it.
 pub(crate) trait Pages: Sync {
-    /// Heads, elements of a key, elements of a value.
-    fn sizes(&self) -> [usize; 3];
+    /// How tokens lie in a page.
+    fn layout(&self) -> Layout;
+    /// The storage type.
+    fn dtype(&self) -> Dtype;
     /// Tokens of sequence `b`.
     fn tokens(&self, b: usize) -> usize;
     /// Keys of the page that token `first` of sequence `b` begins that are in panels; those that follow are in squares.
@@ -367,15 +383,22 @@ pub(crate) trait Pages: Sync {
     /// The first panel of a head in the page that token `first` of sequence `b` begins. The panels, or squares, of one
     /// head after another are those of 16 keys.
     fn keys_from(&self, b: usize, head: usize, first: usize) -> TypedPtr;
-    /// The value of token `first` of sequence `b`, which begins a page. The heads of a token follow each other.
+    /// The value of token `first` of sequence `b`, which begins a page; or the first panel of a head's.
     fn values_from(&self, b: usize, head: usize, first: usize) -> TypedPtr;
+    /// The magnitudes of the keys and of the values, of all heads, in the page that token `first` of sequence `b` begins,
+    /// if somebody looked at them.
+    fn magnitudes(&self, b: usize, first: usize) -> Option<[Bf16Magnitudes; 2]>;
     /// Element `d` of the value of sequence `b`, head `h`, token `j`, widened.
     fn value(&self, position: [usize; 3], d: usize) -> f32;
 }
 
 impl<T: Element> Pages for KvCache<T> {
-    fn sizes(&self) -> [usize; 3] {
-        [self.kv_heads, self.dim, self.value_dim]
+    fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    fn dtype(&self) -> Dtype {
+        T::DTYPE
     }
 
     fn tokens(&self, b: usize) -> usize {
@@ -387,18 +410,22 @@ impl<T: Element> Pages for KvCache<T> {
     }
 
     fn keys_from(&self, b: usize, head: usize, first: usize) -> TypedPtr {
-        let panel = PANEL * self.dim;
+        let panel = PANEL * self.layout.key_len();
         TypedPtr::new(self.page(b, first).values[head * panel..][..panel].as_ptr())
     }
 
     fn values_from(&self, b: usize, head: usize, first: usize) -> TypedPtr {
-        let rows = &self.page(b, first).values[PAGE * self.dim * self.kv_heads..];
-        TypedPtr::new(rows[head * self.value_dim..][..self.value_dim].as_ptr())
+        let values = &self.page(b, first).values[self.layout.keys()..];
+        TypedPtr::new(values[self.layout.value_at(0, head, 0)..].as_ptr())
+    }
+
+    fn magnitudes(&self, b: usize, first: usize) -> Option<[Bf16Magnitudes; 2]> {
+        self.page(b, first).magnitudes
     }
 
     fn value(&self, [b, h, j]: [usize; 3], d: usize) -> f32 {
-        let rows = &self.page(b, j).values[PAGE * self.dim * self.kv_heads..];
-        rows[(j % PAGE * self.kv_heads + h) * self.value_dim + d].to_f32()
+        let values = &self.page(b, j).values[self.layout.keys()..];
+        values[self.layout.value_at(j % PAGE, h, d)].to_f32()
     }
 }
 
@@ -409,7 +436,7 @@ const TOO_LARGE: Error = Error::SizeOverflow { what: "tokens of a cache" };
 
 impl<T: Element> std::fmt::Debug for KvCache<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let sizes = [self.kv_heads, self.dim, self.value_dim];
+        let sizes = [self.kv_heads(), self.dim(), self.value_dim()];
         let mut f = f.debug_struct("KvCache");
         f.field("sizes", &sizes).field("sequences", &self.sequences()).field("bytes", &self.bytes()).finish()
     }

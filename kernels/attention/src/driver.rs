@@ -8,7 +8,7 @@ use crate::product::block_rows;
 use crate::source::Source;
 use gristmill_core::{Error, Queue, SendPtr, Workspace};
 use gristmill_gemm::tile::Tiles;
-use gristmill_simd::{Isa, Kernel, Simd};
+use gristmill_simd::{Dtype, Isa, Kernel, Simd};
 
 /// The checked arguments of a call.
 pub(crate) struct Call<'a> {
@@ -20,6 +20,11 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// Whether queries, keys and values are all bf16, whose products are sums of pairs.
+    pub(crate) fn pairs(&self) -> bool {
+        self.q.dtype() == Dtype::Bf16 && self.source.dtype() == Dtype::Bf16
+    }
+
     /// Where the keys end that lengths and causality leave to the query at `position` of sequence `b`.
     #[inline]
     pub(crate) fn key_end(&self, b: usize, position: usize) -> usize {
@@ -37,11 +42,12 @@ pub(crate) fn run(simd: Simd, call: &Call, workspace: &mut Workspace) -> Result<
     if [batch, positions, heads, columns].contains(&0) {
         return Ok(());
     }
-    simd.run(Run { call, tiles: Tiles::of(simd), workspace })
+    simd.run(Run { call, simd, tiles: Tiles::of(simd), workspace })
 }
 
 struct Run<'r, 'a> {
     call: &'r Call<'a>,
+    simd: Simd,
     tiles: Tiles,
     workspace: &'r mut Workspace,
 }
@@ -51,7 +57,8 @@ impl Kernel for Run<'_, '_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Output {
-        let plan = Plan::new(self.call, block_rows::<I>())?;
+        let dot = self.call.pairs() && self.simd.has_dot();
+        let plan = Plan::new(self.call, block_rows::<I>(), [dot, dot && self.simd.dot_pays()])?;
         // Whole cache lines for each worker.
         let per_worker = plan.scratch.total().and_then(|n| n.checked_next_multiple_of(16));
         let total = per_worker.and_then(|n| n.checked_mul(plan.workers));
@@ -64,7 +71,11 @@ impl Kernel for Run<'_, '_> {
             let start = scratch.get().wrapping_add(slot * per_worker);
             // SAFETY: the scratch memory holds `workers` parts of this size, and each slot is run once.
             let scratch = unsafe { std::slice::from_raw_parts_mut(start, per_worker) };
-            isa.vectorize(Work { worker: Worker::new(self.call, &plan, self.tiles, scratch), queue: &queue, slot });
+            isa.vectorize(Work {
+                worker: Worker::new(self.call, &plan, (self.simd, self.tiles), scratch),
+                queue: &queue,
+                slot,
+            });
         });
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! returns exactly the bits of [`naive::attention`], whatever the level, the threads, the other rows and sequences
 //! of the batch, and however the values lie in memory. [`attention_cached`] does the same to a [`KvCache`], which keeps
 //! the keys and values of generated tokens in the layout that the kernel wants. Every operand may be f32, f16 or bf16;
-//! arithmetic is f32, and the output is rounded once.
+//! sums are f32, and the output is rounded once. Where all operands are bf16 they are multiplied in pairs.
 //!
 //! ```
 //! use gristmill_attention::{AttentionOptions, attention};
@@ -42,8 +42,11 @@ mod mask;
 pub mod naive;
 mod operands;
 mod output;
+mod pages;
+mod pairs;
 mod plan;
 mod product;
+mod rounded;
 mod short;
 mod skip;
 mod softmax;
@@ -84,6 +87,13 @@ impl AttentionOptions<'_> {
 /// `[B, S_q, H, D_v]`; `H_kv` divides `H`, and query head `h` reads key/value head `h / (H / H_kv)`. Any size may be
 /// zero. Values of 16 bits are widened exactly, and the quotient that is written is rounded once to nearest even.
 ///
+/// Where `q`, `k` and `v` are all bf16, both products are those of bf16 pairs, as the dot instruction of AVX512-BF16 computes
+/// them, and the weights, before they are divided by their sum, are rounded to bf16: each is off by up to 2^-9 of itself
+/// (and some 4 % of that for a shorter exponential), and an output by as much of its distance from the values, beside the
+/// rounding of the output itself. Without that
+/// instruction the bits are the same; values so small that a product of two might underflow (weights are 2^-60 or more,
+/// if not zero) are then multiplied slowly.
+///
 /// Bits equal [`naive::attention`] with the level's [`fused`](Level::fused). A hidden key changes nothing, whatever
 /// its key and value hold; keys that no query of the sequence can see are not even read. A query without visible
 /// keys, or whose visible scores are all minus infinity, gives a row of zeros. A visible score of NaN or plus
@@ -116,6 +126,9 @@ pub fn attention<Q: Element, K: Element, O: Element>(
 /// The attention weights themselves, `softmax(scale * q k^T + bias)`, for a look inside: `out` is `[B, S_q, H, S_k]`,
 /// in memory usually `[B, H, S_q, S_k]` ([`HeadsMut::bhsd`]). [`attention`] never has them in one place.
 ///
+/// Where `q` and `k` are bf16, they are the weights that [`attention`] gives bf16 values: rounded to bf16 before the
+/// division.
+///
 /// Bits equal [`naive::attention_weights`]. A hidden key has weight +0, and so have all keys of a query that sees none or
 /// whose visible scores are all minus infinity; a visible score of NaN or plus infinity makes the weights of all visible
 /// keys NaN. Rows are rounded to the type of the output after the division, so that their sum is 1 only up to that.
@@ -146,7 +159,7 @@ pub fn attention_weights<Q: Element, K: Element, O: Element>(
 /// own end, as queries whose keys have just been appended need. A broadcast bias or boolean mask has
 /// `cache.longest()` keys; shorter sequences read the first ones.
 ///
-/// Nothing is packed and no key is copied; keys and values of 16 bits are widened in registers. Scratch memory per
+/// Nothing is packed and no key is copied; keys and values of 16 bits are widened in registers, or multiplied in pairs. Scratch memory per
 /// thread is at most `48 * (S_k + 80 + 3 * D + 2 * D_v)` values of f32 for the longest S_k, with `D` and `D_v` rounded up to
 /// multiples of 16.
 ///

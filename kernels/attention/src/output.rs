@@ -39,13 +39,19 @@ impl Worker<'_, '_> {
             let sums = &mut self.sums[row * self.plan.out_stride..][..self.plan.out_stride];
             // A hidden key with a weight of zero has left a NaN if its value was not finite.
             if state.hides && any_nan(isa, &sums[..dim]) {
-                isa.vectorize(Skip {
+                let skip = Skip {
                     call: self.call,
                     kv_head: unit.kv_head + if self.plan.by_head { r } else { 0 },
                     row: [unit.batch, h, i],
-                    weights: &self.scores[row * self.plan.score_stride..][..block.limit],
+                    weights: &self.scores[row * self.plan.score_stride..][..block.limit.next_multiple_of(2)],
+                    keys: block.limit,
                     sums: &mut sums[..dim],
-                });
+                };
+                if self.plan.pairs {
+                    skip.pairs(self.ways[block.slot].values);
+                } else {
+                    isa.vectorize(skip);
+                }
             }
             divide_into(isa, sums, state.sum, &mut out, dim);
         }

@@ -7,7 +7,7 @@ use crate::source::Source;
 use gristmill_core::Error;
 use gristmill_core::cache::Caches;
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::{Dtype, TypedPtr};
+use gristmill_simd::{Dtype, TypedPtr, bf16};
 
 /// Blocks whose scores are held at the same time when each key is needed once only.
 pub(crate) const WAVE: usize = 4;
@@ -114,6 +114,12 @@ pub(crate) struct Plan {
     pub(crate) query_stride: usize,
     /// Whether values are packed too: as f32, into whole cache lines, free of the strides that they come with.
     pub(crate) pack_values: bool,
+    /// Whether queries, keys and values are all bf16.
+    pub(crate) pairs: bool,
+    /// Whether dot products, which only their products take, have an instruction.
+    pub(crate) has_dot: bool,
+    /// Whether their products take dot products, however large or small the values are.
+    pub(crate) dots: bool,
     /// Keys whose values lie together; it divides [`VALUE_BLOCK`].
     pub(crate) value_piece: usize,
     /// Scratch memory of one worker.
@@ -132,8 +138,9 @@ pub(crate) struct Scratch {
 }
 
 impl Plan {
-    /// Cuts a call that has at least one query row and at least one value to compute.
-    pub(crate) fn new(call: &Call, block_rows: usize) -> Result<Self, Error> {
+    /// Cuts a call that has at least one query row and at least one value to compute. `dot` says whether the dot products
+    /// that it may take have an instruction, and whether that pays.
+    pub(crate) fn new(call: &Call, block_rows: usize, dot: [bool; 2]) -> Result<Self, Error> {
         let [batch, positions, heads, dim] = call.q.sizes();
         let (kv_heads, out_dim) = (call.source.kv_heads(), call.source.value_dim());
         let group = heads / kv_heads;
@@ -168,9 +175,12 @@ impl Plan {
         let blocks_per_unit = blocks_per_group.div_ceil(split).max(min_blocks).min(blocks_per_group);
         let units = groups * blocks_per_group.div_ceil(blocks_per_unit);
 
+        let pairs = call.pairs();
+        // One row of each head is limited by what it reads, however slow the instruction.
+        let dots = if by_head { dot[0] } else { dot[1] };
         let keep_keys = !cached && blocks_per_unit > WAVE;
         // Keys and values that the second-level cache does not hold are used by several blocks at a time.
-        let near = Caches::detected().l2 / size_of::<f32>() / 2;
+        let near = Caches::detected().l2 / if pairs { size_of::<bf16>() } else { size_of::<f32>() } / 2;
         let unit = keys.saturating_mul(dim + out_dim);
         let streams = unit > near;
         let vectors = keys.saturating_mul(call.source.kv_heads()).saturating_add(heads.saturating_mul(positions));
@@ -183,7 +193,7 @@ impl Plan {
         let pack_values = match call.source {
             Source::Views { v, .. } => {
                 let [_, row, _, step] = v.strides();
-                step != 1 || (keep_keys && (row != out_dim as isize || v.dtype() != Dtype::F32))
+                pairs || step != 1 || (keep_keys && (row != out_dim as isize || v.dtype() != Dtype::F32))
             }
             Source::Keys(_) | Source::Cache(_) => false,
         };
@@ -202,13 +212,35 @@ impl Plan {
         } else {
             CHUNK.min(keys.next_multiple_of(PANEL))
         };
+        let value_piece = match call.source {
+            Source::Cache(_) => PAGE,
+            // Those that are packed for their only use stay near.
+            _ if pairs && !keep_keys => CHUNK,
+            _ => VALUE_BLOCK,
+        };
+        // Two bf16 take the room of an f32, where they stay that; an odd element or key is filled up. A cache of bf16 holds
+        // pairs in any case.
+        let in_pairs = dots || (cached && call.source.dtype() == Dtype::Bf16);
+        let key_words = match pairs {
+            _ if in_pairs => dim.div_ceil(2),
+            true => dim.checked_next_multiple_of(2).ok_or(too_large.clone())?,
+            false => dim,
+        };
+        let values = match pairs {
+            true if !keep_keys => CHUNK,
+            true => keys.next_multiple_of(2),
+            false => keys,
+        };
+        let values = if dots { values / 2 } else { values };
+        let chained = cached || (pairs && keys > value_piece);
+        let in_place = call.q.dtype() == Dtype::F32 || (dots && call.q.strides()[3] == 1);
         let scratch = Scratch {
-            keys: product(packed, dim)?,
-            values: if pack_values { product(keys, out_stride)? } else { 0 },
+            keys: product(packed, key_words)?,
+            values: if pack_values { product(values, out_stride)? } else { 0 },
             scores: product(wave * block_rows, score_stride)?,
             sums: product(wave * block_rows, out_stride)?,
-            chains: if cached { product(wave * block_rows, out_stride)? } else { 0 },
-            queries: if call.q.dtype() == Dtype::F32 { 0 } else { product(wave * block_rows, query_stride)? },
+            chains: if chained { product(wave * block_rows, out_stride)? } else { 0 },
+            queries: if in_place { 0 } else { product(wave * block_rows, query_stride)? },
         };
         let plan = Self {
             positions,
@@ -230,7 +262,10 @@ impl Plan {
             out_stride,
             query_stride,
             pack_values,
-            value_piece: if cached { PAGE } else { VALUE_BLOCK },
+            pairs,
+            has_dot: dot[0],
+            dots,
+            value_piece,
             scratch,
         };
         Ok(plan)

@@ -1,11 +1,13 @@
 //! Products of a few rows with many columns, cut into tiles.
 
 use crate::ahead::RowsAhead;
+use gristmill_gemm::Chain;
 use gristmill_gemm::epilogue::Epilogue;
 use gristmill_gemm::tile::{PANEL, PREFETCH_STEPS, Tile, Tiles, max_rows};
 use gristmill_simd::{Isa, TypedPtr};
 
-/// A left operand: the value of row `r` at step `p` lies at `start + r * row + p * step`.
+/// A left operand: the value of row `r` at step `p` lies at `start + r * row + p * step`. For dot products it is of bf16,
+/// which the strides count.
 #[derive(Clone, Copy)]
 pub(crate) struct Left {
     pub(crate) start: *const f32,
@@ -22,13 +24,15 @@ pub(crate) struct Right {
     pub(crate) panel: isize,
     /// From what a row is multiplied with to that of the next row, where each has its own.
     pub(crate) row: isize,
+    /// Whether steps lie in pairs, `step` from pair to pair, the two values of a column side by side.
+    pub(crate) pairs: bool,
     /// Whether the columns that fill up the last panel do not exist.
     pub(crate) exact: bool,
 }
 
 /// A product of a few rows, and what becomes of it: `c = alpha * left right`, or `c = c + left right`.
 ///
-/// - **P1** `left` is readable for all rows and steps;
+/// - **P1** `left` is readable for all rows and steps, and has the form that `chain` names;
 /// - **P2** `right` is readable for all steps and columns, or, unless `exact`, for whole panels;
 /// - **P3** `c + r * c_row + j` is writable for all rows and whole panels of columns, and nobody else uses it;
 /// - **P4** there are from 1 to [`block_rows`] rows;
@@ -37,6 +41,10 @@ pub(crate) struct Right {
 pub(crate) struct Product {
     pub(crate) left: Left,
     pub(crate) right: Right,
+    /// How it is computed, where the right operand lies in pairs.
+    pub(crate) chain: Chain,
+    /// Whether dot products have an instruction.
+    pub(crate) has_dot: bool,
     /// Row 0 of the destination.
     pub(crate) c: *mut f32,
     /// From one row of the destination to the next.
@@ -70,12 +78,19 @@ impl Product {
         ahead: &mut RowsAhead,
     ) {
         debug_assert!((1..=tiles.max_rows(1)).contains(&rows), "P4: {rows} rows");
-        let dtype = self.right.start.dtype();
-        let widest = [8, 4, 2].into_iter().find(|&panels| rows <= tiles.max_rows(panels)).unwrap_or(1);
+        let (dtype, pairs) = (self.right.start.dtype(), self.right.pairs);
+        let get = |panels, masked| match pairs {
+            true => tiles.of_pairs(self.chain, rows, panels),
+            false => tiles.get(dtype, rows, panels, masked),
+        };
+        let slow = pairs && self.chain == Chain::Dot && !self.has_dot;
+        let widest = if slow { None } else { [8, 4, 2].into_iter().find(|&panels| rows <= tiles.max_rows(panels)) };
+        let widest = widest.unwrap_or(1);
         // Whole panels, as the tiles count them: a partial last one is masked, or as good as whole.
         let whole = if self.right.exact { cols / PANEL } else { cols.div_ceil(PANEL) };
-        let wide = tiles.get(dtype, rows, widest, false);
-        let walk_ahead = self.ahead.map_or(PREFETCH_STEPS * self.right.step, |ahead| {
+        let wide = get(widest, false);
+        let ahead_step = if pairs { self.right.step / 2 } else { self.right.step };
+        let walk_ahead = self.ahead.map_or(PREFETCH_STEPS * ahead_step, |ahead| {
             let bytes = ahead.addr().wrapping_sub(self.right.start.cast::<f32>().addr()) as isize;
             bytes / size_of::<f32>() as isize
         });
@@ -91,7 +106,7 @@ impl Product {
             b_step: self.right.step,
             b_panel: self.right.panel,
             ahead: walk_ahead,
-            ahead_step: self.right.step,
+            ahead_step,
             k: depth,
             cols: widest * PANEL,
             start: self.chains,
@@ -107,7 +122,7 @@ impl Product {
             }
             let masked = panel >= whole;
             tile.cols = if masked { cols - panel * PANEL } else { panels * PANEL };
-            let function = if panels == widest && !masked { wide } else { tiles.get(dtype, rows, panels, masked) };
+            let function = if panels == widest && !masked { wide } else { get(panels, masked) };
             // SAFETY: the tile's operands and destination are those of the columns from `panel * 16` on: P1 to P3, P5.
             // A masked tile is one panel wide and reads the columns that exist; P4 bounds the rows.
             unsafe { function(&tile) };

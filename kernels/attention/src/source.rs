@@ -2,6 +2,7 @@
 
 use crate::any::AnyHeads;
 use crate::cache::Pages;
+use gristmill_simd::Dtype;
 
 /// The keys and values of a call.
 #[derive(Clone, Copy)]
@@ -19,7 +20,7 @@ impl Source<'_> {
     pub(crate) fn kv_heads(&self) -> usize {
         match self {
             Self::Views { k, .. } | Self::Keys(k) => k.sizes()[2],
-            Self::Cache(cache) => cache.sizes()[0],
+            Self::Cache(cache) => cache.layout().kv_heads,
         }
     }
 
@@ -29,7 +30,15 @@ impl Source<'_> {
         match self {
             Self::Views { v, .. } => v.sizes()[3],
             Self::Keys(_) => 0,
-            Self::Cache(cache) => cache.sizes()[2],
+            Self::Cache(cache) => cache.layout().value_dim,
+        }
+    }
+
+    /// The storage type of keys and values.
+    pub(crate) fn dtype(&self) -> Dtype {
+        match self {
+            Self::Views { k, .. } | Self::Keys(k) => k.dtype(),
+            Self::Cache(cache) => cache.dtype(),
         }
     }
 

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! A key that is appended to a panel goes to as many cache lines as it has elements, to squares to a sixteenth of them.
+//! What is an element here is a pair of them in panels of bf16 pairs.
 
 use gristmill_gemm::tile::PANEL;
 use gristmill_simd::{Isa, TypedPtr};
@@ -14,12 +15,15 @@ use gristmill_simd::{Isa, TypedPtr};
 /// Elements of a square.
 pub(crate) const SQUARE: usize = PANEL * PANEL;
 
-/// Makes a panel of full squares.
+/// Makes a panel of full squares, of words of `word` elements.
 #[inline(always)]
-pub(crate) fn turn_in_place<T>(squares: &mut [T]) {
-    for square in squares.chunks_exact_mut(SQUARE) {
+pub(crate) fn turn_in_place<T>(squares: &mut [T], word: usize) {
+    for square in squares.chunks_exact_mut(SQUARE * word) {
         for key in 0..PANEL {
-            (0..key).for_each(|d| square.swap(key * PANEL + d, d * PANEL + key));
+            for d in 0..key {
+                let [from, to] = [key * PANEL + d, d * PANEL + key].map(|at| at * word);
+                (0..word).for_each(|e| square.swap(from + e, to + e));
+            }
         }
     }
 }

@@ -36,7 +36,8 @@ enum {
     GRISTMILL_INTERNAL = 5          /* a mistake in the library */
 };
 
-/* Storage types. Arithmetic is in f32; values of 16 bits widen exactly and results are rounded once. */
+/* Storage types. Arithmetic is in f32; values of 16 bits widen exactly and results are rounded once. bf16 times bf16 is
+ * multiplied in pairs, and where queries, keys and values are all bf16, attention rounds its weights to bf16. */
 typedef uint32_t gristmill_type;
 enum { GRISTMILL_F32 = 0, GRISTMILL_F16 = 1, GRISTMILL_BF16 = 2 };
 

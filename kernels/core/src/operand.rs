@@ -109,11 +109,16 @@ impl Operand<'_> {
     pub fn bf16_magnitudes<I: Isa>(&self, isa: I) -> Bf16Magnitudes {
         assert_eq!(self.dtype(), Dtype::Bf16, "storage type");
         let m = if self.strides[0] == 1 { self.transposed() } else { *self };
-        let [rows, cols] = m.shape;
+        let ([rows, cols], [row, col]) = (m.shape, m.strides);
         // Values that lie side by side are looked at together.
-        let together = if m.strides[1] == 1 { cols } else { 1 };
-        let pieces = (0..rows).flat_map(|i| (0..cols).step_by(together.max(1)).map(move |j| (i, j)));
-        pieces.fold(Bf16Magnitudes::NONE, |all, (i, j)| {
+        let (rows, together) = match (row, col) {
+            (_, 1) if row == cols as isize => (1, rows * cols),
+            (_, 1) => (rows, cols),
+            _ => (rows, 1),
+        };
+        let starts =
+            (0..rows).flat_map(|i| (0..cols).step_by(if col == 1 { cols.max(1) } else { 1 }).map(move |j| (i, j)));
+        starts.fold(Bf16Magnitudes::NONE, |all, (i, j)| {
             // SAFETY: from (i, j) on so many values lie side by side.
             all.and(Bf16Magnitudes::of(isa, unsafe { std::slice::from_raw_parts(m.ptr_at(i, j).cast(), together) }))
         })

@@ -27,7 +27,7 @@ pub mod epilogue;
 mod left;
 pub mod naive;
 pub mod pack;
-mod pack_pairs;
+pub mod pack_pairs;
 mod packed;
 mod pairs;
 mod panels;
@@ -39,6 +39,7 @@ mod turned;
 
 pub use batch::{BatchRhs, ListOptions, Problem, gemm_batch, gemm_list};
 pub use packed::{PackedRhs, PackedRhsBuilder};
+pub use product::Chain;
 
 use gristmill_core::{Activation, Error, MatMut, MatRef, Threads, Workspace};
 use gristmill_simd::{Element, Level, Simd};

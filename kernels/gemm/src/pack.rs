@@ -27,7 +27,9 @@ pub fn pack_panels<I: Isa, S: Element, D: Element>(isa: I, b: MatRef<'_, S>, pan
 
 /// [`pack_panels`] of a matrix of any type, into panels of `depth` rows, of which those that B lacks are left alone. With
 /// `swap` the rows of each pair change places, and a missing one is zero; `depth` is even then.
-pub(crate) fn pack_operand<I: Isa, D: Element>(isa: I, b: Operand<'_>, depth: usize, swap: bool, panels: &mut [D]) {
+/// # Panics
+/// As [`pack_panels`].
+pub fn pack_operand<I: Isa, D: Element>(isa: I, b: Operand<'_>, depth: usize, swap: bool, panels: &mut [D]) {
     assert!(b.rows() <= depth && panels.len() == b.cols().div_ceil(PANEL) * depth * PANEL, "length of the panels");
     debug_assert!(!swap || depth.is_multiple_of(2), "pairs of {depth} rows");
     if b.rows() > 0 {

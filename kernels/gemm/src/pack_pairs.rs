@@ -1,4 +1,4 @@
-//! Rearranging B into panels of bf16 pairs (see [`pairs`](crate::pairs)).
+//! Rearranging B into panels of bf16 pairs: 16 columns, two rows of B at a time interleaved.
 
 use crate::pack::Columns;
 use crate::tile::PANEL;
@@ -6,14 +6,14 @@ use gristmill_core::Operand;
 use gristmill_simd::{Dtype, Element, Isa, Kernel, bf16, typed};
 
 /// Values of a row of pairs.
-pub(crate) const PAIR_ROW: usize = 2 * PANEL;
+pub const PAIR_ROW: usize = 2 * PANEL;
 
 /// Packs the columns of `b`, of any storage type, into panels of pairs: `b.cols().div_ceil(16)` panels of
 /// `b.rows().div_ceil(2)` rows of pairs.
 ///
 /// # Panics
 /// If `panels` has another length.
-pub(crate) fn pack_pairs<I: Isa>(isa: I, b: Operand<'_>, panels: &mut [bf16]) {
+pub fn pack_pairs<I: Isa>(isa: I, b: Operand<'_>, panels: &mut [bf16]) {
     assert_eq!(panels.len(), b.cols().div_ceil(PANEL) * b.rows().div_ceil(2) * PAIR_ROW, "length of the panels");
     if b.rows() > 0 {
         isa.vectorize(Pack { b, panels });
@@ -21,7 +21,7 @@ pub(crate) fn pack_pairs<I: Isa>(isa: I, b: Operand<'_>, panels: &mut [bf16]) {
 }
 
 /// Where element `p` of column `j` lies in a panel.
-pub(crate) fn pair_index(p: usize, j: usize) -> usize {
+pub fn pair_index(p: usize, j: usize) -> usize {
     p / 2 * PAIR_ROW + 2 * j + p % 2
 }
 
@@ -55,8 +55,8 @@ fn pack<I: Isa, S: Element>(isa: I, b: Columns<S>, panels: &mut [bf16]) {
             for j in 0..PANEL {
                 let exists = p < b.k && first + j < b.n;
                 // SAFETY: row p and column `first + j` are B's.
-                let x = if exists { bf16::from_f32(unsafe { *b.at(p, first + j) }.to_f32()) } else { bf16::default() };
-                panel[pair_index(p, j)] = x;
+                let x = if exists { unsafe { *b.at(p, first + j) }.to_f32() } else { 0.0 };
+                panel[pair_index(p, j)] = bf16::from_f32(x);
             }
         }
     }

@@ -20,33 +20,28 @@ use std::marker::PhantomData;
 /// How a pair of steps is computed.
 pub(crate) trait Way: 'static {
     /// By the dot product of pairs: A is bf16 as well. Else by two multiply-adds, and A is f32.
-    const DOT: bool;
+    const DOT: bool = false;
     /// Whether A's first step of a pair belongs to B's odd element.
-    const ODD_FIRST: bool;
+    const ODD_FIRST: bool = true;
 }
 
 /// Multiply-adds in the order of k.
 pub(crate) struct InOrder;
 
 impl Way for InOrder {
-    const DOT: bool = false;
     const ODD_FIRST: bool = false;
 }
 
 /// Multiply-adds in the order of the dot product; A has its steps swapped pair by pair and is of even depth.
 pub(crate) struct OddFirst;
 
-impl Way for OddFirst {
-    const DOT: bool = false;
-    const ODD_FIRST: bool = true;
-}
+impl Way for OddFirst {}
 
 /// Dot products. `a` of the tile points to bf16, its strides count them, and steps are contiguous.
 pub(crate) struct Dot;
 
 impl Way for Dot {
     const DOT: bool = true;
-    const ODD_FIRST: bool = true;
 }
 
 /// The microkernel of `MR` rows and `NP` panels of pairs.
@@ -259,9 +254,9 @@ fn dot<I: Isa, const NP: usize>(isa: I, acc: &mut [I::Row; NP], a: I::I32, b: &[
     }
 }
 
-/// The tile of `rows` rows and `panels` panels of pairs; the shapes are those of [`Tiles`](crate::tile::Tiles), but of
-/// one panel only where dot products have no instruction.
-pub(crate) fn pair_tile_fn<I: Isa, W: Way>(_proof: I, rows: usize, panels: usize) -> TileFn {
+/// The tile of `rows` rows and `panels` panels of pairs, of one panel only where dot products have no instruction. To be
+/// used only where a token of I exists.
+pub(crate) const fn pair_tile_of<I: Isa, W: Way>(rows: usize, panels: usize) -> TileFn {
     macro_rules! tile {
         ($mr:literal, $np:literal) => {
             pair_tile::<I, W, $mr, $np>

@@ -4,7 +4,6 @@ use crate::columns::{self, columns_fn};
 use crate::driver::Job;
 use crate::pack::pack_operand;
 use crate::pack_pairs::{PAIR_ROW, pack_pairs};
-use crate::pairs::{Dot, InOrder, OddFirst, pair_tile_fn};
 use crate::plan::{Sizes, Source};
 use crate::product::{Chain, Right};
 use crate::tile::{PANEL, PREFETCH_STEPS, TileFn, Tiles, max_rows};
@@ -103,9 +102,7 @@ impl Panels {
     pub(crate) fn tile_fn<I: Isa>(&self, isa: I, chain: Chain, rows: usize, panels: usize) -> TileFn {
         match (self.form, chain) {
             (Form::Columns, _) => columns_fn(isa, rows, panels, self.b.dtype(), chain),
-            (Form::Pairs, Chain::InOrder) => pair_tile_fn::<I, InOrder>(isa, rows, panels),
-            (Form::Pairs, Chain::OddFirst) => pair_tile_fn::<I, OddFirst>(isa, rows, panels),
-            (Form::Pairs, Chain::Dot) => pair_tile_fn::<I, Dot>(isa, rows, panels),
+            (Form::Pairs, _) => Tiles::at(isa).of_pairs(chain, rows, panels),
             (form, _) => Tiles::at(isa).get(self.b.dtype(), rows, panels, form == Form::Masked),
         }
     }

@@ -58,12 +58,12 @@ impl<'p, C: Element, V: Element> From<&GemmOptions<'p, C, V>> for Steps<'p> {
 
 /// The order and the instruction of a chain's multiply-adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Chain {
-    /// In the order of k.
+pub enum Chain {
+    /// In the order of k. A is read as f32.
     InOrder,
-    /// bf16 by bf16: the odd element of each pair first. Plain multiply-adds give the bits of the dot rule.
+    /// bf16 by bf16: multiply-adds, the odd element of each pair first. A is read as f32, with pairs swapped and whole.
     OddFirst,
-    /// bf16 by bf16: dot products of pairs.
+    /// bf16 by bf16: dot products of pairs. A is read as bf16, its steps side by side.
     Dot,
 }
 

@@ -18,6 +18,8 @@
 //! may be of any storage type and is widened in registers, once for all rows.
 
 use crate::epilogue::Epilogue;
+use crate::pairs::{Dot, InOrder, OddFirst, pair_tile_of};
+use crate::product::Chain;
 use crate::registers::{Accumulators, Keep, Load, each_as};
 use gristmill_simd::{Dtype, Element, Isa, Kernel, RowPointers, Simd, TypedPtr, bf16, f16};
 use std::marker::PhantomData;
@@ -334,9 +336,8 @@ type Table = [[TileFn; MAX_ROWS]; MAX_PANELS + 1];
 
 #[derive(Debug)]
 struct Tables {
-    f32: Table,
-    f16: Table,
-    bf16: Table,
+    by_type: [Table; 3],
+    by_chain: [Table; 3],
     /// The tallest tile by panels.
     max_rows: [usize; MAX_PANELS + 1],
 }
@@ -364,12 +365,13 @@ impl Tiles {
     #[inline]
     pub fn get(self, dtype: Dtype, rows: usize, panels: usize, masked: bool) -> TileFn {
         debug_assert!(!masked || panels == 1);
-        let table = match dtype {
-            Dtype::F32 => &self.0.f32,
-            Dtype::F16 => &self.0.f16,
-            Dtype::Bf16 => &self.0.bf16,
-        };
-        table[if masked { 0 } else { panels }][rows - 1]
+        self.0.by_type[dtype as usize][if masked { 0 } else { panels }][rows - 1]
+    }
+
+    /// The tile over panels of bf16 pairs; of one panel for dot products without an instruction.
+    #[inline]
+    pub fn of_pairs(self, chain: Chain, rows: usize, panels: usize) -> TileFn {
+        self.0.by_chain[chain as usize][panels][rows - 1]
     }
 }
 
@@ -377,6 +379,8 @@ struct Tabulate;
 
 impl Kernel for Tabulate {
     type Output = Tiles;
+
+    const DOT: bool = true;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Tiles {
@@ -386,24 +390,28 @@ impl Kernel for Tabulate {
 
 /// To be used only where a token of I exists.
 const fn tables<I: Isa>() -> Tables {
-    let mut tallest = [0; MAX_PANELS + 1];
-    let mut panels = 0;
-    while panels <= MAX_PANELS {
-        tallest[panels] = max_rows::<I>(panels);
-        panels += 1;
-    }
-    Tables { f32: table::<I, f32>(), f16: table::<I, f16>(), bf16: table::<I, bf16>(), max_rows: tallest }
+    let [one, two, three, four] = [max_rows::<I>(1), max_rows::<I>(2), max_rows::<I>(3), max_rows::<I>(4)];
+    let by_type = [table::<I>(Ok(Dtype::F32)), table::<I>(Ok(Dtype::F16)), table::<I>(Ok(Dtype::Bf16))];
+    let by_chain = [table::<I>(Err(Chain::InOrder)), table::<I>(Err(Chain::OddFirst)), table::<I>(Err(Chain::Dot))];
+    Tables { by_type, by_chain, max_rows: [0, one, two, three, four, 0, 0, 0, max_rows::<I>(8)] }
 }
 
-/// To be used only where a token of I exists.
-const fn table<I: Isa, B: Element>() -> Table {
+/// The tiles over a B of a type, or of pairs. To be used only where a token of I exists.
+const fn table<I: Isa>(kind: Result<Dtype, Chain>) -> Table {
     let mut table: Table = [[missing; MAX_ROWS]; MAX_PANELS + 1];
-    let mut at = 0;
-    while at <= MAX_PANELS {
+    let mut at = if kind.is_ok() { 0 } else { 1 };
+    while at <= if matches!(kind, Err(Chain::Dot)) && !I::DOT { 1 } else { MAX_PANELS } {
         let (panels, masked) = if at == 0 { (1, true) } else { (at, false) };
         let mut rows = 1;
         while rows <= max_rows::<I>(panels) {
-            table[at][rows - 1] = tile_of::<I, B>(rows, panels, masked);
+            table[at][rows - 1] = match kind {
+                Ok(Dtype::F32) => tile_of::<I, f32>(rows, panels, masked),
+                Ok(Dtype::F16) => tile_of::<I, f16>(rows, panels, masked),
+                Ok(Dtype::Bf16) => tile_of::<I, bf16>(rows, panels, masked),
+                Err(Chain::InOrder) => pair_tile_of::<I, InOrder>(rows, panels),
+                Err(Chain::OddFirst) => pair_tile_of::<I, OddFirst>(rows, panels),
+                Err(Chain::Dot) => pair_tile_of::<I, Dot>(rows, panels),
+            };
             rows += 1;
         }
         at += 1;

@@ -137,6 +137,21 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
     }
 
     #[inline(always)]
+    unsafe fn store_bf16_pairs(self, p: *mut bf16, [a, b]: [__m512; 2]) -> __m512i {
+        // SAFETY: the token proves AVX-512 F, and AVX512-BF16 where it is used; the caller that there is room.
+        unsafe {
+            let pairs = if BF16 {
+                std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(b, a))
+            } else {
+                let [a, b] = [self.narrow_bf16(a), self.narrow_bf16(b)];
+                _mm512_inserti64x4::<1>(a, _mm512_castsi512_si256(b))
+            };
+            _mm512_storeu_si512(p.cast(), pairs);
+            pairs
+        }
+    }
+
+    #[inline(always)]
     fn stream_fence(self) {
         // SAFETY: the token proves SSE.
         unsafe { _mm_sfence() }

@@ -170,6 +170,11 @@ impl Simd {
         }
     }
 
+    /// Whether [`Isa::dot_bf16`] is an instruction.
+    pub fn has_dot(self) -> bool {
+        self.level() == Level::Avx512Bf16
+    }
+
     /// Whether [`Isa::dot_bf16`] is faster at this level than the multiply-adds of f32 that it stands for. Measured once
     /// per process, at the first call, in some tens of microseconds; results do not depend on it.
     pub fn dot_pays(self) -> bool {

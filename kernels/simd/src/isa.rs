@@ -151,6 +151,20 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// The values of the tail at `p` must be writable.
     unsafe fn store_tail_bf16(self, p: *mut bf16, v: Self::F32, tail: Self::Tail);
 
+    /// [`store_bf16`](Isa::store_bf16) of two registers, whose values are not subnormal. Returns what was stored, as pairs.
+    ///
+    /// # Safety
+    /// `2 * LANES` values at `p` must be writable.
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(self, p: *mut bf16, [a, b]: [Self::F32; 2]) -> Self::I32 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.store_bf16(p, a);
+            self.store_bf16(p.add(Self::LANES), b);
+            self.to_bits(self.load(p.cast()))
+        }
+    }
+
     /// Four columns of `LANES` rows of 32-bit words, at any alignment: lane `r` of register `c` is word `c` of the row at
     /// `src + r * stride`, the stride in bytes.
     ///

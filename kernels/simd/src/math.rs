@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | [`exp`] | 0.988 ULP | 15 |
 //! | [`exp_nonpositive`] | 0.988 ULP down to -87, then +0 | 15 |
+//! | [`exp_coarse`] | 7.6e-5 relative down to -41, then +0 | 9 |
 //! | [`ln`] | 0.833 ULP | 32 |
 //! | [`tanh`] | 1.331 ULP | 30, one a division |
 //! | [`erf`] | 1.184 ULP | 24 |
@@ -17,8 +18,11 @@
 //! | [`relu`] | exact | 1 |
 
 use crate::Isa;
-use crate::naive::{ERF_LARGE, ERF_SMALL, EXP, GELU, GELU_END, GELU_TANH, LN, LN2, MAGIC, SQRT_HALF_BITS, TANH};
-use std::f32::consts::LOG2_E;
+use crate::naive::{
+    COARSE_LOWEST, ERF_LARGE, ERF_SMALL, EXP, EXP_COARSE, GELU, GELU_END, GELU_TANH, LN, LN2, MAGIC, SQRT_HALF_BITS,
+    TANH,
+};
+use std::f32::consts::{LN_2, LOG2_E};
 
 /// Horner's rule, as in `naive`.
 #[inline(always)]
@@ -54,6 +58,41 @@ pub fn exp_nonpositive_each<I: Isa, const N: usize>(isa: I, x: [I::F32; N]) -> [
     let mut y = exp_near_each(isa, x);
     for (y, x) in y.iter_mut().zip(x) {
         *y = isa.select(isa.not_lt(x, isa.splat(-87.0)), *y, isa.splat(0.0));
+    }
+    y
+}
+
+/// `e^x` for `x` in [-41, 0] to a relative error of 7.6e-5, +0 below, NaN for NaN, unspecified for positive `x`; see
+/// [`naive::exp_coarse`](crate::naive::exp_coarse).
+#[inline(always)]
+pub fn exp_coarse<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let [y] = exp_coarse_each(isa, [x]);
+    y
+}
+
+/// [`exp_coarse`] of several registers in step.
+#[inline(always)]
+pub fn exp_coarse_each<I: Isa, const N: usize>(isa: I, x: [I::F32; N]) -> [I::F32; N] {
+    let (mut y, mut t, mut r) = ([isa.splat(EXP_COARSE[EXP_COARSE.len() - 1]); N], x, x);
+    // As in `exp_near_each`.
+    let biased = if I::FUSED { 127 } else { 0 };
+    let magic = isa.splat(MAGIC + biased as f32);
+    for (t, r) in t.iter_mut().zip(&mut r) {
+        *t = isa.fma(*t, isa.splat(LOG2_E), magic);
+        *r = isa.fma(isa.sub(*t, magic), isa.splat(-LN_2), *r);
+    }
+    for &c in EXP_COARSE[..EXP_COARSE.len() - 1].iter().rev() {
+        for (y, &r) in y.iter_mut().zip(&r) {
+            *y = isa.fma(*y, r, isa.splat(c));
+        }
+    }
+    for ((y, t), x) in y.iter_mut().zip(t).zip(x) {
+        let mut pow2 = isa.shl_i32::<23>(isa.to_bits(t));
+        if biased == 0 {
+            pow2 = isa.add_i32(pow2, isa.splat_i32(127 << 23));
+        }
+        let counts = isa.not_lt(x, isa.splat(COARSE_LOWEST));
+        *y = isa.select(counts, isa.mul(*y, isa.from_bits(pow2)), isa.splat(0.0));
     }
     y
 }

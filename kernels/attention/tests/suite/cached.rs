@@ -3,7 +3,7 @@
 use crate::common::{Case, Sizes, positions};
 use gristmill_attention::{AppendOptions, AttentionOptions, KvCache, attention_cached};
 use gristmill_core::{Error, HeadsMut, HeadsRef, Threads, Workspace};
-use gristmill_simd::Level;
+use gristmill_simd::{Element, Level, bf16};
 use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
 use gristmill_testkit::{Fill, Heads, Layout, Strided, assert_bits_eq, sweep};
 
@@ -15,14 +15,23 @@ fn counted(counts: &[usize]) -> AppendOptions<'_> {
     AppendOptions { counts: Some(counts), ..AppendOptions::default() }
 }
 
-fn run(cache: &KvCache, q: &Heads, out: [usize; 4], options: &AttentionOptions) -> Vec<f32> {
-    let mut out = Heads::filled(out, &Layout::default(), Fill::Normal, 9);
+fn run<T: Element>(cache: &KvCache<T>, q: &Heads, out: [usize; 4], options: &AttentionOptions) -> Vec<f32> {
+    let (q, mut out) = (q.to::<T>(), Heads::filled(out, &Layout::default(), Fill::Normal, 9));
     attention_cached(q.heads(), cache, out.heads_mut(), options, &mut Workspace::new()).unwrap();
     out.values()
 }
 
 #[test]
 fn steps_equal_one_causal_pass() {
+    steps_equal_one_pass::<f32>();
+}
+
+#[test]
+fn steps_in_pairs_equal_one_causal_pass() {
+    steps_equal_one_pass::<bf16>();
+}
+
+fn steps_equal_one_pass<T: Element>() {
     // Steps of one token and of several, over pages, and over blocks of 512 keys.
     // Heads that share their keys, and many that do not.
     for (kv_heads, group, dim, value_dim, steps) in [
@@ -33,15 +42,17 @@ fn steps_equal_one_causal_pass() {
         (15, 1, 9, 16, vec![1; 20]),
         (11, 1, 24, 80, vec![30, 1, 1, 1, 14, 1, 2, 13, 1, 1, 1]),
         (8, 1, 64, 64, vec![15, 1, 1, 100, 1]),
+        (4, 1, 32, 16, vec![1; 35]),
         (3, 1, 16, 48, vec![510, 1, 1, 1, 1, 510, 1, 1, 1]),
     ] {
         let (keys, heads) = (steps.iter().sum(), kv_heads * group);
         let sizes = Sizes { batch: 2, kv_heads, group, dim, value_dim, ..Sizes::single(keys, keys, dim) };
         let case = Case { mask: causal(), ..Case::normal(sizes, 5) };
-        let want = sweep::arithmetics().into_iter().map(|level| (level.fused(), case.naive(level))).collect::<Vec<_>>();
+        let want = sweep::arithmetics().into_iter().map(|level| (level.fused(), case.naive_as::<T>(level)));
+        let want = want.collect::<Vec<_>>();
         sweep::levels_and_threads(|level, threads| {
             let want = &want.iter().find(|(fused, _)| *fused == level.fused()).unwrap().1;
-            let mut cache = KvCache::new(kv_heads, dim, value_dim).unwrap();
+            let mut cache = KvCache::<T>::new(kv_heads, dim, value_dim).unwrap();
             cache.reset(2).unwrap();
             let mut at = 0;
             for &step in &steps {
@@ -73,7 +84,7 @@ fn heads_in_step_skip_what_each_of_them_hides() {
         (0..32).for_each(|d| case.v.heads_mut().set(b, 10 * h + 3, h, d, f32::INFINITY));
     }
     case.mask.keep = Some(keep);
-    let mut cache = KvCache::new(5, 24, 32).unwrap();
+    let mut cache = KvCache::<f32>::new(5, 24, 32).unwrap();
     cache.reset(2).unwrap();
     cache.append(case.k.heads(), case.v.heads()).unwrap();
     sweep::levels_and_threads(|level, threads| {
@@ -91,7 +102,7 @@ fn sequences_of_different_lengths_equal_each_alone() {
         let mut case = Case { mask, softcap: Some(20.0), ..Case::normal(sizes, 6) };
         // Rows that see this one are summed again without what they do not see.
         case.v.heads_mut().set(2, 127, 0, 3, f32::INFINITY);
-        let mut cache = KvCache::new(1, 24, 24).unwrap();
+        let mut cache = KvCache::<f32>::new(1, 24, 24).unwrap();
         cache.reset(4).unwrap();
         cache.append_with(case.k.heads(), case.v.heads(), &counted(&lengths)).unwrap();
         sweep::levels_and_threads(|level, threads| {
@@ -149,19 +160,19 @@ fn tokens(dim: usize, values: &[f32]) -> Vec<f32> {
 }
 
 /// Appends one of them to each sequence.
-fn token(cache: &mut KvCache, values: &[f32]) {
+fn token<T: Element>(cache: &mut KvCache<T>, values: &[f32]) {
     let data = tokens(cache.dim(), values);
     let view = HeadsRef::bshd(&data, [values.len(), 1, 1, cache.dim()]).unwrap();
     cache.append(view, view).unwrap();
 }
 
 /// A cache that has never shared anything, with the same tokens.
-fn fresh(dim: usize, histories: &[Vec<f32>]) -> KvCache {
+fn fresh<T: Element>(dim: usize, histories: &[Vec<f32>]) -> KvCache<T> {
     let longest = histories.iter().map(Vec::len).max().unwrap();
     let padded = |history: &Vec<f32>| (0..longest).map(|t| history.get(t).copied().unwrap_or(f32::NAN)).collect();
     let data = tokens(dim, &histories.iter().flat_map::<Vec<f32>, _>(padded).collect::<Vec<_>>());
     let view = HeadsRef::bshd(&data, [histories.len(), longest, 1, dim]).unwrap();
-    let mut cache = KvCache::new(1, dim, dim).unwrap();
+    let mut cache = KvCache::<T>::new(1, dim, dim).unwrap();
     cache.reset(histories.len()).unwrap();
     let counts: Vec<usize> = histories.iter().map(Vec::len).collect();
     cache.append_with(view, view, &counted(&counts)).unwrap();
@@ -170,9 +181,18 @@ fn fresh(dim: usize, histories: &[Vec<f32>]) -> KvCache {
 
 #[test]
 fn beams_share_pages_and_never_see_each_other() {
+    beams_share_pages::<f32>();
+}
+
+#[test]
+fn beams_share_pages_of_pairs() {
+    beams_share_pages::<bf16>();
+}
+
+fn beams_share_pages<T: Element>() {
     // Keys that are scattered at once, and keys that are turned 16 at a time.
     for dim in [4, 32] {
-        let mut cache = KvCache::new(1, dim, dim).unwrap();
+        let mut cache = KvCache::<T>::new(1, dim, dim).unwrap();
         cache.reset(1).unwrap();
         let mut histories = vec![Vec::new()];
         let mut rng = gristmill_testkit::Rng::new(3);
@@ -192,11 +212,31 @@ fn beams_share_pages_and_never_see_each_other() {
             if step % 19 == 18 {
                 let sizes = [beams, 1, 1, dim];
                 let q = Heads::filled(sizes, &Layout::default(), Fill::Normal, step as u64);
-                let [got, want] =
-                    [&cache, &fresh(dim, &histories)].map(|cache| run(cache, &q, sizes, &AttentionOptions::default()));
+                let [got, want] = [&cache, &fresh::<T>(dim, &histories)]
+                    .map(|cache| run(cache, &q, sizes, &AttentionOptions::default()));
                 assert_bits_eq(&got, &want, format_args!("step {step}, d {dim}"));
             }
         }
+    }
+}
+
+#[test]
+fn a_forgotten_partner_of_the_last_token_does_not_matter() {
+    for (heads, value_dim) in [(1, 20), (3, 32)] {
+        let sizes = Sizes { kv_heads: heads, value_dim, ..Sizes::single(1, 9, 16) };
+        let case = Case::normal(sizes, 11);
+        let mut spoilt = case.clone();
+        spoilt.v.data.fill(f32::NAN);
+        let mut cache = KvCache::<bf16>::new(heads, 16, value_dim).unwrap();
+        cache.reset(1).unwrap();
+        cache.append(case.k.heads(), case.v.heads()).unwrap();
+        let [k, v] = [&spoilt.k, &spoilt.v].map(|x| positions(x.heads(), 3, 4));
+        cache.append(k.heads(), v.heads()).unwrap();
+        cache.truncate(0, 9);
+        sweep::levels_and_threads(|level, threads| {
+            let got = run(&cache, &case.q, sizes.out(), &case.options(level, threads));
+            assert_bits_eq(&got, &case.naive_as::<bf16>(level), format_args!("{level}"));
+        });
     }
 }
 
@@ -223,7 +263,7 @@ fn scratch_memory_keeps_to_its_bound() {
 #[test]
 fn sharing_costs_no_page_and_reset_keeps_them() {
     let page = 64 * 8 * size_of::<f32>();
-    let mut cache = KvCache::new(1, 4, 4).unwrap();
+    let mut cache = KvCache::<f32>::new(1, 4, 4).unwrap();
     assert_eq!((cache.bytes(), cache.is_empty()), (0, true));
     cache.reset(1).unwrap();
     (0..65).for_each(|i| token(&mut cache, &[i as f32]));

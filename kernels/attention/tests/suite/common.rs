@@ -108,6 +108,15 @@ impl Case {
         out.values()
     }
 
+    /// The same of operands rounded to another storage type.
+    #[track_caller]
+    pub(crate) fn naive_as<T: Element>(&self, level: Level) -> Vec<f32> {
+        let (q, k, v, mut out) = (self.q.to::<T>(), self.k.to::<T>(), self.v.to::<T>(), self.out.clone());
+        let options = self.options(level, Threads::Serial);
+        naive!(level, naive::attention(q.heads(), k.heads(), v.heads(), out.heads_mut(), &options)).unwrap();
+        out.values()
+    }
+
     /// Asserts the bits of `naive` at every level, with one thread and with three.
     #[track_caller]
     pub(crate) fn assert_exact(&self) {

@@ -52,6 +52,11 @@ fn memory_operations() {
 }
 
 #[test]
+fn pairs_are_stored_rounded() {
+    at_every_level(|| pairs::Stores { registers: 3000 });
+}
+
+#[test]
 fn pairs_follow_the_rule() {
     at_every_level(|| pairs::Pairs { registers: 3000 });
 }

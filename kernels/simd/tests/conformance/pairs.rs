@@ -1,7 +1,7 @@
 //! Dot products of bf16 pairs against the written rule, where rounding, cancellation, overflow and underflow decide.
 
 use super::{lanes, register};
-use gristmill_simd::{Isa, Kernel, naive};
+use gristmill_simd::{Isa, Kernel, bf16, naive};
 use gristmill_testkit::{Rng, compare};
 
 /// Compares this many registers of each kind.
@@ -44,6 +44,42 @@ impl Kernel for Pairs {
                     let bits = [c[l], a[l], b[l], got[l], want].map(f32::to_bits);
                     assert!(compare::equal(got[l], want), "{kind} at {}: c, a, b, got, want {bits:08x?}", I::LEVEL);
                 }
+            }
+        }
+    }
+}
+
+/// Stores two registers of any values but subnormal ones, `registers` times.
+pub(crate) struct Stores {
+    pub(crate) registers: usize,
+}
+
+impl Kernel for Stores {
+    type Output = ();
+
+    const DOT: bool = true;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let mut rng = Rng::new(9);
+        for _ in 0..self.registers {
+            let mut x = [[0.0; 16]; 2];
+            for x in x.iter_mut().flat_map(|x| &mut x[..I::LANES]) {
+                // Every other one is a tie.
+                let bits = if rng.one_in(2) { rng.bits() as u32 } else { rng.bits() as u32 & 0xffff_0000 | 0x8000 };
+                *x = f32::from_bits(if f32::from_bits(bits).is_subnormal() { 0 } else { bits });
+            }
+            let mut got = [bf16::ZERO; 32];
+            let registers = [register(isa, &x[0]), register(isa, &x[1])];
+            // SAFETY: a register has at most 16 lanes.
+            let pairs = unsafe { isa.store_bf16_pairs(got.as_mut_ptr(), registers) };
+            let words = lanes(isa, isa.from_bits(pairs));
+            for (l, got) in got.iter().enumerate().take(2 * I::LANES) {
+                let x = x[l / I::LANES][l % I::LANES];
+                let pair = words[l / 2].to_bits() >> (l % 2 * 16);
+                let want = bf16::from_f32(x).to_f32();
+                assert!(compare::equal(got.to_f32(), want), "{x:e} is stored as {got:?} at {}", I::LEVEL);
+                assert_eq!(got.to_bits(), pair as u16, "at {}", I::LEVEL);
             }
         }
     }

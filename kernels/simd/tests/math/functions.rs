@@ -85,6 +85,14 @@ function!(
     [ulp(-87.0, 0.0, 0.99, 0.96), absolute(-INF, -87.0, 2e-38, 2e-38)],
     |x| if x > 0.0 { -x } else { x }
 );
+function!(
+    ExpCoarse,
+    exp_coarse,
+    libm::exp,
+    // 7.6e-5 of the result.
+    [ulp(-41.0, 0.0, 1280.0, 1280.0), absolute(-INF, -41.0, 1.6e-18, 1.6e-18)],
+    |x| if x > 0.0 { -x } else { x }
+);
 function!(Ln, ln, libm::log, [ulp(-INF, INF, 0.84, 0.85)]);
 function!(Tanh, tanh, libm::tanh, [ulp(-INF, INF, 1.34, 1.34)]);
 function!(Erf, erf, libm::erf, [ulp(-INF, INF, 1.19, 1.46)]);

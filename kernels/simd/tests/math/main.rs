@@ -14,6 +14,7 @@ macro_rules! for_each_function {
     ($f:ident($($argument:expr),*)) => {
         $f::<Exp>($($argument),*);
         $f::<ExpNonpositive>($($argument),*);
+        $f::<ExpCoarse>($($argument),*);
         $f::<Ln>($($argument),*);
         $f::<Tanh>($($argument),*);
         $f::<Erf>($($argument),*);
@@ -99,6 +100,7 @@ fn nan_gives_nan_and_the_ends_are_exact() {
         bits(naive::exp::<FUSED>(-inf), 0.0);
         bits(naive::exp::<FUSED>(inf), inf);
         bits(naive::exp_nonpositive::<FUSED>(-inf), 0.0);
+        bits(naive::exp_coarse::<FUSED>(-inf), 0.0);
         bits(naive::ln::<FUSED>(1.0), 0.0);
         bits(naive::ln::<FUSED>(inf), inf);
         assert!(naive::ln::<FUSED>(-f32::from_bits(1)).is_nan());
@@ -150,7 +152,7 @@ mod exhaustive {
         };
     }
     exhaustive! {
-        exp: Exp, exp_nonpositive: ExpNonpositive, ln: Ln, tanh: Tanh, erf: Erf,
+        exp: Exp, exp_nonpositive: ExpNonpositive, exp_coarse: ExpCoarse, ln: Ln, tanh: Tanh, erf: Erf,
         relu: Relu, gelu: Gelu, gelu_tanh: GeluTanh, silu: Silu
     }
 

@@ -13,8 +13,7 @@ use crate::{Config, Result};
 use gristmill::rowwise::PositionRows;
 use gristmill::simd::Element;
 use gristmill::{Causal, list};
-use std::any::Any;
-use std::ops::Range;
+use std::{any::Any, ops::Range};
 
 /// What a session needs of a model, whatever its storage type.
 pub(crate) trait Engine: Send + Sync {

@@ -63,15 +63,11 @@ impl Config {
     ) -> usize {
         let pages = |tokens: usize| tokens.div_ceil(PAGE);
         // A page that beams share is copied before the first of them is done with it.
-        let copies = if beams > 1 { 1 } else { 0 };
-        let of_sentence = pages(source_tokens).saturating_add(beams.saturating_mul(pages(target_tokens) + copies));
-        let dim = self.d_head();
-        // What pages of bf16 fill up: pairs of a key's elements, panels of a value's.
-        let [key, value] = if precision == Precision::Bf16 {
-            [2, 16].map(|n| dim.checked_next_multiple_of(n).unwrap_or(usize::MAX))
-        } else {
-            [dim; 2]
-        };
+        let of_beam = pages(target_tokens) + usize::from(beams > 1);
+        let of_sentence = pages(source_tokens).saturating_add(beams.saturating_mul(of_beam));
+        // Pages of bf16 hold whole pairs of a key's elements, and whole panels of a value's.
+        let whole = if precision == Precision::Bf16 { [2, PANEL] } else { [1; 2] };
+        let [key, value] = whole.map(|n| self.d_head().div_ceil(n).saturating_mul(n));
         [self.decoder_layers, sentences, PAGE, self.heads, key.saturating_add(value), precision.size()]
             .into_iter()
             .fold(of_sentence, usize::saturating_mul)

@@ -1,8 +1,7 @@
 //! The storage type of a model.
 
 use crate::{Error, Result};
-use std::fmt;
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 /// In what type a model keeps its weights, its activations from operation to operation and its caches, whatever the
 /// type of the checkpoint. Arithmetic is that of f32, and so are logits, scores, biases, the parameters of norms and

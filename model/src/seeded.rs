@@ -1,7 +1,6 @@
 //! Random weights that are the same everywhere: for timing and for tests.
 
-use crate::Result;
-use crate::TensorSource;
+use crate::{Result, TensorSource};
 
 /// Weights drawn from a seed: uniform, scaled like Xavier's for matrices, like `1 / sqrt(width)` for embeddings, near 1
 /// for the factors of norms and near 0 for biases.

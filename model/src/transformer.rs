@@ -4,8 +4,7 @@ use crate::engine::Stored;
 use crate::weights::Weights;
 use crate::{Checkpoint, Config, Error, Precision, Result, SeededWeights, TensorSource};
 use gristmill::{bf16, f16};
-use std::fmt;
-use std::path::Path;
+use std::{fmt, path::Path};
 
 /// An encoder-decoder with its weights packed for the kernels.
 ///

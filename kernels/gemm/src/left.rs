@@ -50,7 +50,7 @@ pub(crate) fn left<I: Isa>(isa: I, a: Operand<'_>, chain: Chain, scratch: &mut [
     let ([rows, k], [row, step]) = (a.shape(), a.strides());
     let scratch = &mut scratch[..widened_len(&a, rows, chain)];
     if scratch.is_empty() {
-        let size = if chain == Chain::Dot { 2 } else { 4 };
+        let (size, step) = if chain == Chain::Dot { (2, 1) } else { (4, step) };
         return Left { start: a.ptr_at(0, 0).address(), size, row, step };
     }
     let start = scratch.as_mut_ptr();

@@ -1,6 +1,6 @@
 //! The microkernel for few rows of A where the columns of B are contiguous: `x W^T` with a plain weight.
 //!
-//! Packing would cost more than the product. Eight words of 16 columns are transposed in registers and used at once. A word
+//! Packing would cost more than the product. Some words of 16 columns are transposed in registers and used at once. A word
 //! is 32 bits of a column: a step of f32, or two of a 16-bit type.
 //!
 //! ```text
@@ -18,9 +18,6 @@ use crate::tile::{PANEL, Promised, Tile, TileFn};
 use gristmill_core::{Operand, cache::Caches};
 use gristmill_simd::{Dtype, Element, Isa, Kernel, RowPointers, bf16, f16};
 use std::marker::PhantomData;
-
-/// Words that are transposed at a time, but for the last ones.
-const WORDS: usize = 8;
 
 /// Words of a cache line.
 const LINE: usize = 16;
@@ -42,11 +39,11 @@ pub(crate) const fn max_rows<I: Isa>(dtype: Dtype) -> usize {
 
 /// Panels of a tile over the columns of `b`: two for one row, whose chain of multiply-adds takes longer than shuffles. One
 /// is enough for f32 from memory; and where all columns share a set of the first cache, that has too few ways for two.
-pub(crate) fn panels(sizes: Sizes, b: &Operand<'_>) -> usize {
+pub(crate) fn panels<I: Isa>(sizes: Sizes, b: &Operand<'_>) -> usize {
     let column = b.strides()[1].unsigned_abs() * b.dtype().size();
-    let from_memory = sizes.n.saturating_mul(column) > Caches::detected().l3;
-    let one = sizes.m > 1 || column.is_multiple_of(4096) || (b.dtype() == Dtype::F32 && from_memory);
-    if one { 1 } else { 2 }
+    let f32_from_memory = b.dtype() == Dtype::F32 && sizes.n.saturating_mul(column) > Caches::detected().l3;
+    let few_registers = I::LANES < 16 && b.dtype() != Dtype::Bf16;
+    if sizes.m > 1 || f32_from_memory || few_registers || column.is_multiple_of(4096) { 1 } else { 2 }
 }
 
 /// The tile of `rows` rows, at most [`max_rows`], and of so many [`panels`], or one, whose columns are contiguous.
@@ -112,7 +109,9 @@ impl<T: Element, W: Way, const MR: usize, const NP: usize> Micro<'_, T, W, MR, N
         let size = T::DTYPE.size() as isize;
         let [b_step, b_panel, beyond] = [t.b_step * size, t.b_panel * size, (t.ahead - t.k as isize) * size];
         let mut b = t.b.address();
-        for p in (0..words / WORDS * WORDS).step_by(WORDS) {
+        // As many words at a time as there are registers for.
+        let step = if I::LANES == 16 { 8 } else { 4 };
+        for p in (0..words / step * step).step_by(step) {
             for q in 0..NP {
                 let b = b.wrapping_offset(q as isize * b_panel);
                 if t.ahead_step != 0 && p % LINE == 0 {
@@ -124,13 +123,13 @@ impl<T: Element, W: Way, const MR: usize, const NP: usize> Micro<'_, T, W, MR, N
                         line = isa.opaque(line.wrapping_offset(b_step));
                     }
                 }
-                // SAFETY: P2': eight words of each column; P1.
-                unsafe { Self::add(isa, acc, q, b, b_step, &a, WORDS) };
+                // SAFETY: P2': these words of each column; P1.
+                unsafe { Self::add(isa, acc, q, b, b_step, &a, step) };
             }
-            a.advance(isa, (WORDS * T::PER_WORD) as isize);
-            b = b.wrapping_add(WORDS * size_of::<u32>());
+            a.advance(isa, (step * T::PER_WORD) as isize);
+            b = b.wrapping_add(step * size_of::<u32>());
         }
-        for first in (words / WORDS * WORDS..words).step_by(4) {
+        for first in (words / step * step..words).step_by(4) {
             for q in 0..NP {
                 let b = b.wrapping_offset(q as isize * b_panel);
                 // SAFETY: P2': the words that are left; P1.
@@ -158,11 +157,11 @@ impl<T: Element, W: Way, const MR: usize, const NP: usize> Micro<'_, T, W, MR, N
     ) {
         for v in 0..PANEL / I::LANES {
             let first = b.wrapping_offset((v * I::LANES) as isize * b_step);
-            let mut columns = [isa.splat(0.0); WORDS];
+            let mut columns = [isa.splat(0.0); 8];
             // SAFETY: the caller's promise.
             unsafe {
                 match count {
-                    WORDS => columns = isa.load_eight_columns(first, b_step),
+                    8 => columns = isa.load_eight_columns(first, b_step),
                     _ => columns[..4].copy_from_slice(&isa.load_few_columns(first, b_step, count)),
                 }
             }

@@ -23,7 +23,7 @@ impl Product<'_> {
         let mut plan = Plan::new::<I>(sizes, source, self.b.dtype(), Caches::detected(), crew);
         let is_pairs = matches!(&self.b, Right::Packed { panels, .. } if panels.dtype() == Dtype::Bf16);
         plan.group = match (chain, plan.group, &self.b) {
-            (_, _, Right::Plain(b)) if plan.source == Source::Columns => columns::panels(sizes, b),
+            (_, _, Right::Plain(b)) if plan.source == Source::Columns => columns::panels::<I>(sizes, b),
             (Chain::Dot, _, _) if !I::DOT => 1,
             // Three panels leave no registers for both halves of their pairs.
             (Chain::InOrder | Chain::OddFirst, 3, _) if is_pairs => 2,

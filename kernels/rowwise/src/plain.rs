@@ -1,8 +1,8 @@
 //! Rows of f32 whose scores are their values, side by side: they need no scratch memory.
 //!
 //! There are three passes over a row: its extremes, its exponentials and their sum, its results. The last pass over a row
-//! and the first one over the row after the next go side by side, for one multiplies where the other compares. Between two
-//! passes over a row there is one over another row, so that none waits until lanes are reduced to a number.
+//! and the first one over a later row go side by side, for one multiplies where the other compares. Between two passes over
+//! a row there is one over another row, so that none waits until lanes are reduced to a number.
 
 use crate::scores::{self, Exponential, Extremes, Finish, NearExponential};
 use gristmill_simd::Isa;
@@ -42,13 +42,17 @@ pub(crate) struct Summed {
     pub(crate) near: bool,
 }
 
-/// Makes rows one after the other.
+/// Longest row that waits for its second pass while others have theirs. The nearest cache would not hold as many longer
+/// ones: these have the second pass at once, and wait for their extremes.
+const WAITING: usize = 1024;
+
+/// Makes rows of `n` results one after the other.
 ///
 /// # Safety
 /// (Plain), for each.
 #[inline(always)]
-pub(crate) unsafe fn run<I: Isa, F: Finish>(isa: I, mut rows: impl Iterator<Item = PlainRow>) {
-    let (mut begun, mut summed) = (None, None);
+pub(crate) unsafe fn run<I: Isa>(isa: I, finish: impl Finish, mut rows: impl Iterator<Item = PlainRow>, n: usize) {
+    let (mut waiting, mut begun, mut summed) = (None, None, None);
     loop {
         let next = rows.next();
         // SAFETY: the caller's promise; the passes over a row come in order.
@@ -58,17 +62,18 @@ pub(crate) unsafe fn run<I: Isa, F: Finish>(isa: I, mut rows: impl Iterator<Item
                 reason = "a closure may stay a function of its own, without the level's instructions"
             )]
             let exponentials = match begun {
-                Some(begun) => Some(sum::<I, F>(isa, begun, next.map_or(begun.row.x, |next| next.x))),
+                Some(begun) => Some(sum(isa, finish, begun, next.map_or(begun.row.x, |next| next.x))),
                 None => None,
             };
             let extremes = match summed {
-                Some(summed) => F::last(isa, summed, next),
+                Some(summed) => finish.last(isa, summed, next),
                 None => extremes(isa, next),
             };
-            begun = next.map(|row| Begun { row, extremes });
+            let found = next.map(|row| Begun { row, extremes });
+            begun = if n <= WAITING { std::mem::replace(&mut waiting, found) } else { found };
             summed = exponentials;
         }
-        if begun.is_none() && summed.is_none() {
+        if waiting.is_none() && begun.is_none() && summed.is_none() {
             return;
         }
     }
@@ -79,12 +84,12 @@ pub(crate) unsafe fn run<I: Isa, F: Finish>(isa: I, mut rows: impl Iterator<Item
 /// # Safety
 /// (Plain).
 #[inline(always)]
-pub(crate) unsafe fn one<I: Isa, F: Finish>(isa: I, row: PlainRow) {
+pub(crate) unsafe fn one<I: Isa>(isa: I, finish: impl Finish, row: PlainRow) {
     // SAFETY: the caller's promise; the passes come in order.
     unsafe {
         let begun = Begun { row, extremes: extremes(isa, Some(row)) };
-        let summed = sum::<I, F>(isa, begun, row.x);
-        F::last(isa, summed, None);
+        let summed = sum(isa, finish, begun, row.x);
+        finish.last(isa, summed, None);
     }
 }
 
@@ -93,7 +98,7 @@ pub(crate) unsafe fn one<I: Isa, F: Finish>(isa: I, row: PlainRow) {
 /// # Safety
 /// (Plain).
 #[inline(always)]
-unsafe fn sum<I: Isa, F: Finish>(isa: I, Begun { row, extremes: [min, max] }: Begun, next: *const f32) -> Summed {
+unsafe fn sum<I: Isa, F: Finish>(isa: I, _: F, Begun { row, extremes: [min, max] }: Begun, next: *const f32) -> Summed {
     // False for infinities, and then some.
     let near = min - max >= F::NEAR;
     let max = scores::finite(max);
@@ -145,10 +150,11 @@ pub(crate) unsafe fn map_beside<I: Isa>(
     // SAFETY: the caller's promise.
     unsafe {
         for i in (0..both).step_by(step) {
-            extremes.see_block(isa, scores.add(i));
-            for k in (i..i + step).step_by(I::LANES) {
-                isa.store(y.add(k), f.map(isa, isa.load(x.add(k))));
+            let (seen, v) = (Extremes::block(isa, scores.add(i)), Extremes::block(isa, x.add(i)));
+            for (k, v) in f.map_four(isa, v).into_iter().enumerate() {
+                isa.store(y.add(i + k * I::LANES), v);
             }
+            extremes.see_block(isa, seen);
         }
         slices::map_raw(isa, n - both, x.add(both), y.add(both), f);
         extremes.see(isa, std::slice::from_raw_parts(scores.add(both), beside - both));

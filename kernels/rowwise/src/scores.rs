@@ -8,16 +8,17 @@ use crate::plain::{self, PlainRow, Summed};
 use crate::rows::{self, Buffers, Job, Row};
 use crate::{RowOptions, SoftmaxOptions};
 use gristmill_core::{Error, Mask, Operand};
-use gristmill_simd::slices::{self, Map, Map2};
+use gristmill_simd::Isa;
+use gristmill_simd::math::{self, ExpNear};
+use gristmill_simd::slices::{self, Chain, Map, Map2};
 use gristmill_simd::sums::{reduce64, sum_registers};
-use gristmill_simd::{Isa, math};
 use std::ops::Range;
 
 /// Elements of a row that is brought once: whole blocks of 64 lanes, in a part of the nearest cache.
 const KEPT: usize = 2048;
 
 /// What becomes of a score once the largest and the sum of the exponentials are known.
-pub(crate) trait Finish: Sync {
+pub(crate) trait Finish: Copy + Sync {
     /// The result for a hidden score of a row with this sum.
     fn hidden(sum: f32) -> f32;
 
@@ -32,23 +33,28 @@ pub(crate) trait Finish: Sync {
     ///
     /// # Safety
     /// (Plain).
-    unsafe fn sum<I: Isa>(isa: I, row: PlainRow, f: &impl Map<I>, next: *const f32) -> I::Lanes64;
+    unsafe fn sum<I: Isa>(isa: I, row: PlainRow, f: &impl Chain<I>, next: *const f32) -> I::Lanes64;
 
     /// The last pass over a plain row, and beside it the first pass over another, if there is one: its extremes.
     ///
     /// # Safety
     /// (Plain), for both; [`sum`](Finish::sum) has been over the whole row.
-    unsafe fn last<I: Isa>(isa: I, row: Summed, next: Option<PlainRow>) -> [f32; 2];
+    unsafe fn last<I: Isa>(self, isa: I, row: Summed, next: Option<PlainRow>) -> [f32; 2];
 }
 
 /// Runs a member of the family over all rows of `y`.
 ///
 /// # Safety
 /// (Job): the shapes agree; `x` is `y` or shares no memory with it, and `y` is exclusively the caller's.
-pub(crate) unsafe fn run<F: Finish>(x: Operand<'_>, y: Operand<'_>, options: &SoftmaxOptions<'_>) -> Result<(), Error> {
+pub(crate) unsafe fn run(
+    finish: impl Finish,
+    x: Operand<'_>,
+    y: Operand<'_>,
+    options: &SoftmaxOptions<'_>,
+) -> Result<(), Error> {
     let &SoftmaxOptions { scale, mask, batch, heads, threads, level } = options;
     let scores = Scores { scale, mask, heads, queries: y.rows() / (batch * heads).max(1) };
-    let job = Family::<F> { x, y, scores, finish: std::marker::PhantomData };
+    let job = Family { x, y, scores, finish };
     // SAFETY: the caller's promise.
     unsafe { rows::divide(y.shape(), y.cols(), &RowOptions { threads, level }, &job) }
 }
@@ -57,7 +63,7 @@ struct Family<'a, F> {
     x: Operand<'a>,
     y: Operand<'a>,
     scores: Scores<'a>,
-    finish: std::marker::PhantomData<F>,
+    finish: F,
 }
 
 /// What lies between a row of the input and its scores.
@@ -74,7 +80,7 @@ impl<F: Finish> Job for Family<'_, F> {
     unsafe fn run<I: Isa>(&self, isa: I, rows: Range<usize>) {
         if self.is_plain() {
             // SAFETY: (Job) gives the rows (Plain), and nobody else makes them.
-            return unsafe { plain::run::<I, F>(isa, rows.map(|i| self.plain_row(i))) };
+            return unsafe { plain::run(isa, self.finish, rows.map(|i| self.plain_row(i)), self.y.cols()) };
         }
         let mut buffers = Buffers::default();
         let n = self.y.cols();
@@ -122,7 +128,7 @@ impl<F: Finish> Family<'_, F> {
         unsafe {
             self.bring(isa, i, 0..visible, buffer);
             let y = buffer.as_mut_ptr();
-            plain::one::<I, F>(isa, PlainRow { x: y, y, n: visible, all });
+            plain::one(isa, self.finish, PlainRow { x: y, y, n: visible, all });
             Row::of(&self.y, i).write(isa, 0, &buffer[..all]);
         }
     }
@@ -262,9 +268,25 @@ impl<I: Isa> Map<I> for Exponential<I::F32> {
     fn map(&self, isa: I, x: I::F32) -> I::F32 {
         math::exp_nonpositive(isa, isa.sub(x, self.0))
     }
+}
+
+impl<I: Isa> Chain<I> for Exponential<I::F32> {
+    type Half = ([I::F32; 4], ExpNear<I, 4>);
+
     #[inline(always)]
-    fn map_each<const N: usize>(&self, isa: I, x: [I::F32; N]) -> [I::F32; N] {
-        math::exp_nonpositive_each(isa, differences(isa, x, self.0))
+    fn begin(&self, isa: I, x: [I::F32; 4]) -> Self::Half {
+        let x = differences(isa, x, self.0);
+        (x, ExpNear::begin(isa, x))
+    }
+    #[inline(always)]
+    fn end(&self, isa: I, (x, half): Self::Half) -> [I::F32; 4] {
+        math::exp_cut_each(isa, x, half.end(isa))
+    }
+    #[inline(always)]
+    fn end_behind(&self, isa: I, (x, begun): Self::Half, next: [I::F32; 4]) -> ([I::F32; 4], Self::Half) {
+        let next = differences(isa, next, self.0);
+        let (y, half) = begun.end_behind(isa, next);
+        (math::exp_cut_each(isa, x, y), (next, half))
     }
 }
 
@@ -276,15 +298,28 @@ impl<I: Isa> Map<I> for NearExponential<I::F32> {
     fn map(&self, isa: I, x: I::F32) -> I::F32 {
         math::exp_near(isa, isa.sub(x, self.0))
     }
+}
+
+impl<I: Isa> Chain<I> for NearExponential<I::F32> {
+    type Half = ExpNear<I, 4>;
+
     #[inline(always)]
-    fn map_each<const N: usize>(&self, isa: I, x: [I::F32; N]) -> [I::F32; N] {
-        math::exp_near_each(isa, differences(isa, x, self.0))
+    fn begin(&self, isa: I, x: [I::F32; 4]) -> Self::Half {
+        ExpNear::begin(isa, differences(isa, x, self.0))
+    }
+    #[inline(always)]
+    fn end(&self, isa: I, half: Self::Half) -> [I::F32; 4] {
+        half.end(isa)
+    }
+    #[inline(always)]
+    fn end_behind(&self, isa: I, begun: Self::Half, x: [I::F32; 4]) -> ([I::F32; 4], Self::Half) {
+        begun.end_behind(isa, differences(isa, x, self.0))
     }
 }
 
 /// `x - max`.
 #[inline(always)]
-fn differences<I: Isa, const N: usize>(isa: I, mut x: [I::F32; N], max: I::F32) -> [I::F32; N] {
+fn differences<I: Isa>(isa: I, mut x: [I::F32; 4], max: I::F32) -> [I::F32; 4] {
     for x in &mut x {
         *x = isa.sub(*x, max);
     }
@@ -305,15 +340,23 @@ impl<I: Isa> Extremes<I> {
         Self([(infinity, isa.neg(infinity)); 4])
     }
 
-    /// Takes note of a block.
+    /// A block of values.
     ///
     /// # Safety
-    /// Its values must be readable.
+    /// They must be readable.
     #[inline(always)]
-    pub(crate) unsafe fn see_block(&mut self, isa: I, block: *const f32) {
-        for (g, (min, max)) in self.0.iter_mut().enumerate() {
-            // SAFETY: register g of a block of 4 registers.
-            let v = unsafe { isa.load(block.add(g * I::LANES)) };
+    pub(crate) unsafe fn block(isa: I, start: *const f32) -> [I::F32; 4] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = |g: usize| start.add(g * I::LANES);
+            [isa.load(at(0)), isa.load(at(1)), isa.load(at(2)), isa.load(at(3))]
+        }
+    }
+
+    /// Takes note of a block.
+    #[inline(always)]
+    pub(crate) fn see_block(&mut self, isa: I, block: [I::F32; 4]) {
+        for ((min, max), v) in self.0.iter_mut().zip(block) {
             (*min, *max) = (isa.min(v, *min), isa.max(v, *max));
         }
     }
@@ -324,7 +367,7 @@ impl<I: Isa> Extremes<I> {
         let mut blocks = x.chunks_exact(Self::BLOCK);
         for block in &mut blocks {
             // SAFETY: a block.
-            unsafe { self.see_block(isa, block.as_ptr()) };
+            self.see_block(isa, unsafe { Self::block(isa, block.as_ptr()) });
         }
         for (rest, (min, max)) in blocks.remainder().chunks(I::LANES).zip(&mut self.0) {
             let tail = isa.tail(rest.len());

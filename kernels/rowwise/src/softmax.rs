@@ -4,8 +4,8 @@ use crate::plain::{self, PlainRow, Summed};
 use crate::scores::{self, Exponential, Finish};
 use crate::{SoftmaxOptions, check};
 use gristmill_core::{Error, MatMut, MatRef, Operand};
-use gristmill_simd::slices::{self, Map};
-use gristmill_simd::{Divisor, Element, Isa, math};
+use gristmill_simd::slices::{self, Chain, Map};
+use gristmill_simd::{Divisor, Element, Isa, Simd, math};
 
 /// `y[i] = exp(s[i] - max) / sum`, row by row, for the scores `s = scale * x` as the mask leaves them; `x` and `y` are
 /// [rows, n].
@@ -40,7 +40,7 @@ pub fn softmax<X: Element, Y: Element>(
     check::same_shape(x, &y)?;
     check::softmax(y.rows(), y.cols(), options)?;
     // SAFETY: shapes agree; y is borrowed exclusively.
-    unsafe { scores::run::<Quotient>(x.into(), y.into(), options) }
+    unsafe { scores::run(Quotient::new(options)?, x.into(), y.into(), options) }
 }
 
 /// [`softmax`] of `x` into `x`.
@@ -51,7 +51,7 @@ pub fn softmax_in_place<T: Element>(x: MatMut<'_, T>, options: &SoftmaxOptions<'
     check::softmax(x.rows(), x.cols(), options)?;
     let x = Operand::from(x);
     // SAFETY: one matrix, borrowed exclusively, is input and output.
-    unsafe { scores::run::<Quotient>(x, x, options) }
+    unsafe { scores::run(Quotient::new(options)?, x, x, options) }
 }
 
 /// `y[i] = (s[i] - max) - ln(sum(exp(s - max)))`, row by row, for the scores `s` of [`softmax`]; `x` and `y` are
@@ -71,7 +71,7 @@ pub fn log_softmax<X: Element, Y: Element>(
     check::same_shape(x, &y)?;
     check::softmax(y.rows(), y.cols(), options)?;
     // SAFETY: shapes agree; y is borrowed exclusively.
-    unsafe { scores::run::<Logarithm>(x.into(), y.into(), options) }
+    unsafe { scores::run(Logarithm, x.into(), y.into(), options) }
 }
 
 /// [`log_softmax`] of `x` into `x`.
@@ -82,11 +82,21 @@ pub fn log_softmax_in_place<T: Element>(x: MatMut<'_, T>, options: &SoftmaxOptio
     check::softmax(x.rows(), x.cols(), options)?;
     let x = Operand::from(x);
     // SAFETY: one matrix, borrowed exclusively, is input and output.
-    unsafe { scores::run::<Logarithm>(x, x, options) }
+    unsafe { scores::run(Logarithm, x, x, options) }
 }
 
 /// `exp(x - max) / sum`.
-struct Quotient;
+#[derive(Clone, Copy)]
+struct Quotient {
+    /// Whether the divider is used beside the multiply-adds.
+    beside: bool,
+}
+
+impl Quotient {
+    fn new(options: &SoftmaxOptions<'_>) -> Result<Self, Error> {
+        Ok(Self { beside: Simd::choose(options.level)?.divider_pays() })
+    }
+}
 
 /// `x / sum`.
 struct Divide<I: Isa>(Divisor<I>);
@@ -98,13 +108,17 @@ impl<I: Isa> Map<I> for Divide<I> {
     }
 }
 
-/// `x / sum`, for exponentials that need no care.
-struct DivideSafe<I: Isa>(Divisor<I>);
+/// `x / sum`, for exponentials that need no care; with `BESIDE` the divider is used too.
+struct DivideSafe<I: Isa, const BESIDE: bool>(Divisor<I>);
 
-impl<I: Isa> Map<I> for DivideSafe<I> {
+impl<I: Isa, const BESIDE: bool> Map<I> for DivideSafe<I, BESIDE> {
     #[inline(always)]
     fn map(&self, isa: I, x: I::F32) -> I::F32 {
         self.0.divide_safe(isa, x)
+    }
+    #[inline(always)]
+    fn map_four(&self, isa: I, x: [I::F32; 4]) -> [I::F32; 4] {
+        self.0.divide_four(isa, x, BESIDE)
     }
 }
 
@@ -123,26 +137,35 @@ impl Finish for Quotient {
     const NEAR: f32 = -41.0;
 
     #[inline(always)]
-    unsafe fn sum<I: Isa>(isa: I, PlainRow { x, y, n, .. }: PlainRow, f: &impl Map<I>, next: *const f32) -> I::Lanes64 {
+    unsafe fn sum<I: Isa>(
+        isa: I,
+        PlainRow { x, y, n, .. }: PlainRow,
+        f: &impl Chain<I>,
+        next: *const f32,
+    ) -> I::Lanes64 {
         // SAFETY: the caller's promise.
         unsafe { slices::map_sum_raw(isa, n, x, y, isa.splat_lanes64(0.0), f, [next]) }
     }
 
     #[inline(always)]
-    unsafe fn last<I: Isa>(isa: I, Summed { row, sum, near, .. }: Summed, next: Option<PlainRow>) -> [f32; 2] {
+    unsafe fn last<I: Isa>(self, isa: I, Summed { row, sum, near, .. }: Summed, next: Option<PlainRow>) -> [f32; 2] {
         let (divisor, y) = (Divisor::new(isa, sum), (row.y.cast_const(), row.y));
         // SAFETY: the caller's promise.
         unsafe {
-            if near {
-                return plain::map_beside(isa, row.n, y, &DivideSafe(divisor), next);
+            match (near, self.beside) {
+                (true, true) => plain::map_beside(isa, row.n, y, &DivideSafe::<I, true>(divisor), next),
+                (true, false) => plain::map_beside(isa, row.n, y, &DivideSafe::<I, false>(divisor), next),
+                (false, _) => {
+                    slices::map_raw(isa, row.n, y.0, y.1, &Divide(divisor));
+                    plain::extremes(isa, next)
+                }
             }
-            slices::map_raw(isa, row.n, y.0, y.1, &Divide(divisor));
-            plain::extremes(isa, next)
         }
     }
 }
 
 /// `(x - max) - ln(sum)`.
+#[derive(Clone, Copy)]
 struct Logarithm;
 
 /// `(x - max) - ln`.
@@ -180,13 +203,13 @@ impl Finish for Logarithm {
     const NEAR: f32 = -87.0;
 
     #[inline(always)]
-    unsafe fn sum<I: Isa>(isa: I, PlainRow { x, n, .. }: PlainRow, f: &impl Map<I>, next: *const f32) -> I::Lanes64 {
+    unsafe fn sum<I: Isa>(isa: I, PlainRow { x, n, .. }: PlainRow, f: &impl Chain<I>, next: *const f32) -> I::Lanes64 {
         // SAFETY: the caller's promise.
         unsafe { slices::sum_of_raw(isa, n, x, isa.splat_lanes64(0.0), f, [next]) }
     }
 
     #[inline(always)]
-    unsafe fn last<I: Isa>(isa: I, Summed { row, max, sum, .. }: Summed, next: Option<PlainRow>) -> [f32; 2] {
+    unsafe fn last<I: Isa>(self, isa: I, Summed { row, max, sum, .. }: Summed, next: Option<PlainRow>) -> [f32; 2] {
         // SAFETY: the caller's promise.
         unsafe { plain::map_beside(isa, row.n, (row.x, row.y), &Shift::new(isa, max, sum), next) }
     }

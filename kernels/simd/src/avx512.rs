@@ -2,7 +2,7 @@
 
 use crate::token::{intrinsics, memory, x86_features};
 use crate::{Isa, Kernel, Level, bf16, f16};
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, and with them AVX2, FMA and F16C; with `BF16`, that it has
 /// AVX512-BF16 too. The two levels differ in one operation.
@@ -82,6 +82,7 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
     const LEVEL: Level = if BF16 { Level::Avx512Bf16 } else { Level::Avx512 };
     const FUSED: bool = true;
     const DOT: bool = BF16;
+    const SCALES: bool = true;
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
 
@@ -212,6 +213,19 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
 
+    #[inline(always)]
+    fn in_step<const N: usize>(self, mut x: [__m512; N]) -> [__m512; N] {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe {
+            if let Ok(all) = x.as_mut_slice().try_into() {
+                four_in_step(all);
+            } else if let Ok(all) = x.as_mut_slice().try_into() {
+                eight_in_step(all);
+            }
+        }
+        x
+    }
+
     intrinsics! {
         fn splat(x: f32) -> __m512 = _mm512_set1_ps(x);
         fn add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
@@ -332,6 +346,44 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
                 _mm512_shuffle_f32x4::<0xff>(max, max),
             ]
         }
+    }
+}
+
+/// [`Isa::in_step`] of four registers.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn four_in_step([a, b, c, d]: &mut [__m512; 4]) {
+    // SAFETY: no instruction is emitted.
+    unsafe {
+        asm!(
+            "/* {} {} {} {} */",
+            inout(zmm_reg) * a,
+            inout(zmm_reg) * b,
+            inout(zmm_reg) * c,
+            inout(zmm_reg) * d,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+}
+
+/// [`Isa::in_step`] of eight registers.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn eight_in_step([a, b, c, d, e, f, g, h]: &mut [__m512; 8]) {
+    // SAFETY: no instruction is emitted.
+    unsafe {
+        asm!(
+            "/* {} {} {} {} {} {} {} {} */",
+            inout(zmm_reg) * a,
+            inout(zmm_reg) * b,
+            inout(zmm_reg) * c,
+            inout(zmm_reg) * d,
+            inout(zmm_reg) * e,
+            inout(zmm_reg) * f,
+            inout(zmm_reg) * g,
+            inout(zmm_reg) * h,
+            options(pure, nomem, nostack, preserves_flags),
+        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which levels this CPU has, and running a kernel at one of them.
 
 use crate::portable::Portable;
-use crate::{Isa, Kernel, pairs};
+use crate::{Isa, Kernel, divide, pairs};
 #[cfg(target_arch = "x86_64")]
 use crate::{avx2::Avx2, avx512::Avx512};
 use std::{fmt, str::FromStr, sync::OnceLock};
@@ -186,6 +186,23 @@ impl Simd {
             }
             _ => false,
         }
+    }
+
+    /// Whether [`Divisor::divide_four`](crate::Divisor::divide_four) is faster with the divider beside its multiply-adds.
+    /// Measured once per process and level, at the first call, in some tens of microseconds; results do not depend on it.
+    pub fn divider_pays(self) -> bool {
+        static PAYS: [OnceLock<bool>; Level::ALL.len()] = [const { OnceLock::new() }; Level::ALL.len()];
+        let measure = || match self.0 {
+            // Where nothing fuses there are only divisions.
+            Token::Portable(isa) => Portable::FUSED && divide::pays(isa),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(isa) => divide::pays(isa),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(isa) => divide::pays(isa),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512Bf16(isa) => divide::pays(isa),
+        };
+        *PAYS[self.level() as usize].get_or_init(measure)
     }
 
     /// Runs `kernel` compiled for this level.

@@ -1,6 +1,8 @@
 //! Division of many values by one, correctly rounded, without a division each.
 
-use crate::Isa;
+use crate::{Isa, Kernel};
+use std::hint::black_box;
+use std::time::Instant;
 
 /// A divisor from 1 to 2^60, or NaN: the denominator of a softmax.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +51,60 @@ impl<I: Isa> Divisor<I> {
         }
         let q = isa.fma(x, self.reciprocal, isa.mul(x, self.rest));
         isa.fma(isa.fma(isa.neg(q), self.value, x), self.reciprocal, q)
+    }
+
+    /// [`divide_safe`](Divisor::divide_safe) of four registers; `beside` says to use the divider for two of them, beside the
+    /// multiply-adds of the others, which gives the same bits: see [`Simd::divider_pays`](crate::Simd::divider_pays).
+    #[inline(always)]
+    pub fn divide_four(&self, isa: I, [a, b, c, d]: [I::F32; 4], beside: bool) -> [I::F32; 4] {
+        let [a, c] = match beside {
+            true => [isa.div(a, self.value), isa.div(c, self.value)],
+            false => [self.divide_safe(isa, a), self.divide_safe(isa, c)],
+        };
+        [a, self.divide_safe(isa, b), c, self.divide_safe(isa, d)]
+    }
+}
+
+/// Whether [`Divisor::divide_four`] takes less time with the divider. Some CPUs have one that is several times slower than
+/// that of others.
+pub(crate) fn pays(isa: impl Isa) -> bool {
+    let fastest = |beside: bool| {
+        let turn = |_| {
+            let start = Instant::now();
+            black_box(isa.vectorize(Quotients { beside: black_box(beside) }));
+            start.elapsed()
+        };
+        (0..16).map(turn).min()
+    };
+    fastest(true) < fastest(false)
+}
+
+/// Divides some values, some times.
+struct Quotients {
+    beside: bool,
+}
+
+impl Kernel for Quotients {
+    type Output = [f32; 512];
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> [f32; 512] {
+        let (mut values, divisor) = (black_box([1.0; 512]), Divisor::new(isa, black_box(1.5)));
+        for _ in 0..32 {
+            for four in values.chunks_exact_mut(4 * I::LANES) {
+                let p = four.as_mut_ptr();
+                // SAFETY: four registers.
+                unsafe {
+                    let [a, b, c, d] = [p, p.add(I::LANES), p.add(2 * I::LANES), p.add(3 * I::LANES)];
+                    let four = [isa.load(a), isa.load(b), isa.load(c), isa.load(d)];
+                    let four = divisor.divide_four(isa, four, self.beside);
+                    for (p, quotient) in [a, b, c, d].into_iter().zip(four) {
+                        isa.store(p, quotient);
+                    }
+                }
+            }
+        }
+        values
     }
 }
 
@@ -126,7 +182,7 @@ impl<I: Isa> Magnitudes<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Kernel, Level, Simd};
+    use crate::{Level, Simd};
 
     /// Divides some values by each of some divisors.
     struct Check<'c>(&'c [f32], &'c [f32]);
@@ -150,9 +206,19 @@ mod tests {
                     let mut safe = [0.0f32; 16];
                     // SAFETY: as above.
                     unsafe { isa.store(safe.as_mut_ptr(), prepared.divide_safe(isa, isa.load(block.as_ptr()))) };
-                    for ((&x, got), safe) in block.iter().zip(got).zip(safe) {
+                    let mut fours = [[[0.0f32; 16]; 4]; 2];
+                    for (beside, four) in [false, true].into_iter().zip(&mut fours) {
+                        // SAFETY: as above.
+                        unsafe {
+                            let quotients = divide.divide_four(isa, [isa.load(block.as_ptr()); 4], beside);
+                            four.iter_mut().zip(quotients).for_each(|(to, v)| isa.store(to.as_mut_ptr(), v));
+                        }
+                    }
+                    for (l, ((&x, got), safe)) in block.iter().zip(got).zip(safe).enumerate() {
                         if (SAFE[0]..=SAFE[1]).contains(&x.abs()) {
-                            assert_eq!(safe.to_bits(), got.to_bits(), "{}: {x:e} / {divisor:e}", I::LEVEL);
+                            for quotient in fours.iter().flatten().map(|lanes| lanes[l]).chain([safe]) {
+                                assert_eq!(quotient.to_bits(), got.to_bits(), "{}: {x:e} / {divisor:e}", I::LEVEL);
+                            }
                         }
                         let same = got.to_bits() == (x / divisor).to_bits() || (got.is_nan() && (x / divisor).is_nan());
                         assert!(same, "{}: {x:e} / {divisor:e} gave {got:e}", I::LEVEL);

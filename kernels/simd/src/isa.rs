@@ -39,6 +39,8 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
     const FUSED: bool;
     /// Whether [`dot_bf16`](Isa::dot_bf16) is an instruction, and not the slow written-out rule.
     const DOT: bool = false;
+    /// Whether [`scale_pow2`](Isa::scale_pow2) is an instruction.
+    const SCALES: bool = false;
     /// Lanes of 32 bits in a register: a power of two from 4 to 16.
     const LANES: usize;
     /// Registers that the instruction set names; a tile of accumulators must fit into them.
@@ -256,6 +258,14 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
         }
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         p
+    }
+
+    /// The same registers, of which the optimiser knows nothing but that all of them are made before any is used: what is
+    /// written in step stays in step. It would rather finish one chain of operations after the other, which saves registers
+    /// and leaves the units idle.
+    #[inline(always)]
+    fn in_step<const N: usize>(self, x: [Self::F32; N]) -> [Self::F32; N] {
+        x
     }
 
     /// `a + b`.

@@ -39,8 +39,9 @@ fn polynomial<I: Isa, const N: usize>(isa: I, x: I::F32, c: &[f32; N]) -> I::F32
 pub fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let x = isa.min(isa.splat(89.0), x);
     let x = isa.max(isa.splat(-104.0), x);
-    let ([t], [p]) = exp_parts_each(isa, [x], MAGIC);
-    isa.scale_pow2(isa.add(p, isa.splat(1.0)), isa.sub(t, isa.splat(MAGIC)))
+    let [_, [n], r] = exp_reduce_each(isa, [x], MAGIC);
+    let [p] = exp_polynomial_each(isa, r);
+    isa.scale_pow2(isa.add(p, isa.splat(1.0)), n)
 }
 
 /// `e^x` for `x` in [-87, 0], +0 below, NaN for NaN, unspecified for positive `x`; see
@@ -55,7 +56,12 @@ pub fn exp_nonpositive<I: Isa>(isa: I, x: I::F32) -> I::F32 {
 /// processor does not look far enough ahead to begin the next ones.
 #[inline(always)]
 pub fn exp_nonpositive_each<I: Isa, const N: usize>(isa: I, x: [I::F32; N]) -> [I::F32; N] {
-    let mut y = exp_near_each(isa, x);
+    exp_cut_each(isa, x, exp_near_each(isa, x))
+}
+
+/// [`exp_nonpositive`] of some registers, of which [`exp_near`] is `y`.
+#[inline(always)]
+pub fn exp_cut_each<I: Isa, const N: usize>(isa: I, x: [I::F32; N], mut y: [I::F32; N]) -> [I::F32; N] {
     for (y, x) in y.iter_mut().zip(x) {
         *y = isa.select(isa.not_lt(x, isa.splat(-87.0)), *y, isa.splat(0.0));
     }
@@ -107,48 +113,104 @@ pub fn exp_near<I: Isa>(isa: I, x: I::F32) -> I::F32 {
 /// [`exp_near`] of several registers in step.
 #[inline(always)]
 pub fn exp_near_each<I: Isa, const N: usize>(isa: I, x: [I::F32; N]) -> [I::F32; N] {
-    // Where the multiply-add fuses, x * log2(e) is never half way between two integers, and the exponent's bias can be
-    // added before the rounding.
-    let biased = if I::FUSED { 127 } else { 0 };
-    let (t, mut y) = exp_parts_each(isa, x, MAGIC + biased as f32);
-    for (p, t) in y.iter_mut().zip(t) {
-        // The low bits of t are n, the rest leaves at the top.
-        let mut pow2 = isa.shl_i32::<23>(isa.to_bits(t));
-        if biased == 0 {
-            pow2 = isa.add_i32(pow2, isa.splat_i32(127 << 23));
-        }
-        let pow2 = isa.from_bits(pow2);
-        *p = if I::FUSED {
-            // The same bits as (p + 1) * 2^n in one operation, because the result is never subnormal.
-            isa.fma(*p, pow2, pow2)
-        } else {
-            isa.mul(isa.add(*p, isa.splat(1.0)), pow2)
-        };
-    }
-    y
+    ExpNear::begin(isa, x).end(isa)
 }
 
-/// `e^x = (p + 1) * 2^n` and `t = n + magic` of several registers in step; `magic` is [`MAGIC`] or an integer close to it.
+/// [`exp_near`] of several registers in step, half way: what is left of each exponent, and the powers of two.
+///
+/// A loop that begins some registers before it ends the ones before them has two chains of operations side by side at any
+/// time: one is too long for the processor to look past its end.
+#[derive(Clone, Copy)]
+pub struct ExpNear<I: Isa, const N: usize> {
+    /// The exponents of the powers, as [`scale_pow2`](Isa::scale_pow2) takes them, or the powers.
+    pow2: [I::F32; N],
+    r: [I::F32; N],
+}
+
+impl<I: Isa, const N: usize> ExpNear<I, N> {
+    /// What is added to the exponents before they are rounded: where the multiply-add fuses, x * log2(e) is never half way
+    /// between two integers, and the bias of the format can be part of it.
+    const BIAS: i32 = if I::FUSED && !I::SCALES { 127 } else { 0 };
+
+    /// The first half.
+    #[inline(always)]
+    pub fn begin(isa: I, x: [I::F32; N]) -> Self {
+        let [t, n, r] = exp_reduce_each(isa, x, MAGIC + Self::BIAS as f32);
+        Self { pow2: if I::SCALES { n } else { t }, r }
+    }
+
+    /// The second half.
+    #[inline(always)]
+    pub fn end(self, isa: I) -> [I::F32; N] {
+        let mut y = exp_polynomial_each(isa, self.r);
+        for (p, t) in y.iter_mut().zip(self.pow2) {
+            if I::SCALES {
+                *p = isa.scale_pow2(isa.add(*p, isa.splat(1.0)), t);
+                continue;
+            }
+            // The low bits of t are n, the rest leaves at the top.
+            let mut pow2 = isa.shl_i32::<23>(isa.to_bits(t));
+            if Self::BIAS == 0 {
+                pow2 = isa.add_i32(pow2, isa.splat_i32(127 << 23));
+            }
+            let pow2 = isa.from_bits(pow2);
+            *p = if I::FUSED {
+                // The same bits as (p + 1) * 2^n in one operation, because the result is never subnormal.
+                isa.fma(*p, pow2, pow2)
+            } else {
+                isa.mul(isa.add(*p, isa.splat(1.0)), pow2)
+            };
+        }
+        y
+    }
+}
+
+impl<I: Isa> ExpNear<I, 4> {
+    /// The first half of `x`, and this second half behind it.
+    #[inline(always)]
+    pub fn end_behind(self, isa: I, x: [I::F32; 4]) -> ([I::F32; 4], Self) {
+        let next = Self::begin(isa, x);
+        let ([a, b, c, d], [e, f, g, h]) = (self.r, next.r);
+        let [a, b, c, d, e, f, g, h] = isa.in_step([a, b, c, d, e, f, g, h]);
+        (Self { r: [a, b, c, d], ..self }.end(isa), Self { r: [e, f, g, h], ..next })
+    }
+}
+
+/// `e^x = (p + 1) * 2^n` of several registers in step: `t = n + magic`, n, and what is left of x. `magic` is [`MAGIC`] or
+/// an integer close to it.
 #[inline(always)]
-fn exp_parts_each<I: Isa, const N: usize>(isa: I, x: [I::F32; N], magic: f32) -> ([I::F32; N], [I::F32; N]) {
-    let (mut t, mut r, mut q) = (x, x, [isa.splat(EXP[EXP.len() - 1]); N]);
+fn exp_reduce_each<I: Isa, const N: usize>(isa: I, x: [I::F32; N], magic: f32) -> [[I::F32; N]; 3] {
+    let (mut t, mut n, mut r) = (x, x, x);
     for t in &mut t {
         *t = isa.fma(*t, isa.splat(LOG2_E), isa.splat(magic));
     }
-    for (r, &t) in r.iter_mut().zip(&t) {
-        let n = isa.sub(t, isa.splat(magic));
-        *r = isa.fma(n, isa.splat(-LN2[0]), *r);
-        *r = isa.fma(n, isa.splat(-LN2[1]), *r);
+    t = isa.in_step(t);
+    for (n, t) in n.iter_mut().zip(t) {
+        *n = isa.sub(t, isa.splat(magic));
     }
+    for c in LN2 {
+        for (r, &n) in r.iter_mut().zip(&n) {
+            *r = isa.fma(n, isa.splat(-c), *r);
+        }
+        r = isa.in_step(r);
+    }
+    [t, n, r]
+}
+
+/// The `p` of [`exp_reduce_each`].
+#[inline(always)]
+fn exp_polynomial_each<I: Isa, const N: usize>(isa: I, r: [I::F32; N]) -> [I::F32; N] {
+    let mut q = [isa.splat(EXP[EXP.len() - 1]); N];
     for &c in EXP[..EXP.len() - 1].iter().rev() {
         for (q, &r) in q.iter_mut().zip(&r) {
             *q = isa.fma(*q, r, isa.splat(c));
         }
+        q = isa.in_step(q);
     }
     for (q, &r) in q.iter_mut().zip(&r) {
         *q = isa.fma(*q, isa.mul(r, r), r);
     }
-    (t, q)
+    isa.in_step(q)
 }
 
 /// Natural logarithm; see [`naive::ln`](crate::naive::ln).

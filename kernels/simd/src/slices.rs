@@ -15,14 +15,29 @@ pub trait Map<I: Isa> {
     /// The function, lane by lane.
     fn map(&self, isa: I, x: I::F32) -> I::F32;
 
-    /// The function of several registers in step, which it is worth to have where its operations are a long chain.
+    /// The function of four registers, where together they take less time.
     #[inline(always)]
-    fn map_each<const N: usize>(&self, isa: I, mut x: [I::F32; N]) -> [I::F32; N] {
-        for x in &mut x {
-            *x = self.map(isa, *x);
-        }
-        x
+    fn map_four(&self, isa: I, [a, b, c, d]: [I::F32; 4]) -> [I::F32; 4] {
+        [self.map(isa, a), self.map(isa, b), self.map(isa, c), self.map(isa, d)]
     }
+}
+
+/// A [`Map`] whose operations are a long chain, of four registers in step and in two halves.
+///
+/// The second half of some registers is written behind the first half of the next ones: the processor does not look far
+/// enough ahead to begin these by itself.
+pub trait Chain<I: Isa>: Map<I> {
+    /// Four registers between the halves.
+    type Half: Copy;
+
+    /// The first half.
+    fn begin(&self, isa: I, x: [I::F32; 4]) -> Self::Half;
+
+    /// The second half.
+    fn end(&self, isa: I, half: Self::Half) -> [I::F32; 4];
+
+    /// The first half of `x`, and behind it the second half of what has been begun.
+    fn end_behind(&self, isa: I, begun: Self::Half, x: [I::F32; 4]) -> ([I::F32; 4], Self::Half);
 }
 
 /// A function of two registers; see [`Map`].
@@ -88,7 +103,7 @@ pub fn map_sum<I: Isa, S: Element, D: Element>(
     x: &[S],
     y: &mut [D],
     lanes: I::Lanes64,
-    f: &impl Map<I>,
+    f: &impl Chain<I>,
 ) -> I::Lanes64 {
     let n = x.len().min(y.len());
     // SAFETY: both slices hold at least n values, and a shared and an exclusive slice do not overlap.
@@ -184,7 +199,7 @@ pub unsafe fn map_sum_raw<I: Isa, S: Element, D: Element, const A: usize>(
     x: *const S,
     y: *mut D,
     lanes: I::Lanes64,
-    f: &impl Map<I>,
+    f: &impl Chain<I>,
     ahead: [*const S; A],
 ) -> I::Lanes64 {
     // SAFETY: the caller's promise.
@@ -201,7 +216,7 @@ pub unsafe fn sum_of_raw<I: Isa, T: Element, const A: usize>(
     n: usize,
     x: *const T,
     lanes: I::Lanes64,
-    f: &impl Map<I>,
+    f: &impl Chain<I>,
     ahead: [*const T; A],
 ) -> I::Lanes64 {
     // SAFETY: the caller's promise; nothing is written.
@@ -219,40 +234,32 @@ unsafe fn sum_raw<const KEEP: bool, I: Isa, S: Element, D: Element, const A: usi
     x: *const S,
     y: *mut D,
     mut lanes: I::Lanes64,
-    f: &impl Map<I>,
+    f: &impl Chain<I>,
     ahead: [*const S; A],
 ) -> I::Lanes64 {
     let acc = &mut lanes.as_mut()[..sum_registers::<I>()];
+    let whole = n - n % SUM_LANES;
     let mut i = 0;
-    // SAFETY: the caller's promise; every step ends at or before n.
+    // SAFETY: the caller's promise; every group of four registers ends within a block of 64 of the whole ones.
     unsafe {
-        // As many registers in step as leave room for what is computed of each.
-        if I::REGISTERS >= 32 {
-            let step = SUM_LANES.max(8 * I::LANES);
-            while i + step <= n {
-                sum_step::<KEEP, 8, I, S, D, A>(
-                    isa,
-                    step,
-                    x.add(i),
-                    y.wrapping_add(i),
-                    acc,
-                    f,
-                    ahead.map(|p| p.wrapping_add(i)),
-                );
-                i += step;
+        if whole > 0 && acc.len() == 4 {
+            let mut begun = f.begin(isa, load_four(isa, x, ahead));
+            while i + SUM_LANES < whole {
+                let next = i + SUM_LANES;
+                let x = load_four(isa, x.add(next), ahead.map(|p| p.wrapping_add(next)));
+                let (v, half) = f.end_behind(isa, begun, x);
+                count_four::<KEEP, I, D>(isa, y.wrapping_add(i), v, acc);
+                (begun, i) = (half, next);
             }
+            count_four::<KEEP, I, D>(isa, y.wrapping_add(i), f.end(isa, begun), acc);
+            i = whole;
         }
-        while i + SUM_LANES <= n {
-            sum_step::<KEEP, 4, I, S, D, A>(
-                isa,
-                SUM_LANES,
-                x.add(i),
-                y.wrapping_add(i),
-                acc,
-                f,
-                ahead.map(|p| p.wrapping_add(i)),
-            );
-            i += SUM_LANES;
+        while i < whole {
+            for acc in acc.chunks_exact_mut(4) {
+                let x = load_four(isa, x.add(i), ahead.map(|p| p.wrapping_add(i)));
+                count_four::<KEEP, I, D>(isa, y.wrapping_add(i), f.end(isa, f.begin(isa, x)), acc);
+                i += 4 * I::LANES;
+            }
         }
         for (i, acc) in (i..n).step_by(I::LANES).zip(acc) {
             let tail = isa.tail(n - i);
@@ -267,37 +274,34 @@ unsafe fn sum_raw<const KEEP: bool, I: Isa, S: Element, D: Element, const A: usi
     lanes
 }
 
-/// `step` elements of [`sum_raw`], a multiple of 64 and of `N` registers, `N` registers in step.
+/// Four registers at `x`. Asks for as much memory behind each pointer of `ahead`.
 ///
 /// # Safety
-/// As there, for `step` values.
+/// They must be readable.
 #[inline(always)]
-unsafe fn sum_step<const KEEP: bool, const N: usize, I: Isa, S: Element, D: Element, const A: usize>(
-    isa: I,
-    step: usize,
-    x: *const S,
-    y: *mut D,
-    acc: &mut [I::F32],
-    f: &impl Map<I>,
-    ahead: [*const S; A],
-) {
-    for first in (0..step / I::LANES).step_by(N) {
-        let at = |j: usize| (first + j) * I::LANES;
-        let mut v = [isa.splat(0.0); N];
-        for (j, v) in v.iter_mut().enumerate() {
-            // SAFETY: the register ends within the step.
-            *v = unsafe { S::load(isa, x.add(at(j))) };
-            for ahead in ahead {
-                isa.prefetch(ahead.wrapping_add(at(j)));
-            }
+unsafe fn load_four<I: Isa, S: Element, const A: usize>(isa: I, x: *const S, ahead: [*const S; A]) -> [I::F32; 4] {
+    let mut v = [isa.splat(0.0); 4];
+    for (j, v) in v.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *v = unsafe { S::load(isa, x.add(j * I::LANES)) };
+        for ahead in ahead {
+            isa.prefetch(ahead.wrapping_add(j * I::LANES));
         }
-        for (j, v) in f.map_each(isa, v).into_iter().enumerate() {
-            if KEEP {
-                // SAFETY: as above.
-                unsafe { D::store(isa, y.add(at(j)), v) };
-            }
-            let acc = &mut acc[(first + j) % sum_registers::<I>()];
-            *acc = isa.add(*acc, v);
+    }
+    v
+}
+
+/// Adds four registers to `acc`; with `KEEP` stores them at `y`.
+///
+/// # Safety
+/// With `KEEP` they must be writable there.
+#[inline(always)]
+unsafe fn count_four<const KEEP: bool, I: Isa, D: Element>(isa: I, y: *mut D, v: [I::F32; 4], acc: &mut [I::F32]) {
+    for (j, (v, acc)) in v.into_iter().zip(acc).enumerate() {
+        if KEEP {
+            // SAFETY: the caller's promise.
+            unsafe { D::store(isa, y.add(j * I::LANES), v) };
         }
+        *acc = isa.add(*acc, v);
     }
 }

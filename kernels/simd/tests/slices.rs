@@ -1,6 +1,6 @@
 //! Maps and folds over slices against plain loops, at every level, for every length around the registers.
 
-use gristmill_simd::slices::{self, Map, Map2};
+use gristmill_simd::slices::{self, Chain, Map, Map2};
 use gristmill_simd::sums::{SUM_LANES, reduce64};
 use gristmill_simd::{Element, Isa, Kernel, Simd, bf16, f16};
 use gristmill_testkit::{Fill, assert_bits_eq, compare, sweep};
@@ -16,6 +16,26 @@ impl<I: Isa> Map<I> for Line {
     #[inline(always)]
     fn map(&self, isa: I, x: I::F32) -> I::F32 {
         isa.add(isa.mul(isa.splat(0.5), x), isa.splat(1.0))
+    }
+}
+
+/// Half the value, and then 1 more.
+impl<I: Isa> Chain<I> for Line {
+    type Half = [I::F32; 4];
+
+    #[inline(always)]
+    fn begin(&self, isa: I, [a, b, c, d]: [I::F32; 4]) -> [I::F32; 4] {
+        let half = isa.splat(0.5);
+        [isa.mul(half, a), isa.mul(half, b), isa.mul(half, c), isa.mul(half, d)]
+    }
+    #[inline(always)]
+    fn end(&self, isa: I, [a, b, c, d]: [I::F32; 4]) -> [I::F32; 4] {
+        let one = isa.splat(1.0);
+        [isa.add(a, one), isa.add(b, one), isa.add(c, one), isa.add(d, one)]
+    }
+    #[inline(always)]
+    fn end_behind(&self, isa: I, begun: [I::F32; 4], x: [I::F32; 4]) -> ([I::F32; 4], [I::F32; 4]) {
+        (self.end(isa, begun), self.begin(isa, x))
     }
 }
 

@@ -127,7 +127,7 @@ pub(crate) unsafe fn single<I: Isa>(isa: I, mut passes: impl Passes<I>, r: usize
 }
 
 /// Elements between what is in the first pass and what is being fetched.
-const AHEAD: usize = 1024;
+const AHEAD: usize = 512;
 
 /// Longest row that is fetched while an earlier one is finished: several have room in the second cache.
 const FETCHED: usize = 16 << 10;

@@ -17,13 +17,12 @@ pub(crate) fn norm<X, Y, P: Element>(
 #[inline]
 pub(crate) fn in_place<Y, P: Element>(out: &NormOutput<'_, Y>, options: &LayerNormOptions<'_, P>) -> Result<(), Error> {
     let (rows, n) = (out.y.rows(), out.y.cols());
-    for (what, values) in [("length of mean", &out.mean), ("length of rstd", &out.rstd)] {
-        same(what, rows, values.as_ref().map_or(rows, |values| values.len()))?;
-    }
-    for (what, values) in [("length of gamma", options.gamma), ("length of beta", options.beta)] {
-        same(what, n, values.map_or(n, <[P]>::len))?;
-    }
-    if !(options.eps >= 0.0 && options.eps.is_finite()) {
+    // One by one: a loop over all would write them down first.
+    same("length of mean", rows, out.mean.as_ref().map_or(rows, |values| values.len()))?;
+    same("length of rstd", rows, out.rstd.as_ref().map_or(rows, |values| values.len()))?;
+    same("length of gamma", n, options.gamma.map_or(n, <[P]>::len))?;
+    same("length of beta", n, options.beta.map_or(n, <[P]>::len))?;
+    if !(0.0..=f32::MAX).contains(&options.eps) {
         return Err(Error::InvalidOption { what: "eps must be finite and not negative", value: options.eps });
     }
     Ok(())

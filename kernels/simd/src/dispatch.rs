@@ -119,8 +119,12 @@ impl Simd {
     ///
     /// # Errors
     /// [`LevelError`] when the level is not supported here, or when the pin is misspelt or not supported here.
+    #[inline]
     pub fn choose(level: Option<Level>) -> Result<Simd, LevelError> {
         static DEFAULT: OnceLock<Result<Simd, LevelError>> = OnceLock::new();
+        if let (None, Some(Ok(simd))) = (level, DEFAULT.get()) {
+            return Ok(*simd);
+        }
         match level {
             Some(level) => Self::detect(level).ok_or(LevelError::Unsupported(level)),
             None => DEFAULT.get_or_init(|| Self::pinned_or_best(std::env::var_os(LEVEL_VARIABLE))).clone(),

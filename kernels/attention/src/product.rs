@@ -90,7 +90,7 @@ impl Product {
         let whole = if self.right.exact { cols / PANEL } else { cols.div_ceil(PANEL) };
         let wide = get(widest, false);
         let ahead_step = if pairs { self.right.step / 2 } else { self.right.step };
-        let walk_ahead = self.ahead.map_or(PREFETCH_STEPS * ahead_step, |ahead| {
+        let walk_ahead = self.ahead.map_or(PREFETCH_STEPS as isize * ahead_step, |ahead| {
             let bytes = ahead.addr().wrapping_sub(self.right.start.cast::<f32>().addr()) as isize;
             bytes / size_of::<f32>() as isize
         });
@@ -107,6 +107,7 @@ impl Product {
             b_panel: self.right.panel,
             ahead: walk_ahead,
             ahead_step,
+            turn: depth,
             k: depth,
             cols: widest * PANEL,
             start: self.chains,

@@ -115,11 +115,10 @@ impl Kernel for Many<'_> {
             return Ok(());
         }
         let pairs = pairs(isa, simd, (0..count).map(|i| products.get(i)));
-        let work_of = |products: &dyn Products, i: usize| products.get(i).sizes().work();
-        let work = if products.alike() {
-            work_of(products, 0).saturating_mul(count)
-        } else {
-            (0..count).fold(0usize, |sum, i| sum.saturating_add(work_of(products, i)))
+        let work_of = |i: usize| products.get(i).sizes().work();
+        let work = match products.alike() {
+            true => work_of(0).saturating_mul(count),
+            false => (0..count).fold(0usize, |sum, i| sum.saturating_add(work_of(i))),
         };
         let usable = usable_threads(threads, work);
         // Whole products are better jobs than parts where there are enough of them.
@@ -261,8 +260,8 @@ impl Job<'_> {
                 for index in 0..blocks {
                     let block = part(rows.len(), blocks, index);
                     let (ahead, ahead_step) = match b.form {
-                        Form::Columns if is_last => (0, self.plan.reach),
-                        Form::Columns => (count as isize * b.b_panel, self.plan.reach),
+                        Form::Columns if is_last => (0, self.plan.reach as isize),
+                        Form::Columns => (count as isize * b.b_panel, self.plan.reach as isize),
                         // The rows of A that are read from memory by every group.
                         _ if far => b.ahead_at(a.at(block.end, from), block.len()),
                         // The first tile that meets a group waits for memory, unless the tiles before asked for it.
@@ -271,6 +270,8 @@ impl Job<'_> {
                         }
                         _ => b.soon(self.plan.reach),
                     };
+                    // One row block has nobody who asks for the first steps of the next group.
+                    let alone = blocks == 1 && self.plan.source == Source::Panels && !is_last && !far;
                     let held = accumulators.as_mut_ptr().wrapping_add(block.start * count * PANEL);
                     let mut tile = Tile {
                         a: a.at(block.start, from),
@@ -281,6 +282,7 @@ impl Job<'_> {
                         b_panel: b.b_panel,
                         ahead,
                         ahead_step,
+                        turn: tile_steps - if alone { self.plan.reach.min(tile_steps) } else { 0 },
                         k: tile_steps,
                         cols,
                         start: if from == 0 { std::ptr::null() } else { held },

@@ -74,10 +74,14 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
         unsafe {
             if W::DOT || t.a_step == 1 {
                 let whole = t.k / (2 * UNROLL);
-                self.pairs::<I, UNROLL, true, KEEP>(isa, acc, 0, whole);
-                self.pairs::<I, 1, true, KEEP>(isa, acc, whole * UNROLL, t.k / 2 % UNROLL);
+                let turn = if NP == 1 { whole } else { whole.min(t.turn / (2 * UNROLL)) };
+                let parts = [(0, turn, 0), (turn * UNROLL, whole - turn, (NP as isize - 1) * t.b_panel)];
+                for &part in &parts[..if turn < whole { 2 } else { 1 }] {
+                    self.pairs::<I, UNROLL, true, KEEP>(isa, acc, part);
+                }
+                self.pairs::<I, 1, true, KEEP>(isa, acc, (whole * UNROLL, t.k / 2 % UNROLL, 0));
             } else {
-                self.pairs::<I, 1, false, KEEP>(isa, acc, 0, t.k / 2);
+                self.pairs::<I, 1, false, KEEP>(isa, acc, (0, t.k / 2, 0));
             }
             if t.k % 2 == 1 {
                 self.last::<I, KEEP>(isa, acc);
@@ -86,7 +90,7 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
     }
 
     /// `times` times `UNROLL` pairs of steps, from pair `from` on. With `UNIT` the steps of A are next to each other, so
-    /// that all addresses of the unrolled pairs are constants from a few pointers.
+    /// that all addresses of the unrolled pairs are constants from a few pointers. Prefetches go `further`.
     ///
     /// # Safety
     /// P1, P2, P6; `2 * (from + times * UNROLL) <= k`; `UNIT` only if steps of A are contiguous.
@@ -95,8 +99,7 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
         &self,
         isa: I,
         acc: &mut Accumulators<I, MR, NP>,
-        from: usize,
-        times: usize,
+        (from, times, further): (usize, usize, isize),
     ) {
         let t = self.0.tile();
         let a_step = if UNIT { 1 } else { t.a_step };
@@ -107,7 +110,7 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
             false => RowPointers::new(first.cast::<f32>(), t.a_row, a_step),
         };
         let mut b = t.b.cast::<bf16>().wrapping_offset(from as isize * PAIR_STEP);
-        let mut ahead = t.b.cast::<bf16>().wrapping_offset(t.ahead + 2 * from as isize * t.ahead_step);
+        let mut ahead = t.b.cast::<bf16>().wrapping_offset(t.ahead + further + 2 * from as isize * t.ahead_step);
         let mut keep = Keep::<KEEP>::new(t, 2 * from);
         for _ in 0..times {
             for u in 0..UNROLL as isize {
@@ -171,13 +174,8 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
     /// Where the value `offset` values behind the first of row `r` of A lies.
     #[inline(always)]
     fn left(&self, r: isize, offset: isize) -> *const u8 {
-        let t = self.0.tile();
-        t.a.cast::<u8>().wrapping_offset(Self::bytes(r * t.a_row + offset))
-    }
-
-    #[inline(always)]
-    const fn bytes(values: isize) -> isize {
-        values * if W::DOT { 2 } else { 4 }
+        let (t, size) = (self.0.tile(), if W::DOT { 2 } else { 4 });
+        t.a.cast::<u8>().wrapping_offset((r * t.a_row + offset) * size)
     }
 }
 

@@ -108,8 +108,8 @@ impl Panels {
     }
 
     /// `ahead` and `ahead_step` of a tile that prefetches what it will itself need `reach` steps later.
-    pub(crate) fn soon(&self, reach: isize) -> (isize, isize) {
-        (reach * self.step, self.step)
+    pub(crate) fn soon(&self, reach: usize) -> (isize, isize) {
+        (reach as isize * self.step, self.step)
     }
 
     /// `ahead` and `ahead_step` of a tile that prefetches `step` values of f32 per step from `start` on.

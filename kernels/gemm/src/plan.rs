@@ -105,7 +105,7 @@ pub(crate) struct Plan {
     /// Panels that a tile spans.
     pub group: usize,
     /// How many steps ahead of their use a tile asks for panels, unless something else is worth more.
-    pub reach: isize,
+    pub reach: usize,
     /// Steps of k between two visits of the accumulators; k itself unless a group would leave the cache.
     pub depth: usize,
     /// Rows of A that stay in cache while all column groups of a block pass over them.
@@ -129,7 +129,7 @@ impl Plan {
         let bytes = sizes.n.div_ceil(col_jobs).saturating_mul(sizes.k).saturating_mul(b.size());
         let group = match source {
             Source::Columns => 1,
-            Source::Panels if rows == 1 => group_panels::<I>(1).min(streams(bytes, b, caches)),
+            Source::Panels if rows <= 2 => group_panels::<I>(rows).min(streams(bytes, b, caches)),
             // Packing walks 16 columns of B per panel; more than 64 at a time are more than prefetchers follow.
             Source::Repack if few => group_panels::<I>(rows).min(4),
             _ => group_panels::<I>(rows),
@@ -150,7 +150,7 @@ impl Plan {
         let fits = (room / (group * PANEL * size_of::<f32>())).max(PANEL) / PANEL * PANEL;
         let depth = sizes.k.clamp(1, fits);
         let reach = match source {
-            Source::Panels if rows <= max_rows::<I>(group) => reach(bytes, caches),
+            Source::Panels if rows <= max_rows::<I>(group) => reach(rows, bytes, group * PANEL * b.size(), caches),
             Source::Columns if bytes <= caches.l2 => 0,
             _ => PREFETCH_STEPS,
         };
@@ -219,12 +219,13 @@ fn streams(bytes: usize, b: Dtype, caches: Caches) -> usize {
     }
 }
 
-/// How many steps ahead one row block asks for packed panels of so many bytes, which it alone reads.
-fn reach(bytes: usize, caches: Caches) -> isize {
+/// How many steps of `step` bytes one row block, of so many rows, is ahead in asking for packed panels of so many bytes:
+/// of those in memory as many bytes as come while a line is on its way.
+fn reach(rows: usize, bytes: usize, step: usize, caches: Caches) -> usize {
     match bytes {
         _ if bytes <= caches.l2 => PREFETCH_STEPS / 4,
-        _ if bytes <= caches.l3 => 2 * PREFETCH_STEPS,
-        _ => 3 * PREFETCH_STEPS,
+        _ if bytes <= caches.l3 && rows == 1 => 2 * PREFETCH_STEPS,
+        _ => (10 << 10) / step,
     }
 }
 

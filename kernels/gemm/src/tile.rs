@@ -31,7 +31,7 @@ pub const PANEL: usize = 16;
 pub(crate) const MAX_TILE: usize = 27 * PANEL;
 
 /// How far ahead of its use a step of B is prefetched, unless something else is worth more.
-pub const PREFETCH_STEPS: isize = 16;
+pub const PREFETCH_STEPS: usize = 16;
 
 /// Steps that are written out where A and B have the usual strides.
 const UNROLL: usize = 4;
@@ -66,6 +66,8 @@ pub struct Tile<'e> {
     pub ahead: isize,
     /// From one step's prefetch to the next, in elements of B.
     pub ahead_step: isize,
+    /// From this step on all panels but one are skipped in prefetching: those of the tile, to come to the next ones.
+    pub turn: usize,
     /// Steps.
     pub k: usize,
     /// Columns of C; only the last panel may be partial.
@@ -113,14 +115,6 @@ impl<'t> Promised<'t> {
 
 struct Micro<'t, B, const MR: usize, const NP: usize, const MASKED: bool>(Promised<'t>, PhantomData<B>);
 
-/// How a tile's operands lie: strides in elements. Where they are constants, so are the addresses of unrolled steps, from
-/// a few pointers.
-struct Walk {
-    a_step: isize,
-    b_step: isize,
-    b_panel: isize,
-}
-
 impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_, B, MR, NP, MASKED> {
     /// Whether there is a tile that leaves what it reads: bf16 has tiles of pairs for that.
     const KEEPS: bool = !MASKED && matches!(B::DTYPE, Dtype::F32 | Dtype::F16);
@@ -136,12 +130,11 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
         // SAFETY: the caller's promise.
         unsafe {
             if !MASKED && t.a_step == 1 && t.b_step == panel {
-                self.unrolled::<I, KEEP>(isa, &Walk { a_step: 1, b_step: panel, b_panel: t.b_panel }, acc);
+                self.unrolled::<I, KEEP>(isa, [1, panel, t.b_panel], acc);
             } else if !MASKED && t.a_step == 1 && t.b_panel == panel {
-                self.unrolled::<I, KEEP>(isa, &Walk { a_step: 1, b_step: t.b_step, b_panel: panel }, acc);
+                self.unrolled::<I, KEEP>(isa, [1, t.b_step, panel], acc);
             } else {
-                let walk = Walk { a_step: t.a_step, b_step: t.b_step, b_panel: t.b_panel };
-                self.steps::<I, 1, KEEP>(isa, &walk, acc, 0, t.k);
+                self.steps::<I, 1, KEEP>(isa, [t.a_step, t.b_step, t.b_panel], acc, (0, t.k, 0));
             }
         }
     }
@@ -151,16 +144,25 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
     /// # Safety
     /// P1, P2, P6.
     #[inline(always)]
-    unsafe fn unrolled<I: Isa, const KEEP: bool>(&self, isa: I, walk: &Walk, acc: &mut Accumulators<I, MR, NP>) {
-        let k = self.0.tile().k;
+    unsafe fn unrolled<I: Isa, const KEEP: bool>(&self, isa: I, walk: [isize; 3], acc: &mut Accumulators<I, MR, NP>) {
+        let Tile { k, turn, b_panel, .. } = *self.0.tile();
+        let whole = k / UNROLL;
+        let (mut from, mut to, mut further) = (0, if NP == 1 { whole } else { whole.min(turn / UNROLL) }, 0);
         // SAFETY: the caller's promise.
         unsafe {
-            self.steps::<I, UNROLL, KEEP>(isa, walk, acc, 0, k / UNROLL);
-            self.steps::<I, 1, KEEP>(isa, walk, acc, k / UNROLL * UNROLL, k % UNROLL);
+            loop {
+                self.steps::<I, UNROLL, KEEP>(isa, walk, acc, (from * UNROLL, to - from, further));
+                if to == whole {
+                    break;
+                }
+                (from, to, further) = (to, whole, (NP as isize - 1) * b_panel);
+            }
+            self.steps::<I, 1, KEEP>(isa, walk, acc, (whole * UNROLL, k % UNROLL, 0));
         }
     }
 
-    /// `times` times `UNROLL` steps, from step `from` on, through operands that lie as `walk` says.
+    /// `times` times `UNROLL` steps, from step `from` on, through operands that lie so: where these are constants, so
+    /// are the addresses of unrolled steps, from a few pointers. Prefetches go `further`.
     ///
     /// # Safety
     /// P1, P2, P6; `from + times * UNROLL <= k`.
@@ -168,20 +170,18 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
     unsafe fn steps<I: Isa, const UNROLL: usize, const KEEP: bool>(
         &self,
         isa: I,
-        walk: &Walk,
+        [a_step, b_step, b_panel]: [isize; 3],
         acc: &mut Accumulators<I, MR, NP>,
-        from: usize,
-        times: usize,
+        (from, times, further): (usize, usize, isize),
     ) {
         let t = self.0.tile();
-        let &Walk { a_step, b_step, b_panel } = walk;
         // Which columns of the last panel exist, register by register.
         let last_cols = t.cols - (NP - 1) * PANEL;
         let tail = |v: usize| isa.tail(last_cols.saturating_sub(v * I::LANES));
 
         let mut a = RowPointers::new(t.a.wrapping_offset(from as isize * a_step), t.a_row, a_step);
         let mut b = t.b.cast::<B>().wrapping_offset(from as isize * b_step);
-        let mut ahead = t.b.cast::<B>().wrapping_offset(t.ahead + from as isize * t.ahead_step);
+        let mut ahead = t.b.cast::<B>().wrapping_offset(t.ahead + further + from as isize * t.ahead_step);
         let mut keep = Keep::<KEEP>::new(t, from);
         for _ in 0..times {
             for u in 0..UNROLL as isize {

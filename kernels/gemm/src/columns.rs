@@ -11,167 +11,201 @@
 //! ```
 
 use crate::pairs::{Dot, InOrder, OddFirst, Way};
-use crate::plan::Sizes;
 use crate::product::Chain;
 use crate::registers::Accumulators;
-use crate::tile::{PANEL, Promised, Tile, TileFn};
-use gristmill_core::{Operand, cache::Caches};
+use crate::tile::{PANEL, Promised, Tile, TileFn, shapes};
 use gristmill_simd::{Dtype, Element, Isa, Kernel, RowPointers, bf16, f16};
 use std::marker::PhantomData;
 
 /// Words of a cache line.
 const LINE: usize = 16;
 
-/// How many words ahead of its use a column is prefetched. The next panels' columns lie [`Tile::ahead`].
-const NEAR: usize = 8 * LINE;
+/// Bytes of a word.
+const WORD: usize = size_of::<u32>();
 
 /// The most rows for which columns are read in place: as many accumulators as leave registers to the transposition.
 pub(crate) const fn max_rows<I: Isa>(dtype: Dtype) -> usize {
     match (I::LANES, dtype) {
         (16, Dtype::F32) => 12,
         (16, _) => 10,
-        (8, Dtype::F16) => 3,
         // The conversion is a call, before which all accumulators would be spilled.
         (4, Dtype::F16) => 0,
-        _ => 4,
+        (8, Dtype::F32 | Dtype::Bf16) => 4,
+        _ => 3,
     }
 }
 
-/// Panels of a tile over the columns of `b`: two for one row, whose chain of multiply-adds takes longer than shuffles. One
-/// is enough for f32 from memory; and where all columns share a set of the first cache, that has too few ways for two.
-pub(crate) fn panels<I: Isa>(sizes: Sizes, b: &Operand<'_>) -> usize {
-    let column = b.strides()[1].unsigned_abs() * b.dtype().size();
-    let f32_from_memory = b.dtype() == Dtype::F32 && sizes.n.saturating_mul(column) > Caches::detected().l3;
-    let few_registers = I::LANES < 16 && b.dtype() != Dtype::Bf16;
-    if sizes.m > 1 || f32_from_memory || few_registers || column.is_multiple_of(4096) { 1 } else { 2 }
-}
-
-/// The tile of `rows` rows, at most [`max_rows`], and of so many [`panels`], or one, whose columns are contiguous.
+/// The tile of `rows` rows, at most [`max_rows`], over any number of whole panels whose columns are contiguous.
 ///
-/// The function's safety rests on P1 and P3 to P5 of [`Tile`], without `start`, and on
+/// The function's safety rests on P1 and P5 of [`Tile`], without `start`, and on
 ///
-/// - **P2'** `b + q * b_panel + j * b_step + p` is of the type and readable for `q < NP`, `j < 16`, `p < k`; `cols` is 16
-///   for each panel, and `k` steps are whole words.
+/// - **P2'** `b + q * b_panel + j * b_step + p` is of the type and readable for `16 q + j < cols`, `p < k`; panels and words
+///   are whole.
 ///
-/// Columns are prefetched unless `ahead_step` is zero.
-pub(crate) fn columns_fn<I: Isa>(_proof: I, rows: usize, panels: usize, dtype: Dtype, chain: Chain) -> TileFn {
+/// Columns are prefetched `ahead` words before their use, unless that is zero.
+pub(crate) fn columns_fn<I: Isa>(_proof: I, rows: usize, dtype: Dtype, chain: Chain) -> TileFn {
     match (dtype, chain) {
-        (Dtype::F32, _) => tile_fn::<I, f32, InOrder>(rows, panels),
-        (Dtype::F16, _) => tile_fn::<I, f16, InOrder>(rows, panels),
-        (Dtype::Bf16, Chain::InOrder) => tile_fn::<I, bf16, InOrder>(rows, panels),
-        (Dtype::Bf16, Chain::OddFirst) => tile_fn::<I, bf16, OddFirst>(rows, panels),
-        (Dtype::Bf16, Chain::Dot) if const { I::DOT } => tile_fn::<I, bf16, Dot>(rows, panels),
+        (Dtype::F32, _) => tile_fn::<I, f32, InOrder>(rows),
+        (Dtype::F16, _) => tile_fn::<I, f16, InOrder>(rows),
+        (Dtype::Bf16, Chain::InOrder) => tile_fn::<I, bf16, InOrder>(rows),
+        (Dtype::Bf16, Chain::OddFirst) => tile_fn::<I, bf16, OddFirst>(rows),
+        (Dtype::Bf16, Chain::Dot) if const { I::DOT } => tile_fn::<I, bf16, Dot>(rows),
         (Dtype::Bf16, Chain::Dot) => unreachable!("dot products that have no instruction read panels"),
     }
 }
 
-fn tile_fn<I: Isa, T: Element, W: Way>(rows: usize, panels: usize) -> TileFn {
-    macro_rules! shapes {
-        ($($mr:literal)+) => {
-            match (rows, panels) {
-                (1, 2) => tile::<I, T, W, 1, 2>,
-                $(($mr, 1) => tile::<I, T, W, $mr, 1>,)+
-                _ => unreachable!("no tile of {rows} rows over {panels} panels of columns"),
-            }
+fn tile_fn<I: Isa, T: Element, W: Way>(rows: usize) -> TileFn {
+    macro_rules! whole {
+        ($mr:literal, $np:literal) => {
+            tile::<I, T, W, $mr, 1>
         };
     }
-    // Matched on the constant, so that a level is compiled for its own shapes only.
-    match const { max_rows::<I>(T::DTYPE) } {
-        0 => unreachable!("no tiles over columns of {}", T::NAME),
-        12 => shapes!(1 2 3 4 5 6 7 8 9 10 11 12),
-        10 => shapes!(1 2 3 4 5 6 7 8 9 10),
-        _ => shapes!(1 2 3 4),
+    // The chain of one panel's multiply-adds takes longer than its shuffles.
+    if rows == 1 && const { I::LANES == 16 || matches!(T::DTYPE, Dtype::Bf16) } {
+        return tile::<I, T, W, 1, 2>;
     }
+    shapes!(whole, I::LANES, rows)
 }
 
 /// # Safety
 /// As [`columns_fn`] says; the CPU has the level: a token of I exists.
-unsafe fn tile<I: Isa, T: Element, W: Way, const MR: usize, const NP: usize>(tile: &Tile<'_>) {
+unsafe fn tile<I: Isa, T: Element, W: Way, const MR: usize, const SLOTS: usize>(tile: &Tile<'_>) {
     // SAFETY: passed on.
-    unsafe { I::assume().vectorize(Micro::<T, W, MR, NP>(Promised::new(tile), PhantomData)) };
+    unsafe { I::assume().vectorize(Micro::<T, W, MR, SLOTS>(Promised::new(tile), PhantomData)) };
 }
 
-struct Micro<'t, T, W, const MR: usize, const NP: usize>(Promised<'t>, PhantomData<(T, W)>);
+/// Panels pass through the slots from the last to the first, a segment of their words in each, and leave the first one
+/// with the rest. Slots that read equally far into their columns would contend for the same sets of the first cache.
+///
+/// ```text
+///            slot 0                    slot 1
+///   turn 1   panel 0, second half      panel 1, first half
+///   turn 2   panel 1, second half      panel 2, first half
+/// ```
+struct Micro<'t, T, W, const MR: usize, const SLOTS: usize>(Promised<'t>, PhantomData<(T, W)>);
 
-impl<T: Element, W: Way, const MR: usize, const NP: usize> Micro<'_, T, W, MR, NP> {
-    /// All words. With `UNIT` the steps of A are next to each other.
+impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Micro<'_, T, W, MR, SLOTS> {
+    /// Words of a column that are prefetched together. One row is prefetched in the order of memory, which comes nearly
+    /// twice as fast so.
+    const CHUNK: usize = if MR == 1 { 4 * LINE } else { LINE };
+
+    /// Words of a segment: whole steps, and not whole pages.
+    fn segment(words: usize, step: usize) -> usize {
+        const PAGE: usize = 4096 / WORD;
+        let even = words / SLOTS / step * step;
+        if even.is_multiple_of(PAGE) { even.saturating_sub(PAGE / 8) } else { even }
+    }
+
+    /// All panels, one after the other. With `UNIT` the steps of A are next to each other.
     ///
     /// # Safety
-    /// P1, P2'; `UNIT` only if `a_step` is 1.
+    /// P1, P2', P5; `UNIT` only if `a_step` is 1.
     #[inline(always)]
-    unsafe fn all<I: Isa, const UNIT: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn all<I: Isa, const UNIT: bool>(&self, isa: I) {
         let t = self.0.tile();
-        let (a_step, words) = (if UNIT { 1 } else { t.a_step }, t.k / T::PER_WORD);
-        let mut a = match W::DOT {
-            true => RowPointers::new(t.a.cast::<bf16>(), t.a_row, a_step),
-            false => RowPointers::new(t.a, t.a_row, a_step),
-        };
-        let size = T::DTYPE.size() as isize;
-        let [b_step, b_panel, beyond] = [t.b_step * size, t.b_panel * size, (t.ahead - t.k as isize) * size];
-        let mut b = t.b.address();
+        let (words, panels, size) = (t.k / T::PER_WORD, t.cols / PANEL, T::DTYPE.size() as isize);
         // As many words at a time as there are registers for.
         let step = if I::LANES == 16 { 8 } else { 4 };
-        for p in (0..words / step * step).step_by(step) {
-            for q in 0..NP {
-                let b = b.wrapping_offset(q as isize * b_panel);
-                if t.ahead_step != 0 && p % LINE == 0 {
-                    // Behind the end of these columns, the beginning of the next ones.
-                    let end = if p + NEAR < words { 0 } else { beyond };
-                    let mut line = b.wrapping_add(NEAR * size_of::<u32>()).wrapping_offset(end);
-                    for _ in 0..PANEL {
-                        isa.prefetch(line);
-                        line = isa.opaque(line.wrapping_offset(b_step));
-                    }
+        let segment = Self::segment(words, step);
+        let rest = words - (SLOTS - 1) * segment;
+        let ends = rest.saturating_sub(t.ahead as usize);
+        let panel_at = |q: usize| t.b.address().wrapping_offset(q as isize * t.b_panel * size);
+        let none = [[isa.splat_row(0.0)]; MR];
+        let mut sums: [Accumulators<I, MR, 1>; SLOTS] = [none; SLOTS];
+        for turn in 0..panels + SLOTS - 1 {
+            let mut b = [panel_at(0); SLOTS];
+            for (slot, b) in b.iter_mut().enumerate() {
+                // What has not begun, or has ended, reads some panel in vain.
+                let q = (turn + slot).saturating_sub(SLOTS - 1).min(panels - 1);
+                *b = panel_at(q).wrapping_add((SLOTS - 1 - slot) * segment * WORD);
+            }
+            // What follows in the first slot, seen from where its columns begin.
+            let next = panel_at(turn + 1).wrapping_sub(rest * WORD);
+            let mut a = t.rows::<W>(if UNIT { 1 } else { t.a_step }, 0);
+            for p in (0..segment).step_by(step) {
+                for (slot, sums) in sums.iter_mut().enumerate() {
+                    self.ask(isa, if slot == 0 && p >= ends { next } else { b[slot] }, p, step);
+                    let first = (SLOTS - 1 - slot) * segment;
+                    // SAFETY: P1, P2': these words of each column.
+                    unsafe { self.add(isa, sums, b[slot].wrapping_add(p * WORD), &a, first, step) };
                 }
-                // SAFETY: P2': these words of each column; P1.
-                unsafe { Self::add(isa, acc, q, b, b_step, &a, step) };
+                a.advance(isa, (step * T::PER_WORD) as isize);
             }
-            a.advance(isa, (step * T::PER_WORD) as isize);
-            b = b.wrapping_add(step * size_of::<u32>());
-        }
-        for first in (words / step * step..words).step_by(4) {
-            for q in 0..NP {
-                let b = b.wrapping_offset(q as isize * b_panel);
-                // SAFETY: P2': the words that are left; P1.
-                unsafe { Self::add(isa, acc, q, b, b_step, &a, (words - first).min(4)) };
+            if turn + 1 >= SLOTS {
+                let (sums, first) = (&mut sums[0], (SLOTS - 1) * segment);
+                // SAFETY: P1, P2': the words that are left; P5.
+                unsafe {
+                    for p in (segment..rest / step * step).step_by(step) {
+                        self.ask(isa, if p >= ends { next } else { b[0] }, p, step);
+                        self.add(isa, sums, b[0].wrapping_add(p * WORD), &a, first, step);
+                        a.advance(isa, (step * T::PER_WORD) as isize);
+                    }
+                    for p in (rest / step * step..rest).step_by(4) {
+                        self.add(isa, sums, b[0].wrapping_add(p * WORD), &a, first, (rest - p).min(4));
+                        a.advance(isa, (4 * T::PER_WORD) as isize);
+                    }
+                    t.epilogue.advanced((turn + 1 - SLOTS) * PANEL).finish::<_, true, MR, 1>(isa, sums, PANEL);
+                }
             }
-            a.advance(isa, (4 * T::PER_WORD) as isize);
-            b = b.wrapping_add(4 * size_of::<u32>());
+            sums.rotate_left(1);
+            sums[SLOTS - 1] = none;
         }
     }
 
-    /// Adds the products of eight words, or of `count` if that is less and four at most, of each column of panel `q`, which
-    /// lie at `b`.
+    /// Asks for a share of the words that are used `ahead` words after `p`, where columns begin at `b`: of a chunk of each,
+    /// while one of `step` words is used.
+    #[inline(always)]
+    fn ask<I: Isa>(&self, isa: I, b: *const u8, p: usize, step: usize) {
+        let t = self.0.tile();
+        let (begun, column) = (p % Self::CHUNK, t.b_step * T::DTYPE.size() as isize);
+        // With several rows there is time enough for all columns at once.
+        let rows = if MR == 1 { PANEL * step / Self::CHUNK } else { PANEL };
+        if t.ahead != 0 && (MR == 1 || begun == 0) {
+            let chunk = b.wrapping_add((p - begun + t.ahead as usize) * WORD);
+            let mut line = chunk.wrapping_offset((begun / step * rows) as isize * column);
+            for _ in 0..rows {
+                for l in 0..Self::CHUNK / LINE {
+                    isa.prefetch(line.wrapping_add(l * LINE * WORD));
+                }
+                line = isa.opaque(line.wrapping_offset(column));
+            }
+        }
+    }
+
+    /// Adds the products of eight words, or of `count` if that is less and four at most, of each column of a panel, which
+    /// lie at `b`; `a` is at the step of word `first` before them.
     ///
     /// # Safety
     /// P1 and P2' for these words.
     #[inline(always)]
     unsafe fn add<I: Isa>(
+        &self,
         isa: I,
-        acc: &mut Accumulators<I, MR, NP>,
-        q: usize,
+        sums: &mut Accumulators<I, MR, 1>,
         b: *const u8,
-        b_step: isize,
         a: &RowPointers,
+        first: usize,
         count: usize,
     ) {
+        let column = self.0.tile().b_step * T::DTYPE.size() as isize;
         for v in 0..PANEL / I::LANES {
-            let first = b.wrapping_offset((v * I::LANES) as isize * b_step);
+            let b = b.wrapping_offset((v * I::LANES) as isize * column);
             let mut columns = [isa.splat(0.0); 8];
             // SAFETY: the caller's promise.
             unsafe {
                 match count {
-                    8 => columns = isa.load_eight_columns(first, b_step),
-                    _ => columns[..4].copy_from_slice(&isa.load_few_columns(first, b_step, count)),
+                    8 => columns = isa.load_eight_columns(b, column),
+                    _ => columns[..4].copy_from_slice(&isa.load_few_columns(b, column, count)),
                 }
             }
-            for (words, p) in columns.into_iter().zip((0..).step_by(T::PER_WORD)).take(count) {
+            let first = (first * T::PER_WORD) as isize;
+            for (words, p) in columns.into_iter().zip((first..).step_by(T::PER_WORD)).take(count) {
                 let mut steps = T::split(isa, words);
                 if W::ODD_FIRST {
                     steps.reverse();
                 }
-                for (r, row) in acc.iter_mut().enumerate() {
-                    let register = &mut row[q].as_mut()[v];
+                for (r, row) in sums.iter_mut().enumerate() {
+                    let register = &mut row[0].as_mut()[v];
                     // SAFETY: P1: the steps of the word.
                     unsafe {
                         if W::DOT {
@@ -190,7 +224,7 @@ impl<T: Element, W: Way, const MR: usize, const NP: usize> Micro<'_, T, W, MR, N
     }
 }
 
-impl<T: Element, W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, T, W, MR, NP> {
+impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Kernel for Micro<'_, T, W, MR, SLOTS> {
     type Output = ();
 
     const DOT: bool = W::DOT;
@@ -198,17 +232,8 @@ impl<T: Element, W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let t = self.0.tile();
-        debug_assert!(t.cols == NP * PANEL && t.start.is_null() && t.k.is_multiple_of(T::PER_WORD));
-        let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
-        // SAFETY: P1, P2'.
-        unsafe {
-            if t.a_step == 1 {
-                self.all::<I, true>(isa, &mut acc);
-            } else {
-                self.all::<I, false>(isa, &mut acc);
-            }
-        }
-        // SAFETY: P3, P5.
-        unsafe { t.epilogue.finish::<_, true, MR, NP>(isa, &mut acc, t.cols) };
+        debug_assert!(t.cols.is_multiple_of(PANEL) && t.start.is_null() && t.k.is_multiple_of(T::PER_WORD));
+        // SAFETY: P1, P2', P5.
+        unsafe { if t.a_step == 1 { self.all::<I, true>(isa) } else { self.all::<I, false>(isa) } };
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Column groups are outermost: a group of panels stays in cache while every row block of A passes over it.
 
-use crate::columns;
 use crate::epilogue::{Bias, Block, Epilogue};
 use crate::left::{Left, left, widened_len};
 use crate::panels::{Form, source};
@@ -22,12 +21,11 @@ impl Product<'_> {
         let source = source::<I>(sizes, &self.b, chain);
         let mut plan = Plan::new::<I>(sizes, source, self.b.dtype(), Caches::detected(), crew);
         let is_pairs = matches!(&self.b, Right::Packed { panels, .. } if panels.dtype() == Dtype::Bf16);
-        plan.group = match (chain, plan.group, &self.b) {
-            (_, _, Right::Plain(b)) if plan.source == Source::Columns => columns::panels::<I>(sizes, b),
-            (Chain::Dot, _, _) if !I::DOT => 1,
+        plan.group = match (chain, plan.group) {
+            (Chain::Dot, _) if !I::DOT => 1,
             // Three panels leave no registers for both halves of their pairs.
-            (Chain::InOrder | Chain::OddFirst, 3, _) if is_pairs => 2,
-            (_, group, _) => group,
+            (Chain::InOrder | Chain::OddFirst, 3) if is_pairs => 2,
+            (_, group) => group,
         };
         Job { product: self, plan, chain }
     }
@@ -130,19 +128,17 @@ impl Kernel for Many<'_> {
             let (plan, chain) = (job.plan, job.chain);
             let (each, scratch_len) = (plan.jobs(), job.scratch_len());
             // Small products go together, so that handing them out costs little.
-            let together = if usable == 1 { count } else { products_per_job(first.sizes().work(), count, usable) };
-            let jobs = if each > 1 { count * each } else { count.div_ceil(together) };
+            let together = match each {
+                1 if usable == 1 => count,
+                1 => products_per_job(first.sizes().work(), count, usable),
+                _ => 1,
+            };
+            let jobs = count.div_ceil(together) * each;
             let products: &dyn Products = products;
             return in_scratch(threads, jobs, scratch_len, workspace, |index, scratch| {
-                if each > 1 {
-                    return Job { product: &products.get(index / each).turned::<I>(), plan, chain }.run(
-                        isa,
-                        index % each,
-                        scratch,
-                    );
-                }
-                for i in index * together..count.min((index + 1) * together) {
-                    Job { product: &products.get(i).turned::<I>(), plan, chain }.run(isa, 0, scratch);
+                let first = index / each * together;
+                for i in first..count.min(first + together) {
+                    Job { product: &products.get(i).turned::<I>(), plan, chain }.run(isa, index % each, scratch);
                 }
             });
         }
@@ -254,14 +250,13 @@ impl Job<'_> {
                 let mut b = self.panels_at(isa, first, cols, steps.clone(), packed, fresh);
                 let tile_steps = self.steps_of_tile(&steps);
                 // Divisions would be a good part of the time of short tiles.
-                let tallest = max_rows::<I>(count);
+                let tallest = if b.form == Form::Columns { rows.len() } else { max_rows::<I>(count) };
                 let blocks = if rows.len() <= tallest { 1 } else { rows.len().div_ceil(tallest) };
                 let is_last = panel + count == panels.end;
                 for index in 0..blocks {
                     let block = part(rows.len(), blocks, index);
                     let (ahead, ahead_step) = match b.form {
-                        Form::Columns if is_last => (0, self.plan.reach as isize),
-                        Form::Columns => (count as isize * b.b_panel, self.plan.reach as isize),
+                        Form::Columns => (self.plan.reach as isize, 0),
                         // The rows of A that are read from memory by every group.
                         _ if far => b.ahead_at(a.at(block.end, from), block.len()),
                         // The first tile that meets a group waits for memory, unless the tiles before asked for it.
@@ -357,6 +352,9 @@ impl Job<'_> {
         let in_place = matches!(self.plan.source, Source::InPlace | Source::Columns);
         let whole = if in_place { self.plan.sizes.n / PANEL } else { usize::MAX };
         let left = left.min(whole.saturating_sub(first)).max(1);
+        if self.plan.source == Source::Columns {
+            return left;
+        }
         let group = self.plan.group;
         let mut count = match left {
             _ if left >= 2 * group => group,

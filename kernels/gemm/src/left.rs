@@ -2,7 +2,7 @@
 
 use crate::product::Chain;
 use gristmill_core::Operand;
-use gristmill_simd::{Dtype, Element, Isa, typed};
+use gristmill_simd::{Dtype, Isa};
 
 /// Rows of A: the value of row `r` at step `p` lies at `start + r * row + p * step`, counted in f32, or, where dot
 /// products read pairs of steps, in bf16.
@@ -64,10 +64,8 @@ pub(crate) fn left<I: Isa>(isa: I, a: Operand<'_>, chain: Chain, scratch: &mut [
         }
         return Left { start: start.cast(), size: 2, row: k.next_multiple_of(2) as isize, step: 1 };
     }
-    let (swap, depth) = match chain {
-        Chain::OddFirst => (1, k.next_multiple_of(2)),
-        _ => (0, k),
-    };
+    let swap = usize::from(chain == Chain::OddFirst);
+    let depth = k.next_multiple_of(1 + swap);
     // Rows, or columns, that lie side by side in memory keep their order.
     let (row, step) = if row == 1 && step != 1 {
         for (p, to) in scratch.chunks_exact_mut(rows).enumerate() {
@@ -83,15 +81,8 @@ pub(crate) fn left<I: Isa>(isa: I, a: Operand<'_>, chain: Chain, scratch: &mut [
     } else {
         for (i, to) in scratch.chunks_exact_mut(depth).enumerate() {
             to[k..].fill(0.0);
-            if step == 1 {
-                // SAFETY: the k values of row i lie in A, side by side.
-                unsafe { a.ptr_at(i, 0).read(isa, 1, k, to.as_mut_ptr()) };
-            } else {
-                typed!(a.dtype(), T => for (p, to) in to[..k].iter_mut().enumerate() {
-                    // SAFETY: (i, p) is an element of A.
-                    *to = unsafe { *a.ptr_at(i, p).cast::<T>() }.to_f32();
-                });
-            }
+            // SAFETY: the k values of row i lie in A.
+            unsafe { a.ptr_at(i, 0).read(isa, step, k, to.as_mut_ptr()) };
             if swap == 1 {
                 to.chunks_exact_mut(2).for_each(|pair| pair.swap(0, 1));
             }

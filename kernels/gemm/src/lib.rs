@@ -88,9 +88,7 @@ impl<'a, B: Element> From<&'a PackedRhs<B>> for Rhs<'a, B> {
 ///
 /// The steps, each one rounded f32 operation, in this order: `y = alpha * acc` (absent when alpha is 1),
 /// `y = fma(beta, c, y)` (absent when beta is 0: C is not read), `y + bias`, activation, `y + residual`. Last, one
-/// rounding to the type of C.
-///
-/// The residual has the storage type of C, the bias any, f32 by default.
+/// rounding to the type of C. The residual has the storage type of C, the bias any, f32 by default.
 #[derive(Clone, Copy, Debug)]
 pub struct GemmOptions<'a, C = f32, V = f32> {
     /// Factor of the product; 0 is not special: 0 times an infinity is NaN.

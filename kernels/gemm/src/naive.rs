@@ -2,7 +2,7 @@
 
 use crate::batch::check_counts;
 use crate::{GemmOptions, check};
-use gristmill_core::{BatchMut, BatchRef, Error, MatMut, MatRef};
+use gristmill_core::{BatchMut, BatchRef, Error, MatMut, MatRef, Operand};
 use gristmill_simd::{Dtype, Element, naive::dot_step, naive::fma};
 
 /// `C = epilogue(A B)` with A `[m, k]`, B `[k, n]` and C `[m, n]`, each of any storage type: values are widened exactly
@@ -22,7 +22,7 @@ pub fn gemm<const FUSED: bool>(
 ) -> Result<(), Error> {
     check([a.rows(), a.cols()], [b.rows(), b.cols()], [c.rows(), c.cols()], options)?;
     let (m, n, k) = (a.rows(), b.cols(), a.cols());
-    let pairs = is_bf16(&a) && is_bf16(&b);
+    let pairs = [Operand::from(a), b.into()].iter().all(|factor| factor.dtype() == Dtype::Bf16);
     for i in 0..m {
         for j in 0..n {
             let mut y = 0.0;
@@ -78,8 +78,4 @@ pub fn gemm_batch<const FUSED: bool>(
         }
     }
     Ok(())
-}
-
-fn is_bf16<T: Element>(_: &MatRef<'_, T>) -> bool {
-    T::DTYPE == Dtype::Bf16
 }

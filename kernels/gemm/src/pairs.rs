@@ -14,7 +14,7 @@
 use crate::pack_pairs::PAIR_ROW;
 use crate::registers::{Accumulators, Keep, Load, each_as};
 use crate::tile::{PANEL, Promised, Tile, TileFn, shapes};
-use gristmill_simd::{Element, Isa, Kernel, RowPointers, bf16};
+use gristmill_simd::{Element, Isa, Kernel, bf16};
 use std::marker::PhantomData;
 
 /// How a pair of steps is computed.
@@ -103,12 +103,7 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
     ) {
         let t = self.0.tile();
         let a_step = if UNIT { 1 } else { t.a_step };
-        let first = self.left(0, 2 * from as isize * a_step);
-        // A holds f32, or bf16 where pairs are multiplied whole.
-        let mut a = match W::DOT {
-            true => RowPointers::new(first.cast::<bf16>(), t.a_row, a_step),
-            false => RowPointers::new(first.cast::<f32>(), t.a_row, a_step),
-        };
+        let mut a = t.rows::<W>(a_step, 2 * from as isize);
         let mut b = t.b.cast::<bf16>().wrapping_offset(from as isize * PAIR_STEP);
         let mut ahead = t.b.cast::<bf16>().wrapping_offset(t.ahead + further + 2 * from as isize * t.ahead_step);
         let mut keep = Keep::<KEEP>::new(t, 2 * from);
@@ -122,19 +117,20 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
                 unsafe {
                     if W::DOT {
                         for (r, acc) in acc.iter_mut().enumerate() {
-                            dot(isa, acc, isa.splat_i32(a.at::<i32>(r, 2 * u).read_unaligned()), &pairs);
+                            let pair = isa.splat_i32(a.at::<i32>(r, 2 * u).read_unaligned());
+                            add::<I, true, NP>(isa, acc, isa.from_bits(pair), &pairs);
                         }
                     } else {
                         // Not a loop over both: it would stay one, and the accumulators would leave the registers.
                         let b = half(isa, &pairs, W::ODD_FIRST);
                         keep.step(isa, &b, 2 * u as usize);
                         for (r, acc) in acc.iter_mut().enumerate() {
-                            multiply_add(isa, acc, isa.splat(*a.at::<f32>(r, 2 * u)), &b);
+                            add::<I, false, NP>(isa, acc, isa.splat(*a.at::<f32>(r, 2 * u)), &b);
                         }
                         let b = half(isa, &pairs, !W::ODD_FIRST);
                         keep.step(isa, &b, 2 * u as usize + 1);
                         for (r, acc) in acc.iter_mut().enumerate() {
-                            multiply_add(isa, acc, isa.splat(*a.at::<f32>(r, 2 * u + 1)), &b);
+                            add::<I, false, NP>(isa, acc, isa.splat(*a.at::<f32>(r, 2 * u + 1)), &b);
                         }
                     }
                 }
@@ -158,24 +154,18 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
         let even = half(isa, &pairs, false);
         // SAFETY: P6.
         unsafe { Keep::<KEEP>::new(t, t.k - 1).step(isa, &even, 0) };
+        let a = t.rows::<W>(t.a_step, step);
         for (r, acc) in acc.iter_mut().enumerate() {
-            let p = self.left(r as isize, step * t.a_step);
             // SAFETY: P1.
             unsafe {
                 if W::DOT {
-                    dot(isa, acc, isa.splat_i32(i32::from(*p.cast::<u16>())), &pairs);
+                    let even = isa.splat_i32(i32::from(*a.at::<u16>(r, 0)));
+                    add::<I, true, NP>(isa, acc, isa.from_bits(even), &pairs);
                 } else {
-                    multiply_add(isa, acc, isa.splat(*p.cast::<f32>()), &even);
+                    add::<I, false, NP>(isa, acc, isa.splat(*a.at::<f32>(r, 0)), &even);
                 }
             }
         }
-    }
-
-    /// Where the value `offset` values behind the first of row `r` of A lies.
-    #[inline(always)]
-    fn left(&self, r: isize, offset: isize) -> *const u8 {
-        let (t, size) = (self.0.tile(), if W::DOT { 2 } else { 4 });
-        t.a.cast::<u8>().wrapping_offset((r * t.a_row + offset) * size)
     }
 }
 
@@ -234,20 +224,12 @@ fn half<I: Isa, const NP: usize>(isa: I, pairs: &[I::Row; NP], odd: bool) -> [I:
     out
 }
 
+/// Adds the products of a row of every panel with `a`: of the pairs whose bits its lanes are, with `DOT`.
 #[inline(always)]
-fn multiply_add<I: Isa, const NP: usize>(isa: I, acc: &mut [I::Row; NP], a: I::F32, b: &[I::Row; NP]) {
+fn add<I: Isa, const DOT: bool, const NP: usize>(isa: I, acc: &mut [I::Row; NP], a: I::F32, b: &[I::Row; NP]) {
     for (acc, b) in acc.iter_mut().zip(b) {
         for (acc, &b) in acc.as_mut().iter_mut().zip(b.as_ref()) {
-            *acc = isa.fma(a, b, *acc);
-        }
-    }
-}
-
-#[inline(always)]
-fn dot<I: Isa, const NP: usize>(isa: I, acc: &mut [I::Row; NP], a: I::I32, b: &[I::Row; NP]) {
-    for (acc, b) in acc.iter_mut().zip(b) {
-        for (acc, &b) in acc.as_mut().iter_mut().zip(b.as_ref()) {
-            *acc = isa.dot_bf16(*acc, a, isa.to_bits(b));
+            *acc = if DOT { isa.dot_bf16(*acc, isa.to_bits(a), isa.to_bits(b)) } else { isa.fma(a, b, *acc) };
         }
     }
 }

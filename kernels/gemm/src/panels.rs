@@ -101,7 +101,7 @@ impl Panels {
     /// The tile of `rows` rows that reads `panels` of these panels.
     pub(crate) fn tile_fn<I: Isa>(&self, isa: I, chain: Chain, rows: usize, panels: usize) -> TileFn {
         match (self.form, chain) {
-            (Form::Columns, _) => columns_fn(isa, rows, panels, self.b.dtype(), chain),
+            (Form::Columns, _) => columns_fn(isa, rows, self.b.dtype(), chain),
             (Form::Pairs, _) => Tiles::at(isa).of_pairs(chain, rows, panels),
             (form, _) => Tiles::at(isa).get(self.b.dtype(), rows, panels, form == Form::Masked),
         }

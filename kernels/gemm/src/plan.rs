@@ -151,7 +151,10 @@ impl Plan {
         let depth = sizes.k.clamp(1, fits);
         let reach = match source {
             Source::Panels if rows <= max_rows::<I>(group) => reach(rows, bytes, group * PANEL * b.size(), caches),
-            Source::Columns if bytes <= caches.l2 => 0,
+            // Words, not steps; one row is read much faster than memory answers.
+            Source::Columns if bytes <= caches.l2 / 2 => 0,
+            Source::Columns if bytes <= caches.l3 && rows == 1 => 4 * PREFETCH_STEPS,
+            Source::Columns => 8 * PREFETCH_STEPS,
             _ => PREFETCH_STEPS,
         };
         let panels = sizes.n.div_ceil(PANEL).div_ceil(col_jobs);

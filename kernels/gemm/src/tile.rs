@@ -18,7 +18,7 @@
 //! may be of any storage type and is widened in registers, once for all rows.
 
 use crate::epilogue::Epilogue;
-use crate::pairs::{Dot, InOrder, OddFirst, pair_tile_of};
+use crate::pairs::{Dot, InOrder, OddFirst, Way, pair_tile_of};
 use crate::product::Chain;
 use crate::registers::{Accumulators, Keep, Load, each_as};
 use gristmill_simd::{Dtype, Element, Isa, Kernel, RowPointers, Simd, TypedPtr, bf16, f16};
@@ -80,6 +80,17 @@ pub struct Tile<'e> {
     pub keep: *mut f32,
     /// What happens to the accumulators, and where they go.
     pub epilogue: Epilogue<'e>,
+}
+
+impl Tile<'_> {
+    /// Rows of A from step `from` on, steps `a_step` apart: of f32, or of bf16 where pairs are multiplied whole.
+    #[inline(always)]
+    pub(crate) fn rows<W: Way>(&self, a_step: isize, from: isize) -> RowPointers {
+        match W::DOT {
+            true => RowPointers::new(self.a.cast::<bf16>().wrapping_offset(from * a_step), self.a_row, a_step),
+            false => RowPointers::new(self.a.wrapping_offset(from * a_step), self.a_row, a_step),
+        }
+    }
 }
 
 /// A tile function of fixed rows, panels and type of B, at a level that the CPU has: whoever looked it up had the proof.
@@ -179,7 +190,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
         let last_cols = t.cols - (NP - 1) * PANEL;
         let tail = |v: usize| isa.tail(last_cols.saturating_sub(v * I::LANES));
 
-        let mut a = RowPointers::new(t.a.wrapping_offset(from as isize * a_step), t.a_row, a_step);
+        let mut a = t.rows::<InOrder>(a_step, from as isize);
         let mut b = t.b.cast::<B>().wrapping_offset(from as isize * b_step);
         let mut ahead = t.b.cast::<B>().wrapping_offset(t.ahead + further + from as isize * t.ahead_step);
         let mut keep = Keep::<KEEP>::new(t, from);
@@ -390,33 +401,29 @@ impl Kernel for Tabulate {
 
 /// To be used only where a token of I exists.
 const fn tables<I: Isa>() -> Tables {
-    let [one, two, three, four] = [max_rows::<I>(1), max_rows::<I>(2), max_rows::<I>(3), max_rows::<I>(4)];
-    let by_type = [table::<I>(Ok(Dtype::F32)), table::<I>(Ok(Dtype::F16)), table::<I>(Ok(Dtype::Bf16))];
-    let by_chain = [table::<I>(Err(Chain::InOrder)), table::<I>(Err(Chain::OddFirst)), table::<I>(Err(Chain::Dot))];
-    Tables { by_type, by_chain, max_rows: [0, one, two, three, four, 0, 0, 0, max_rows::<I>(8)] }
-}
-
-/// The tiles over a B of a type, or of pairs. To be used only where a token of I exists.
-const fn table<I: Isa>(kind: Result<Dtype, Chain>) -> Table {
-    let mut table: Table = [[missing; MAX_ROWS]; MAX_PANELS + 1];
-    let mut at = if kind.is_ok() { 0 } else { 1 };
-    while at <= if matches!(kind, Err(Chain::Dot)) && !I::DOT { 1 } else { MAX_PANELS } {
+    let table: Table = [[missing; MAX_ROWS]; MAX_PANELS + 1];
+    let mut tables = Tables { by_type: [table; 3], by_chain: [table; 3], max_rows: [0; MAX_PANELS + 1] };
+    let mut at = 0;
+    while at <= MAX_PANELS {
+        tables.max_rows[at] = max_rows::<I>(at);
         let (panels, masked) = if at == 0 { (1, true) } else { (at, false) };
-        let mut rows = 1;
-        while rows <= max_rows::<I>(panels) {
-            table[at][rows - 1] = match kind {
-                Ok(Dtype::F32) => tile_of::<I, f32>(rows, panels, masked),
-                Ok(Dtype::F16) => tile_of::<I, f16>(rows, panels, masked),
-                Ok(Dtype::Bf16) => tile_of::<I, bf16>(rows, panels, masked),
-                Err(Chain::InOrder) => pair_tile_of::<I, InOrder>(rows, panels),
-                Err(Chain::OddFirst) => pair_tile_of::<I, OddFirst>(rows, panels),
-                Err(Chain::Dot) => pair_tile_of::<I, Dot>(rows, panels),
-            };
-            rows += 1;
+        let mut row = 0;
+        while row < max_rows::<I>(panels) {
+            tables.by_type[Dtype::F32 as usize][at][row] = tile_of::<I, f32>(row + 1, panels, masked);
+            tables.by_type[Dtype::F16 as usize][at][row] = tile_of::<I, f16>(row + 1, panels, masked);
+            tables.by_type[Dtype::Bf16 as usize][at][row] = tile_of::<I, bf16>(row + 1, panels, masked);
+            if !masked {
+                tables.by_chain[Chain::InOrder as usize][at][row] = pair_tile_of::<I, InOrder>(row + 1, panels);
+                tables.by_chain[Chain::OddFirst as usize][at][row] = pair_tile_of::<I, OddFirst>(row + 1, panels);
+            }
+            if !masked && (I::DOT || panels == 1) {
+                tables.by_chain[Chain::Dot as usize][at][row] = pair_tile_of::<I, Dot>(row + 1, panels);
+            }
+            row += 1;
         }
         at += 1;
     }
-    table
+    tables
 }
 
 /// Stands where a level has no tile.

@@ -105,10 +105,7 @@ impl Products for Batch<'_> {
     fn get(&self, i: usize) -> Product<'_> {
         let [a, b, c] = self.strides.map(|stride| stride.wrapping_mul(i as isize));
         let Product { a: first_a, b: first_b, c: first_c, steps } = self.first;
-        let b = match first_b {
-            Right::Plain(first) => Right::Plain(first.shifted(b)),
-            packed => packed,
-        };
+        let b = if let Right::Plain(first) = first_b { Right::Plain(first.shifted(b)) } else { first_b };
         Product { a: first_a.shifted(a), b, c: first_c.shifted(c), steps }
     }
     fn alike(&self) -> bool {

@@ -89,11 +89,15 @@ impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Micro<'_, T, W, MR
     /// twice as fast so.
     const CHUNK: usize = if MR == 1 { 4 * LINE } else { LINE };
 
-    /// Words of a segment: whole steps, and not whole pages.
-    fn segment(words: usize, step: usize) -> usize {
-        const PAGE: usize = 4096 / WORD;
-        let even = words / SLOTS / step * step;
-        if even.is_multiple_of(PAGE) { even.saturating_sub(PAGE / 8) } else { even }
+    /// Words of a segment: whole steps. Columns whole pages apart share a set of the first cache, which two panels of f32
+    /// overflow; of other panels, too, no two should be whole pages apart.
+    fn segment(words: usize, step: usize, column: isize) -> usize {
+        const PAGE: usize = 4096;
+        match words / SLOTS / step * step {
+            _ if T::PER_WORD == 1 && (column as usize).is_multiple_of(PAGE) => 0,
+            even if (even * WORD).is_multiple_of(PAGE) => even.saturating_sub(PAGE / 8 / WORD),
+            even => even,
+        }
     }
 
     /// All panels, one after the other. With `UNIT` the steps of A are next to each other.
@@ -106,9 +110,11 @@ impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Micro<'_, T, W, MR
         let (words, panels, size) = (t.k / T::PER_WORD, t.cols / PANEL, T::DTYPE.size() as isize);
         // As many words at a time as there are registers for.
         let step = if I::LANES == 16 { 8 } else { 4 };
-        let segment = Self::segment(words, step);
+        let segment = Self::segment(words, step, t.b_step * size);
         let rest = words - (SLOTS - 1) * segment;
-        let ends = rest.saturating_sub(t.ahead as usize);
+        // What overflows a set is not prefetched.
+        let ahead = if SLOTS > 1 && segment == 0 { 0 } else { t.ahead as usize };
+        let ends = rest.saturating_sub(ahead);
         let panel_at = |q: usize| t.b.address().wrapping_offset(q as isize * t.b_panel * size);
         let none = [[isa.splat_row(0.0)]; MR];
         let mut sums: [Accumulators<I, MR, 1>; SLOTS] = [none; SLOTS];
@@ -124,7 +130,7 @@ impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Micro<'_, T, W, MR
             let mut a = t.rows::<W>(if UNIT { 1 } else { t.a_step }, 0);
             for p in (0..segment).step_by(step) {
                 for (slot, sums) in sums.iter_mut().enumerate() {
-                    self.ask(isa, if slot == 0 && p >= ends { next } else { b[slot] }, p, step);
+                    self.ask(isa, if slot == 0 && p >= ends { next } else { b[slot] }, p, ahead, step);
                     let first = (SLOTS - 1 - slot) * segment;
                     // SAFETY: P1, P2': these words of each column.
                     unsafe { self.add(isa, sums, b[slot].wrapping_add(p * WORD), &a, first, step) };
@@ -136,7 +142,7 @@ impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Micro<'_, T, W, MR
                 // SAFETY: P1, P2': the words that are left; P5.
                 unsafe {
                     for p in (segment..rest / step * step).step_by(step) {
-                        self.ask(isa, if p >= ends { next } else { b[0] }, p, step);
+                        self.ask(isa, if p >= ends { next } else { b[0] }, p, ahead, step);
                         self.add(isa, sums, b[0].wrapping_add(p * WORD), &a, first, step);
                         a.advance(isa, (step * T::PER_WORD) as isize);
                     }
@@ -155,13 +161,12 @@ impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Micro<'_, T, W, MR
     /// Asks for a share of the words that are used `ahead` words after `p`, where columns begin at `b`: of a chunk of each,
     /// while one of `step` words is used.
     #[inline(always)]
-    fn ask<I: Isa>(&self, isa: I, b: *const u8, p: usize, step: usize) {
-        let t = self.0.tile();
-        let (begun, column) = (p % Self::CHUNK, t.b_step * T::DTYPE.size() as isize);
+    fn ask<I: Isa>(&self, isa: I, b: *const u8, p: usize, ahead: usize, step: usize) {
+        let (begun, column) = (p % Self::CHUNK, self.0.tile().b_step * T::DTYPE.size() as isize);
         // With several rows there is time enough for all columns at once.
         let rows = if MR == 1 { PANEL * step / Self::CHUNK } else { PANEL };
-        if t.ahead != 0 && (MR == 1 || begun == 0) {
-            let chunk = b.wrapping_add((p - begun + t.ahead as usize) * WORD);
+        if ahead != 0 && (MR == 1 || begun == 0) {
+            let chunk = b.wrapping_add((p - begun + ahead) * WORD);
             let mut line = chunk.wrapping_offset((begun / step * rows) as isize * column);
             for _ in 0..rows {
                 for l in 0..Self::CHUNK / LINE {

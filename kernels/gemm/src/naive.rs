@@ -29,11 +29,8 @@ pub fn gemm<const FUSED: bool>(
             if pairs {
                 for p in (0..k).step_by(2) {
                     // The odd elements first; +0 where k ends before them.
-                    if p + 1 < k {
-                        y = dot_step(a.at(i, p + 1).to_f32(), b.at(p + 1, j).to_f32(), y);
-                    } else {
-                        y = dot_step(0.0, 0.0, y);
-                    }
+                    let odd = if p + 1 < k { [a.at(i, p + 1).to_f32(), b.at(p + 1, j).to_f32()] } else { [0.0; 2] };
+                    y = dot_step(odd[0], odd[1], y);
                     y = dot_step(a.at(i, p).to_f32(), b.at(p, j).to_f32(), y);
                 }
             } else {

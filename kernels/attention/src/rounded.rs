@@ -4,7 +4,7 @@ use crate::block::MAX_ROWS;
 use crate::pairs::swap_pairs;
 use crate::softmax::LOWEST;
 use gristmill_gemm::Chain;
-use gristmill_simd::sums::{SUM_LANES, sum_registers};
+use gristmill_simd::sums::{SUM_LANES, halve, sum_registers};
 use gristmill_simd::{Element, Isa, Kernel, bf16, math};
 use std::array;
 
@@ -141,14 +141,7 @@ impl Rounded<'_> {
             unsafe { self.put::<I, NARROW>(isa, r, done, [isa.splat(0.0); 2]) };
             done += 2;
         }
-        let mut half = per / 4;
-        while half > 0 {
-            for j in 0..half {
-                sums[j] = isa.add(sums[j], sums[j + half]);
-            }
-            half /= 2;
-        }
-        sums[0]
+        halve(isa, sums)
     }
 
     /// `N` registers, `HALF` times two, in step, from register `j` on: the `LAST` ones, or all of visible keys.

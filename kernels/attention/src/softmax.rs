@@ -1,7 +1,7 @@
 //! Rows of scores in place: their maxima, then their exponentials and their sums. A row leaves one register of lanes.
 
 use crate::mask::Edit;
-use gristmill_simd::sums::{SUM_LANES, sum_registers};
+use gristmill_simd::sums::{SUM_LANES, halve, sum_registers};
 use gristmill_simd::{Isa, math, slices};
 
 /// What the largest score of a row is at least: above minus infinity, so that scores of minus infinity, though there be
@@ -71,14 +71,7 @@ pub(crate) fn exp_and_sum<I: Isa>(isa: I, row: &mut [f32], n: usize, max: I::F32
             }
         }
     }
-    let mut half = sum_registers::<I>() / 2;
-    while half > 0 {
-        for j in 0..half {
-            sums[j] = isa.add(sums[j], sums[j + half]);
-        }
-        half /= 2;
-    }
-    sums[0]
+    halve(isa, sums)
 }
 
 /// As [`exp_and_sum_registers`], of less than a register.

@@ -17,13 +17,18 @@ pub const fn sum_registers<I: Isa>() -> usize {
 /// The halving tree over the 64 lanes; register `j` holds lanes `j * LANES ..`.
 #[inline(always)]
 pub fn reduce64<I: Isa>(isa: I, mut lanes: I::Lanes64) -> f32 {
-    let r = lanes.as_mut();
-    let mut half = sum_registers::<I>() / 2;
+    isa.reduce_add(halve(isa, &mut lanes.as_mut()[..sum_registers::<I>()]))
+}
+
+/// The first steps of the halving tree, down to the lanes of one register; the number of registers is a power of two.
+#[inline(always)]
+pub fn halve<I: Isa>(isa: I, registers: &mut [I::F32]) -> I::F32 {
+    let mut half = registers.len() / 2;
     while half > 0 {
         for j in 0..half {
-            r[j] = isa.add(r[j], r[j + half]);
+            registers[j] = isa.add(registers[j], registers[j + half]);
         }
         half /= 2;
     }
-    isa.reduce_add(r[0])
+    registers[0]
 }

@@ -184,6 +184,14 @@ fn few_rows_over_contiguous_columns() {
             }
         }
     }
+    // Two panels at a time, half a column apart; not so, or not quite, where columns are whole pages.
+    for n in [16, 32, 80] {
+        for k in [96, 1000, 1024, 4096] {
+            check::<f32, f32, f32>([1, n, k]);
+            check::<f16, f16, f16>([1, n, k]);
+            check::<bf16, bf16, bf16>([1, n, k]);
+        }
+    }
 }
 
 /// Rows that fill panels over long columns that are contiguous: the product is turned, and its tiles are turned back, with

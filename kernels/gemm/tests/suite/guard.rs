@@ -54,9 +54,10 @@ fn nothing_outside_the_operands_is_touched() {
         [70, 20, 9],
         [2, 130, 5],
         [16, 50, 130],
-        // Columns of whole words, some of which are left over, of one panel and of two.
+        // Columns of whole words, some of which are left over, of one panel and of more.
         [3, 16, 22],
         [1, 33, 14],
+        [1, 48, 70],
     ] {
         for at_end in [true, false] {
             check::<f32, f32, f32>(shape, at_end);

@@ -7,7 +7,7 @@ use crate::left::{Left, left, widened_len};
 use crate::panels::{Form, source};
 use crate::plan::{Crew, Plan, Sizes, Source, products_per_job, usable_threads};
 use crate::product::{Chain, Product, Right, Steps, pairs};
-use crate::tile::{PANEL, Tile, TileFn, max_rows};
+use crate::tile::{PANEL, PREFETCH_STEPS, Tile, TileFn, max_rows};
 use gristmill_core::{Error, SendPtr, Threads, Workspace, cache::Caches, parts::cuts, parts::part};
 use gristmill_simd::{Dtype, Isa, Kernel, Simd};
 use std::ops::Range;
@@ -265,8 +265,8 @@ impl Job<'_> {
                         }
                         _ => b.soon(self.plan.reach),
                     };
-                    // One row block has nobody who asks for the first steps of the next group.
-                    let alone = blocks == 1 && self.plan.source == Source::Panels && !is_last && !far;
+                    // Nobody else asks memory for the first steps of the next group.
+                    let alone = self.plan.reach > PREFETCH_STEPS && blocks == 1 && !is_last && !far;
                     let held = accumulators.as_mut_ptr().wrapping_add(block.start * count * PANEL);
                     let mut tile = Tile {
                         a: a.at(block.start, from),

@@ -1,7 +1,7 @@
 //! Which levels this CPU has, and running a kernel at one of them.
 
 use crate::portable::Portable;
-use crate::{Isa, Kernel, divide, pairs};
+use crate::{Isa, Kernel, divide::Quotients, pairs, pairs::Chains, pays::pays};
 #[cfg(target_arch = "x86_64")]
 use crate::{avx2::Avx2, avx512::Avx512};
 use std::{fmt, str::FromStr, sync::OnceLock};
@@ -182,31 +182,16 @@ impl Simd {
     /// Whether [`Isa::dot_bf16`] is faster at this level than the multiply-adds of f32 that it stands for. Measured once
     /// per process, at the first call, in some tens of microseconds; results do not depend on it.
     pub fn dot_pays(self) -> bool {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx512Bf16(isa) => {
-                static PAYS: OnceLock<bool> = OnceLock::new();
-                *PAYS.get_or_init(|| pairs::pays(isa))
-            }
-            _ => false,
-        }
+        static PAYS: OnceLock<bool> = OnceLock::new();
+        self.has_dot() && *PAYS.get_or_init(|| pays(self, |dot| Chains { dot }))
     }
 
     /// Whether [`Divisor::divide_four`](crate::Divisor::divide_four) is faster with the divider beside its multiply-adds.
     /// Measured once per process and level, at the first call, in some tens of microseconds; results do not depend on it.
     pub fn divider_pays(self) -> bool {
         static PAYS: [OnceLock<bool>; Level::ALL.len()] = [const { OnceLock::new() }; Level::ALL.len()];
-        let measure = || match self.0 {
-            // Where nothing fuses there are only divisions.
-            Token::Portable(isa) => Portable::FUSED && divide::pays(isa),
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx2(isa) => divide::pays(isa),
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx512(isa) => divide::pays(isa),
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx512Bf16(isa) => divide::pays(isa),
-        };
-        *PAYS[self.level() as usize].get_or_init(measure)
+        // Where nothing fuses there are only divisions.
+        self.level().fused() && *PAYS[self.level() as usize].get_or_init(|| pays(self, |beside| Quotients { beside }))
     }
 
     /// Runs `kernel` compiled for this level.

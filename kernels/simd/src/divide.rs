@@ -2,7 +2,6 @@
 
 use crate::{Isa, Kernel};
 use std::hint::black_box;
-use std::time::Instant;
 
 /// A divisor from 1 to 2^60, or NaN: the denominator of a softmax.
 #[derive(Clone, Copy, Debug)]
@@ -65,23 +64,9 @@ impl<I: Isa> Divisor<I> {
     }
 }
 
-/// Whether [`Divisor::divide_four`] takes less time with the divider. Some CPUs have one that is several times slower than
-/// that of others.
-pub(crate) fn pays(isa: impl Isa) -> bool {
-    let fastest = |beside: bool| {
-        let turn = |_| {
-            let start = Instant::now();
-            black_box(isa.vectorize(Quotients { beside: black_box(beside) }));
-            start.elapsed()
-        };
-        (0..16).map(turn).min()
-    };
-    fastest(true) < fastest(false)
-}
-
-/// Divides some values, some times.
-struct Quotients {
-    beside: bool,
+/// Divides some values, some times, to be timed: some CPUs have a divider that is several times slower than that of others.
+pub(crate) struct Quotients {
+    pub(crate) beside: bool,
 }
 
 impl Kernel for Quotients {

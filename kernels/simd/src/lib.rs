@@ -20,6 +20,7 @@ mod magnitudes;
 pub mod math;
 pub mod naive;
 mod pairs;
+mod pays;
 mod portable;
 mod rows;
 pub mod slices;

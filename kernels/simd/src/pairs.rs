@@ -1,9 +1,8 @@
 //! The dot product of bf16 pairs: its rule on registers that have no instruction for it, whether the CPU's instruction
-//! follows the rule, and whether it is worth using.
+//! follows the rule, and what tells whether it is worth using.
 
 use crate::{Isa, Kernel, naive};
 use std::hint::black_box;
-use std::time::Instant;
 
 /// The rule lane by lane, for levels without the instruction. Pairs lie in lanes of 32 bits, the even element low.
 ///
@@ -84,23 +83,10 @@ fn aimed(random: u64) -> [u32; 3] {
     [acc | negative << 31, a, b]
 }
 
-/// Whether the instruction does its two multiply-adds faster than two multiply-adds of f32 with the widening that they
-/// take. Some CPUs have it at a quarter of the rate of others.
-pub(crate) fn pays(isa: impl Isa) -> bool {
-    let fastest = |dot: bool| {
-        let turn = |_| {
-            let start = Instant::now();
-            black_box(isa.vectorize(Chains { dot: black_box(dot) }));
-            start.elapsed()
-        };
-        (0..16).map(turn).min()
-    };
-    fastest(true) < fastest(false)
-}
-
-/// Independent chains of pairs in registers: the dot operation, or the multiply-adds that replace it.
-struct Chains {
-    dot: bool,
+/// Independent chains of pairs in registers, to be timed: the dot operation, or the multiply-adds of f32 that replace it,
+/// with the widening that they take. Some CPUs have the instruction at a quarter of the rate of others.
+pub(crate) struct Chains {
+    pub(crate) dot: bool,
 }
 
 impl Kernel for Chains {

@@ -104,7 +104,7 @@ pub(crate) struct Plan {
     pub source: Source,
     /// Panels that a tile spans.
     pub group: usize,
-    /// How many steps ahead of their use a tile asks for panels, unless something else is worth more.
+    /// How many steps, or words of columns, a tile asks ahead for what it reads, unless something else is worth more.
     pub reach: usize,
     /// Steps of k between two visits of the accumulators; k itself unless a group would leave the cache.
     pub depth: usize,

@@ -1,6 +1,6 @@
 //! What happens to the accumulators of a tile: scaling, C, bias, activation, residual, in that order.
 
-use crate::registers::{Accumulators, Add, AddScaled, Relu, Scale, Store, each, each_as, takes};
+use crate::registers::{Accumulators, Step, each, each_as, takes};
 use crate::tile::{MAX_TILE, PANEL};
 use crate::turned::FinishTurned;
 use gristmill_core::Activation;
@@ -121,7 +121,7 @@ impl Epilogue<'_> {
             if !self.fits_registers::<I>() || !(ALL || self.stores()) {
                 let mut spilled = MaybeUninit::<[f32; MAX_TILE]>::uninit();
                 let spilled = spilled.as_mut_ptr().cast::<f32>();
-                each_as(isa, acc, NP * PANEL, spilled, (NP * PANEL) as isize, Store);
+                each_as(isa, acc, NP * PANEL, spilled, (NP * PANEL) as isize, Step::Store);
                 let tile = Spilled { epilogue: self, acc: spilled, rows: MR, cols, acc_row: NP * PANEL };
                 return if self.c_row == 1 && self.c_col != 1 {
                     isa.vectorize(FinishTurned(tile))
@@ -131,22 +131,22 @@ impl Epilogue<'_> {
             }
             if ALL {
                 if self.alpha != 1.0 {
-                    each_as(isa, acc, cols, std::ptr::null_mut::<f32>(), 0, Scale::<I>(isa.splat(self.alpha)));
+                    each_as(isa, acc, cols, std::ptr::null_mut::<f32>(), 0, Step::Scale(isa.splat(self.alpha)));
                 }
                 if self.beta != 0.0 {
-                    each(isa, acc, cols, self.c, self.c_row, AddScaled::<I>(isa.splat(self.beta)));
+                    each(isa, acc, cols, self.c, self.c_row, Step::AddScaled(isa.splat(self.beta)));
                 }
                 if let Bias::PerColumn(bias, _) = self.bias {
-                    each(isa, acc, cols, bias, 0, Add);
+                    each(isa, acc, cols, bias, 0, Step::Add);
                 }
                 if let Activation::Relu = self.activation {
-                    each_as(isa, acc, cols, std::ptr::null_mut::<f32>(), 0, Relu);
+                    each_as(isa, acc, cols, std::ptr::null_mut::<f32>(), 0, Step::Relu);
                 }
                 if let Some(residual) = self.residual {
-                    each(isa, acc, cols, residual.ptr, residual.row, Add);
+                    each(isa, acc, cols, residual.ptr, residual.row, Step::Add);
                 }
             }
-            each(isa, acc, cols, self.c, self.c_row, Store);
+            each(isa, acc, cols, self.c, self.c_row, Step::Store);
         }
     }
 

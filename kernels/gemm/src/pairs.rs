@@ -12,7 +12,7 @@
 //! operation each, and bf16 activations by the dot product of pairs.
 
 use crate::pack_pairs::PAIR_ROW;
-use crate::registers::{Accumulators, Keep, Load, each_as};
+use crate::registers::{Accumulators, Keep, Step, each_as};
 use crate::tile::{PANEL, Promised, Tile, TileFn, shapes};
 use gristmill_simd::{Element, Isa, Kernel, bf16};
 use std::marker::PhantomData;
@@ -182,7 +182,7 @@ impl<W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, W, MR, NP> {
         let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
         if !t.start.is_null() {
             // SAFETY: P3, P4.
-            unsafe { each_as(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Load) };
+            unsafe { each_as(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Step::Load) };
         }
         // SAFETY: P1, P2, P6.
         unsafe {

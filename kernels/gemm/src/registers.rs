@@ -6,14 +6,48 @@ use gristmill_simd::{Dtype, Element, Isa, TypedPtr, bf16, f16, math};
 /// `MR` rows of `NP` panels in registers.
 pub(crate) type Accumulators<I, const MR: usize, const NP: usize> = [[<I as Isa>::Row; NP]; MR];
 
-/// What is done to every accumulator. A trait and not a closure: it must be inlined, or it would be compiled without
-/// the level's instructions.
-pub(crate) trait Step<I: Isa> {
-    /// The new value of the accumulator `y`, with `p` at its element of the step's matrix.
+/// What is done to every accumulator `y`, with `x` its element of the step's matrix.
+#[derive(Clone, Copy)]
+pub(crate) enum Step<I: Isa> {
+    /// `y = x`: takes up what was stored.
+    Load,
+    /// `x = y`: writes the accumulators out.
+    Store,
+    /// `y = alpha * y`.
+    Scale(I::F32),
+    /// `y = fma(beta, x, y)`.
+    AddScaled(I::F32),
+    /// `y = y + x`.
+    Add,
+    /// `y = relu(y)`.
+    Relu,
+}
+
+impl<I: Isa> Step<I> {
+    /// The new value of the accumulator `y`, with `p` at its element.
     ///
     /// # Safety
     /// The element's place, cut at `tail`, must be readable, and writable if the step stores.
-    unsafe fn apply<T: Element>(&self, isa: I, y: I::F32, p: *mut T, tail: Option<I::Tail>) -> I::F32;
+    #[inline(always)]
+    unsafe fn apply<T: Element>(self, isa: I, y: I::F32, p: *mut T, tail: Option<I::Tail>) -> I::F32 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Step::Load => load(isa, p, tail),
+                Step::Store => {
+                    match tail {
+                        None => T::store(isa, p, y),
+                        Some(tail) => T::store_tail(isa, p, y, tail),
+                    }
+                    y
+                }
+                Step::Scale(alpha) => isa.mul(alpha, y),
+                Step::AddScaled(beta) => isa.fma(beta, load(isa, p, tail), y),
+                Step::Add => isa.add(y, load(isa, p, tail)),
+                Step::Relu => math::relu(isa, y),
+            }
+        }
+    }
 }
 
 /// Whether the registers take up and store rows of a type: those of f32 all, of 16 bits only where their tails have masks.
@@ -35,7 +69,7 @@ pub(crate) unsafe fn each<I: Isa, const MR: usize, const NP: usize>(
     cols: usize,
     p: TypedPtr,
     row: isize,
-    step: impl Step<I>,
+    step: Step<I>,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -58,7 +92,7 @@ pub(crate) unsafe fn each_as<I: Isa, T: Element, const MR: usize, const NP: usiz
     cols: usize,
     p: *mut T,
     row: isize,
-    step: impl Step<I>,
+    step: Step<I>,
 ) {
     for (q, panel_of_row_0) in (0..NP).map(|q| (q, p.wrapping_add(q * PANEL))) {
         for v in 0..PANEL / I::LANES {
@@ -82,76 +116,6 @@ unsafe fn load<I: Isa, T: Element>(isa: I, p: *const T, tail: Option<I::Tail>) -
             None => T::load(isa, p),
             Some(tail) => T::load_tail(isa, p, tail),
         }
-    }
-}
-
-/// Takes up what was stored.
-pub(crate) struct Load;
-
-impl<I: Isa> Step<I> for Load {
-    #[inline(always)]
-    unsafe fn apply<T: Element>(&self, isa: I, _: I::F32, p: *mut T, tail: Option<I::Tail>) -> I::F32 {
-        // SAFETY: the caller's promise.
-        unsafe { load(isa, p, tail) }
-    }
-}
-
-/// Writes the accumulators out.
-pub(crate) struct Store;
-
-impl<I: Isa> Step<I> for Store {
-    #[inline(always)]
-    unsafe fn apply<T: Element>(&self, isa: I, y: I::F32, p: *mut T, tail: Option<I::Tail>) -> I::F32 {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match tail {
-                None => T::store(isa, p, y),
-                Some(tail) => T::store_tail(isa, p, y, tail),
-            }
-        }
-        y
-    }
-}
-
-/// `y = alpha * y`.
-pub(crate) struct Scale<I: Isa>(pub(crate) I::F32);
-
-impl<I: Isa> Step<I> for Scale<I> {
-    #[inline(always)]
-    unsafe fn apply<T: Element>(&self, isa: I, y: I::F32, _: *mut T, _: Option<I::Tail>) -> I::F32 {
-        isa.mul(self.0, y)
-    }
-}
-
-/// `y = fma(beta, c, y)`.
-pub(crate) struct AddScaled<I: Isa>(pub(crate) I::F32);
-
-impl<I: Isa> Step<I> for AddScaled<I> {
-    #[inline(always)]
-    unsafe fn apply<T: Element>(&self, isa: I, y: I::F32, p: *mut T, tail: Option<I::Tail>) -> I::F32 {
-        // SAFETY: the caller's promise.
-        isa.fma(self.0, unsafe { load(isa, p, tail) }, y)
-    }
-}
-
-/// `y = y + x`.
-pub(crate) struct Add;
-
-impl<I: Isa> Step<I> for Add {
-    #[inline(always)]
-    unsafe fn apply<T: Element>(&self, isa: I, y: I::F32, p: *mut T, tail: Option<I::Tail>) -> I::F32 {
-        // SAFETY: the caller's promise.
-        isa.add(y, unsafe { load(isa, p, tail) })
-    }
-}
-
-/// `y = relu(y)`.
-pub(crate) struct Relu;
-
-impl<I: Isa> Step<I> for Relu {
-    #[inline(always)]
-    unsafe fn apply<T: Element>(&self, isa: I, y: I::F32, _: *mut T, _: Option<I::Tail>) -> I::F32 {
-        math::relu(isa, y)
     }
 }
 

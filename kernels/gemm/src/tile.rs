@@ -20,7 +20,7 @@
 use crate::epilogue::Epilogue;
 use crate::pairs::{Dot, InOrder, OddFirst, Way, pair_tile_of};
 use crate::product::Chain;
-use crate::registers::{Accumulators, Keep, Load, each_as};
+use crate::registers::{Accumulators, Keep, Step, each_as};
 use gristmill_simd::{Dtype, Element, Isa, Kernel, RowPointers, Simd, TypedPtr, bf16, f16};
 use std::marker::PhantomData;
 
@@ -239,7 +239,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel fo
         let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
         if !t.start.is_null() {
             // SAFETY: P3, P4.
-            unsafe { each_as(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Load) };
+            unsafe { each_as(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Step::Load) };
         }
 
         // SAFETY: P1, P2, P6.

@@ -280,7 +280,8 @@ impl<I: Isa> Groups<I> {
 }
 
 /// What a step over all rows costs per panel, in 48ths of a cycle: two multiply-adds and two loads are issued per
-/// cycle, a chain of multiply-adds takes four, and each row block streams the panels once more.
+/// cycle, a chain of multiply-adds takes four and eight of them a little more, since nothing makes good what one of them
+/// waits, and each row block streams the panels once more.
 const fn panel_cost<I: Isa>(rows: usize, panels: usize) -> usize {
     const fn max(a: usize, b: usize) -> usize {
         if a > b { a } else { b }
@@ -291,10 +292,7 @@ const fn panel_cost<I: Isa>(rows: usize, panels: usize) -> usize {
     let mut block = 0;
     while block < blocks {
         let rows = (rows + block) / blocks;
-        // Where a step of B does not fit beside the accumulators, every multiply-add loads its part again.
-        let fits = rows * registers + registers < I::REGISTERS;
-        let loads = rows + if fits { registers } else { rows * registers };
-        slots += max(max(rows * registers, loads), 8);
+        slots += max(max(rows * registers, rows + registers), 9);
         block += 1;
     }
     (2 * slots + blocks) * 12 / panels

@@ -104,8 +104,17 @@ pub type TileFn = unsafe fn(&Tile<'_>);
 /// # Safety
 /// The CPU has the level: a token of I exists. P1 to P6 of [`Tile`].
 unsafe fn tile<I: Isa, B: Element, const MR: usize, const NP: usize, const MASKED: bool>(tile: &Tile<'_>) {
+    // Two functions: where one needs too many registers, the other shall not pay for it.
+    let keeps = Micro::<B, MR, NP, MASKED, true>::KEEPS && !tile.keep.is_null();
     // SAFETY: passed on.
-    unsafe { I::assume().vectorize(Micro::<B, MR, NP, MASKED>(Promised::new(tile), PhantomData)) };
+    unsafe {
+        let (isa, tile) = (I::assume(), Promised::new(tile));
+        if keeps {
+            isa.vectorize(Micro::<B, MR, NP, MASKED, true>(tile, PhantomData));
+        } else {
+            isa.vectorize(Micro::<B, MR, NP, MASKED, false>(tile, PhantomData));
+        }
+    }
 }
 
 /// A tile whose preconditions somebody promised: P1 to P6, or those of its function.
@@ -124,28 +133,39 @@ impl<'t> Promised<'t> {
     }
 }
 
-struct Micro<'t, B, const MR: usize, const NP: usize, const MASKED: bool>(Promised<'t>, PhantomData<B>);
+/// A tile; with `KEEP` one that leaves its panels, packed and widened.
+struct Micro<'t, B, const MR: usize, const NP: usize, const MASKED: bool, const KEEP: bool>(
+    Promised<'t>,
+    PhantomData<B>,
+);
 
-impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_, B, MR, NP, MASKED> {
+impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEEP: bool>
+    Micro<'_, B, MR, NP, MASKED, KEEP>
+{
     /// Whether there is a tile that leaves what it reads: bf16 has tiles of pairs for that.
     const KEEPS: bool = !MASKED && matches!(B::DTYPE, Dtype::F32 | Dtype::F16);
 
-    /// All steps. With `KEEP` the panels are left, packed and widened.
+    /// Whether the values of A stay in registers for a step while those of B pass: the fewer ones stay.
+    const fn holds_a<I: Isa>() -> bool {
+        MR < NP * PANEL / I::LANES
+    }
+
+    /// All steps.
     ///
     /// # Safety
     /// P1, P2, P6, and with `KEEP` there is a place.
     #[inline(always)]
-    unsafe fn all<I: Isa, const KEEP: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn all<I: Isa>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
         let t = self.0.tile();
         let panel = PANEL as isize;
         // SAFETY: the caller's promise.
         unsafe {
             if !MASKED && t.a_step == 1 && t.b_step == panel {
-                self.unrolled::<I, KEEP>(isa, [1, panel, t.b_panel], acc);
+                self.unrolled(isa, [1, panel, t.b_panel], acc);
             } else if !MASKED && t.a_step == 1 && t.b_panel == panel {
-                self.unrolled::<I, KEEP>(isa, [1, t.b_step, panel], acc);
+                self.unrolled(isa, [1, t.b_step, panel], acc);
             } else {
-                self.steps::<I, 1, KEEP>(isa, [t.a_step, t.b_step, t.b_panel], acc, (0, t.k, 0));
+                self.steps::<I, 1>(isa, [t.a_step, t.b_step, t.b_panel], acc, (0, t.k, 0));
             }
         }
     }
@@ -155,20 +175,18 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
     /// # Safety
     /// P1, P2, P6.
     #[inline(always)]
-    unsafe fn unrolled<I: Isa, const KEEP: bool>(&self, isa: I, walk: [isize; 3], acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn unrolled<I: Isa>(&self, isa: I, walk: [isize; 3], acc: &mut Accumulators<I, MR, NP>) {
         let Tile { k, turn, b_panel, .. } = *self.0.tile();
         let whole = k / UNROLL;
-        let (mut from, mut to, mut further) = (0, if NP == 1 { whole } else { whole.min(turn / UNROLL) }, 0);
+        // Few registers do not last for another loop.
+        let near = if NP == 1 || I::REGISTERS <= 16 { whole } else { whole.min(turn / UNROLL) };
         // SAFETY: the caller's promise.
         unsafe {
-            loop {
-                self.steps::<I, UNROLL, KEEP>(isa, walk, acc, (from * UNROLL, to - from, further));
-                if to == whole {
-                    break;
-                }
-                (from, to, further) = (to, whole, (NP as isize - 1) * b_panel);
+            self.steps::<I, UNROLL>(isa, walk, acc, (0, near, 0));
+            if near < whole {
+                self.steps::<I, UNROLL>(isa, walk, acc, (near * UNROLL, whole - near, (NP as isize - 1) * b_panel));
             }
-            self.steps::<I, 1, KEEP>(isa, walk, acc, (whole * UNROLL, k % UNROLL, 0));
+            self.steps::<I, 1>(isa, walk, acc, (whole * UNROLL, k % UNROLL, 0));
         }
     }
 
@@ -178,7 +196,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
     /// # Safety
     /// P1, P2, P6; `from + times * UNROLL <= k`.
     #[inline(always)]
-    unsafe fn steps<I: Isa, const UNROLL: usize, const KEEP: bool>(
+    unsafe fn steps<I: Isa, const UNROLL: usize>(
         &self,
         isa: I,
         [a_step, b_step, b_panel]: [isize; 3],
@@ -196,6 +214,13 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
         let mut keep = Keep::<KEEP>::new(t, from);
         for _ in 0..times {
             for u in 0..UNROLL as isize {
+                let mut values = [isa.splat(0.0); MR];
+                if Self::holds_a::<I>() {
+                    for (r, value) in values.iter_mut().enumerate() {
+                        // SAFETY: P1.
+                        *value = isa.splat(unsafe { *a.at::<f32>(r, u) });
+                    }
+                }
                 let mut b_row = [isa.splat_row(0.0); NP];
                 for (q, panel) in b_row.iter_mut().enumerate() {
                     let p = b.wrapping_offset(q as isize * b_panel + u * b_step);
@@ -206,19 +231,28 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
                         *register = unsafe {
                             if MASKED && q + 1 == NP { B::load_tail(isa, p, tail(v)) } else { B::load(isa, p) }
                         };
+                        if Self::holds_a::<I>() {
+                            for (row, value) in acc.iter_mut().zip(values) {
+                                let y = &mut row[q].as_mut()[v];
+                                *y = isa.fma(value, *register, *y);
+                            }
+                        }
                     }
                 }
                 // SAFETY: P6.
                 unsafe { keep.step(isa, &b_row, u as usize) };
-                for (r, row) in acc.iter_mut().enumerate() {
-                    // SAFETY: P1.
-                    let value = isa.splat(unsafe { *a.at::<f32>(r, u) });
-                    for (panel, b_panel) in row.iter_mut().zip(b_row) {
-                        for (register, &b) in panel.as_mut().iter_mut().zip(b_panel.as_ref()) {
-                            *register = isa.fma(value, b, *register);
+                if !Self::holds_a::<I>() {
+                    for (r, row) in acc.iter_mut().enumerate() {
+                        // SAFETY: P1.
+                        let value = isa.splat(unsafe { *a.at::<f32>(r, u) });
+                        for (panel, b_panel) in row.iter_mut().zip(b_row) {
+                            for (register, &b) in panel.as_mut().iter_mut().zip(b_panel.as_ref()) {
+                                *register = isa.fma(value, b, *register);
+                            }
                         }
                     }
                 }
+                isa.end_step();
             }
             a.advance(isa, UNROLL as isize);
             b = b.wrapping_offset(UNROLL as isize * b_step);
@@ -228,7 +262,9 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Micro<'_,
     }
 }
 
-impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel for Micro<'_, B, MR, NP, MASKED> {
+impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEEP: bool> Kernel
+    for Micro<'_, B, MR, NP, MASKED, KEEP>
+{
     type Output = ();
 
     #[inline(always)]
@@ -243,13 +279,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool> Kernel fo
         }
 
         // SAFETY: P1, P2, P6.
-        unsafe {
-            if Self::KEEPS && !t.keep.is_null() {
-                self.all::<I, true>(isa, &mut acc);
-            } else {
-                self.all::<I, false>(isa, &mut acc);
-            }
-        }
+        unsafe { self.all(isa, &mut acc) };
 
         // SAFETY: P3, P5.
         unsafe {

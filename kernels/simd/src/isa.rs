@@ -260,6 +260,17 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
         p
     }
 
+    /// Keeps what is loaded later behind what was loaded before, where registers are few: the optimiser would rather load
+    /// early, and then has to store what it has no registers for.
+    #[inline(always)]
+    fn end_step(self) {
+        #[cfg(target_arch = "x86_64")]
+        if Self::REGISTERS <= 16 {
+            // SAFETY: no instruction is emitted.
+            unsafe { std::arch::asm!("", options(nomem, nostack, preserves_flags)) };
+        }
+    }
+
     /// The same registers, of which the optimiser knows nothing but that all of them are made before any is used: what is
     /// written in step stays in step. It would rather finish one chain of operations after the other, which saves registers
     /// and leaves the units idle.

@@ -6,7 +6,7 @@
 //! ```
 
 use crate::cache::PAGE;
-use gristmill_gemm::pack_pairs::pair_index;
+use gristmill_core::pack_pairs::pair_index;
 use gristmill_gemm::tile::PANEL;
 use gristmill_simd::{Dtype, Element, bf16};
 

@@ -3,9 +3,9 @@
 use crate::cache::PAGE;
 use crate::pages::{Layout, as_bf16};
 use crate::squares::{SQUARE, turn_in_place};
+use gristmill_core::pack::pack_panels;
+use gristmill_core::pack_pairs::{PAIR_ROW, pack_pairs, pair_index};
 use gristmill_core::{HeadsRef, MatRef};
-use gristmill_gemm::pack::pack_panels;
-use gristmill_gemm::pack_pairs::{PAIR_ROW, pack_pairs, pair_index};
 use gristmill_gemm::tile::PANEL;
 use gristmill_simd::{Bf16Magnitudes, Element, Isa, Kernel, bf16, slices};
 use std::ops::Range;

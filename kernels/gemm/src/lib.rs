@@ -26,8 +26,6 @@ mod driver;
 pub mod epilogue;
 mod left;
 pub mod naive;
-pub mod pack;
-pub mod pack_pairs;
 mod packed;
 mod pairs;
 mod panels;

@@ -1,9 +1,9 @@
 //! Weights packed once, used by every call.
 
-use crate::pack::pack_operand;
-use crate::pack_pairs::{pack_pairs, pair_index};
 use crate::tile::PANEL;
 use aligned_vec::{AVec, ConstAlign};
+use gristmill_core::pack::pack_operand;
+use gristmill_core::pack_pairs::{pack_pairs, pair_index};
 use gristmill_core::{Error, MatRef, Operand};
 use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Isa, Kernel, Simd, bf16};
 

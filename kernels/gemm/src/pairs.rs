@@ -11,9 +11,9 @@
 //! The same panels serve f32 activations by multiply-adds, for which the two halves of a lane are widened by one
 //! operation each, and bf16 activations by the dot product of pairs.
 
-use crate::pack_pairs::PAIR_ROW;
 use crate::registers::{Accumulators, Keep, Step, each_as};
 use crate::tile::{PANEL, Promised, Tile, TileFn, shapes};
+use gristmill_core::pack_pairs::PAIR_ROW;
 use gristmill_simd::{Element, Isa, Kernel, bf16};
 use std::marker::PhantomData;
 

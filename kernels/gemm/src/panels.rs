@@ -2,12 +2,12 @@
 
 use crate::columns::{self, columns_fn};
 use crate::driver::Job;
-use crate::pack::pack_operand;
-use crate::pack_pairs::{PAIR_ROW, pack_pairs};
 use crate::plan::{Sizes, Source};
 use crate::product::{Chain, Right};
 use crate::tile::{PANEL, PREFETCH_STEPS, TileFn, Tiles, max_rows};
 use gristmill_core::Operand;
+use gristmill_core::pack::pack_operand;
+use gristmill_core::pack_pairs::{PAIR_ROW, pack_pairs};
 use gristmill_simd::{Dtype, Isa, TypedPtr, bf16};
 use std::ops::Range;
 

@@ -21,11 +21,9 @@ use crate::epilogue::Epilogue;
 use crate::pairs::{Dot, InOrder, OddFirst, Way, pair_tile_of};
 use crate::product::Chain;
 use crate::registers::{Accumulators, Keep, Step, each_as};
+pub use gristmill_core::pack::PANEL;
 use gristmill_simd::{Dtype, Element, Isa, Kernel, RowPointers, Simd, TypedPtr, bf16, f16};
 use std::marker::PhantomData;
-
-/// Columns of a panel.
-pub const PANEL: usize = 16;
 
 /// The most values that any tile has: 9 x 48 and its kind.
 pub(crate) const MAX_TILE: usize = 27 * PANEL;

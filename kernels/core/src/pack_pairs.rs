@@ -1,8 +1,7 @@
 //! Rearranging B into panels of bf16 pairs: 16 columns, two rows of B at a time interleaved.
 
-use crate::pack::Columns;
-use crate::tile::PANEL;
-use gristmill_core::Operand;
+use crate::Operand;
+use crate::pack::{Columns, PANEL};
 use gristmill_simd::{Dtype, Element, Isa, Kernel, bf16, typed};
 
 /// Values of a row of pairs.

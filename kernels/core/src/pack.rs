@@ -13,9 +13,11 @@
 //!
 //! Panels may be of another storage type than B: values are widened exactly or rounded once.
 
-use crate::tile::PANEL;
-use gristmill_core::{MatRef, Operand};
+use crate::{MatRef, Operand};
 use gristmill_simd::{Element, Isa, Kernel, typed};
+
+/// Columns of a panel.
+pub const PANEL: usize = 16;
 
 /// Packs the columns of `b` into `panels`: `b.cols().div_ceil(16)` panels of `b.rows() * 16` values.
 ///

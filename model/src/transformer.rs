@@ -23,10 +23,11 @@ impl Transformer {
     /// there is no memory or `GRISTMILL_LEVEL` pins a level that cannot be used.
     pub fn new(config: Config, source: &mut impl TensorSource, precision: Precision) -> Result<Self> {
         config.validate()?;
+        let total = config.model_bytes(precision)?;
         let weights: Box<dyn Stored> = match precision {
-            Precision::F32 => Box::new(Weights::<f32>::read(&config, source)?),
-            Precision::F16 => Box::new(Weights::<f16>::read(&config, source)?),
-            Precision::Bf16 => Box::new(Weights::<bf16>::read(&config, source)?),
+            Precision::F32 => Box::new(Weights::<f32>::read(&config, total, source)?),
+            Precision::F16 => Box::new(Weights::<f16>::read(&config, total, source)?),
+            Precision::Bf16 => Box::new(Weights::<bf16>::read(&config, total, source)?),
         };
         Ok(Self { config, precision, weights })
     }
@@ -82,19 +83,15 @@ impl Transformer {
     /// Checks ids of sentences of some length.
     pub(crate) fn check(&self, ids: &[u32], vocabulary: usize, length: usize) -> Result {
         check_ids(ids, vocabulary)?;
-        match self.config.max_length() {
-            Some(max_length) if length > max_length => Err(Error::TooLong { length, max_length }),
-            _ => Ok(()),
-        }
+        let exceeded = self.config.max_length().filter(|&max_length| length > max_length);
+        exceeded.map_or(Ok(()), |max_length| Err(Error::TooLong { length, max_length }))
     }
 }
 
 /// Checks that all ids belong to a vocabulary.
 pub(crate) fn check_ids(ids: &[u32], vocabulary: usize) -> Result {
-    match ids.iter().position(|&id| id as usize >= vocabulary) {
-        Some(position) => Err(Error::IdOutOfRange { position, id: ids[position], vocabulary }),
-        None => Ok(()),
-    }
+    let stranger = ids.iter().position(|&id| id as usize >= vocabulary);
+    stranger.map_or(Ok(()), |position| Err(Error::IdOutOfRange { position, id: ids[position], vocabulary }))
 }
 
 impl fmt::Debug for Transformer {

@@ -23,8 +23,9 @@ impl<E: Element> Linear<E> {
             self.weight.row_into::<E>(output as usize, rows.row_mut(row))?;
         }
         let bias = self.bias.as_ref().map(|bias| list::collect(outputs.iter().map(|&output| bias[output as usize])));
-        let (weight, bias) = (PackedRhs::from_out_in(rows.view())?.into(), bias.transpose()?);
-        Ok(Self { weight, bias, activation: self.activation })
+        let mut weight = PackedRhs::from_out_in(rows.view())?;
+        weight.set_working_set(self.weight.working_set());
+        Ok(Self { weight: weight.into(), bias: bias.transpose()?, activation: self.activation })
     }
 }
 
@@ -96,8 +97,8 @@ pub(crate) struct Weights<E: Element> {
 
 impl<E: Element> Weights<E> {
     /// Reads and packs everything, one tensor at a time.
-    pub(crate) fn read(config: &Config, source: &mut impl TensorSource) -> Result<Self> {
-        let mut reader = Reader { config, source, block: Vec::new(), bytes: 0 };
+    pub(crate) fn read(config: &Config, total: usize, source: &mut impl TensorSource) -> Result<Self> {
+        let mut reader = Reader { config, source, block: Vec::new(), bytes: 0, total };
         let [sources, targets] = reader.tables()?;
         let generator = reader.generator(&targets)?;
         let encoder = reader.stack("encoder", sources, "src_positions.weight", config.encoder_layers, None)?;
@@ -122,6 +123,8 @@ struct Reader<'a, S> {
     block: Vec<f32>,
     /// Bytes of all that is kept.
     bytes: usize,
+    /// What `bytes` will be.
+    total: usize,
 }
 
 impl<S: TensorSource> Reader<'_, S> {
@@ -176,7 +179,8 @@ impl<S: TensorSource> Reader<'_, S> {
             while builder.left() > 0 {
                 builder.push(self.rows(builder.left(), inputs)?)?;
             }
-            let weight = builder.finish()?;
+            let mut weight = builder.finish()?;
+            weight.set_working_set(self.total);
             self.bytes += weight.bytes();
             packed.push(Arc::new(weight));
         }

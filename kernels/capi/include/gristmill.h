@@ -97,6 +97,9 @@ void gristmill_workspace_free(gristmill_workspace *workspace);
  */
 typedef struct gristmill_packed gristmill_packed;
 gristmill_status gristmill_pack(const gristmill_matrix *b, int32_t transposed, gristmill_packed **packed);
+/* Says that so many bytes are read in turn, these among them, as all weights of a model are: it decides how a product of
+ * few rows reads them, not what it gives. Nobody may use it meanwhile. Unless told, it is all that is read. */
+gristmill_status gristmill_packed_set_working_set(gristmill_packed *packed, size_t bytes);
 void gristmill_packed_free(gristmill_packed *packed);
 
 /* y = alpha * a b; y = y + beta * c; y = y + bias; y = activation(y); c = y + residual. Left out are: alpha 1, beta 0

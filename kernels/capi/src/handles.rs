@@ -1,7 +1,7 @@
 //! What C owns through pointers: how it is given away and freed, scratch memory, packed weights.
 
 use crate::{
-    dispatch::{get, of_any_type, typed},
+    dispatch::{get, get_mut, of_any_type, stored, typed},
     status::{Failure, Status, guard},
     view::Matrix,
 };
@@ -98,6 +98,20 @@ pub unsafe extern "C" fn gristmill_pack(b: *const Matrix, transposed: i32, packe
         })?;
         // SAFETY: the caller's promise.
         unsafe { give("packed", packed, Packed(panels)) }
+    })
+}
+
+/// Says that so many bytes are read in turn, those of `packed` among them: see [`PackedRhs::set_working_set`].
+///
+/// # Safety
+/// The pointer is null, or came from [`gristmill_pack`] and nobody uses it meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gristmill_packed_set_working_set(packed: *mut Packed, bytes: usize) -> Status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let packed = unsafe { get_mut("packed", packed)? };
+        stored!(Panels, &mut packed.0, panels => panels.set_working_set(bytes));
+        Ok(())
     })
 }
 

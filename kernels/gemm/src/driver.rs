@@ -4,30 +4,20 @@
 
 use crate::epilogue::{Bias, Block, Epilogue};
 use crate::left::{Left, left, widened_len};
-use crate::panels::{Form, source};
+use crate::panels::Form;
 use crate::plan::{Crew, Plan, Sizes, Source, products_per_job, usable_threads};
-use crate::product::{Chain, Product, Right, Steps, pairs};
-use crate::tile::{PANEL, PREFETCH_STEPS, Tile, TileFn, max_rows};
+use crate::product::{Chain, Product, Steps, pairs};
+use crate::tile::{PANEL, Tile, TileFn, max_rows};
 use gristmill_core::{Error, SendPtr, Threads, Workspace, cache::Caches, parts::cuts, parts::part};
-use gristmill_simd::{Dtype, Isa, Kernel, Simd};
+use gristmill_simd::{Isa, Kernel, Simd};
 use std::ops::Range;
 
 impl Product<'_> {
     /// The jobs of the product on `threads` threads; `pairs` is its chain if both factors are bf16.
     fn job<I: Isa>(&self, threads: usize, pairs: Chain) -> Job<'_> {
         let chain = if self.is_bf16() { pairs } else { Chain::InOrder };
-        let sizes = self.sizes();
         let crew = Crew { threads, lines_apart: self.c.lines_apart() };
-        let source = source::<I>(sizes, &self.b, chain);
-        let mut plan = Plan::new::<I>(sizes, source, self.b.dtype(), Caches::detected(), crew);
-        let is_pairs = matches!(&self.b, Right::Packed { panels, .. } if panels.dtype() == Dtype::Bf16);
-        plan.group = match (chain, plan.group) {
-            (Chain::Dot, _) if !I::DOT => 1,
-            // Three panels leave no registers for both halves of their pairs.
-            (Chain::InOrder | Chain::OddFirst, 3) if is_pairs => 2,
-            (_, group) => group,
-        };
-        Job { product: self, plan, chain }
+        Job { product: self, plan: Plan::new::<I>(self, chain, Caches::detected(), crew), chain }
     }
 }
 
@@ -266,7 +256,7 @@ impl Job<'_> {
                         _ => b.soon(self.plan.reach),
                     };
                     // Nobody else asks memory for the first steps of the next group.
-                    let alone = self.plan.reach > PREFETCH_STEPS && blocks == 1 && !is_last && !far;
+                    let alone = self.plan.source == Source::Panels && blocks == 1 && !is_last && !far;
                     let held = accumulators.as_mut_ptr().wrapping_add(block.start * count * PANEL);
                     let mut tile = Tile {
                         a: a.at(block.start, from),

@@ -1,11 +1,12 @@
 //! Weights packed once, used by every call.
 
+use crate::product::Right;
 use crate::tile::PANEL;
 use aligned_vec::{AVec, ConstAlign};
 use gristmill_core::pack::pack_operand;
 use gristmill_core::pack_pairs::{pack_pairs, pair_index};
 use gristmill_core::{Error, MatRef, Operand};
-use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Isa, Kernel, Simd, bf16};
+use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Isa, Kernel, Simd, TypedPtr, bf16};
 
 /// A right-hand side B `[k, n]`, packed into panels of 16 columns.
 ///
@@ -17,6 +18,7 @@ pub struct PackedRhs<B: Element = f32> {
     panels: AVec<B, ConstAlign<64>>,
     k: usize,
     n: usize,
+    working_set: usize,
     /// Those of bf16 values; of other types nobody asks.
     magnitudes: Bf16Magnitudes,
 }
@@ -44,7 +46,7 @@ impl<B: Element> PackedRhs<B> {
         panels.resize(len, B::default());
         simd.run(Pack { b: b.into(), panels: &mut panels });
         let magnitudes = magnitudes(simd, &mut panels);
-        Ok(Self { panels, k, n, magnitudes })
+        Ok(Self { panels, k, n, working_set: 0, magnitudes })
     }
 
     /// Packs the weight of a linear layer, `[out, in] = [n, k]`, so that the product is `x W^T`.
@@ -68,6 +70,19 @@ impl<B: Element> PackedRhs<B> {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.panels.len() * size_of::<B>()
+    }
+
+    /// Says that so many bytes are read in turn, these panels among them, as all weights of a model are: whether a product
+    /// of few rows finds them in a cache or in memory decides how it reads them. Results do not depend on it.
+    ///
+    /// Unless told, the panels are all that is read.
+    pub fn set_working_set(&mut self, bytes: usize) {
+        self.working_set = bytes;
+    }
+
+    /// What [`set_working_set`](PackedRhs::set_working_set) was told, and at least the bytes held.
+    pub fn working_set(&self) -> usize {
+        self.working_set.max(self.bytes())
     }
 
     /// Reads column `output` back: the `k` weights of one output, such as an embedding of a tied table, in any storage
@@ -95,13 +110,9 @@ impl<B: Element> PackedRhs<B> {
     }
 
     /// The panels, `n.div_ceil(16)` times `k * 16` values, or of bf16 as many rows of pairs as hold `k` values.
-    pub(crate) fn panels(&self) -> &[B] {
-        &self.panels
-    }
-
-    /// The magnitudes of bf16 values.
-    pub(crate) fn magnitudes(&self) -> Bf16Magnitudes {
-        self.magnitudes
+    pub(crate) fn erased(&self) -> Right<'_> {
+        let panels = TypedPtr::new(self.panels.as_ptr());
+        Right::Packed { panels, working_set: self.working_set(), magnitudes: self.magnitudes }
     }
 }
 
@@ -158,7 +169,7 @@ impl<B: Element> PackedRhsBuilder<B> {
     pub fn new(inputs: usize, outputs: usize) -> Result<Self, Error> {
         let simd = Simd::choose(None)?;
         let (panels, _) = room(inputs, outputs)?;
-        let packed = PackedRhs { panels, k: inputs, n: outputs, magnitudes: Bf16Magnitudes::NONE };
+        let packed = PackedRhs { panels, k: inputs, n: outputs, working_set: 0, magnitudes: Bf16Magnitudes::NONE };
         Ok(Self { packed, simd, done: 0 })
     }
 

@@ -1,5 +1,7 @@
 //! How a product is cut into blocks and jobs: pure functions of sizes, caches and threads.
 
+use crate::panels::source;
+use crate::product::{Chain, Product};
 use crate::tile::{PANEL, PREFETCH_STEPS, max_rows};
 use gristmill_core::{Threads, cache::Caches, parts::part};
 use gristmill_simd::{Dtype, Isa};
@@ -119,21 +121,29 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Chooses the cuts for a level, the storage type of B, the caches and the crew.
-    pub(crate) fn new<I: Isa>(sizes: Sizes, source: Source, b: Dtype, caches: Caches, crew: Crew) -> Plan {
+    /// Chooses the cuts of a product of some chain for a level, the caches and the crew.
+    pub(crate) fn new<I: Isa>(product: &Product<'_>, chain: Chain, caches: Caches, crew: Crew) -> Plan {
+        let (sizes, source) = (product.sizes(), source::<I>(product.sizes(), &product.b, chain));
         let (row_jobs, col_jobs) = job_grid::<I>(sizes, source, crew);
         let rows = sizes.m.div_ceil(row_jobs);
         // Few rows. A B beyond the second cache is better packed to its whole depth, which lets the tiles ask for more of it.
         let tiles = rows.div_ceil(max_rows::<I>(1));
         let few = tiles == 1 || (tiles == 2 && sizes.n * sizes.k <= caches.l2 / size_of::<f32>());
-        let bytes = sizes.n.div_ceil(col_jobs).saturating_mul(sizes.k).saturating_mul(b.size());
+        // A thread's own; a row of a panel, and what a multiply-add takes of it: of pairs two.
+        let bytes = product.b.working_set().div_ceil(col_jobs);
+        let step = PANEL * product.b.dtype().size();
+        let link = if chain == Chain::Dot { 2 * step } else { step };
         let group = match source {
             Source::Columns => 1,
-            Source::Panels if rows <= 2 => group_panels::<I>(rows).min(streams(bytes, b, caches)),
+            _ if chain == Chain::Dot && !I::DOT => 1,
+            Source::Panels if rows <= 2 => group_panels::<I>(rows).min(streams(bytes, sizes.k, [step, link], caches)),
             // Packing walks 16 columns of B per panel; more than 64 at a time are more than prefetchers follow.
             Source::Repack if few => group_panels::<I>(rows).min(4),
             _ => group_panels::<I>(rows),
         };
+        // Three panels leave no registers for both halves of their pairs.
+        let is_pairs = matches!(source, Source::Panels | Source::Widen) && product.b.dtype() == Dtype::Bf16;
+        let group = if group == 3 && is_pairs && chain != Chain::Dot { 2 } else { group };
         let source = match source {
             // Nobody else reads what one row block widens.
             Source::Widen if rows <= max_rows::<I>(group) => Source::Panels,
@@ -150,7 +160,7 @@ impl Plan {
         let fits = (room / (group * PANEL * size_of::<f32>())).max(PANEL) / PANEL * PANEL;
         let depth = sizes.k.clamp(1, fits);
         let reach = match source {
-            Source::Panels if rows <= max_rows::<I>(group) => reach(rows, bytes, group * PANEL * b.size(), caches),
+            Source::Panels if rows <= max_rows::<I>(group) => reach(rows, bytes, group * step, caches),
             // Words, not steps; one row is read much faster than memory answers.
             Source::Columns if bytes <= caches.l2 / 2 => 0,
             Source::Columns if bytes <= caches.l3 && rows == 1 => 4 * PREFETCH_STEPS,
@@ -211,19 +221,19 @@ impl Plan {
     }
 }
 
-/// Panels that one row reads side by side, from packed ones of so many bytes. Out of the nearest caches many streams come as
-/// fast as few; the last level is fastest with as few as keep the chains of multiply-adds going, 128 bytes a step.
-fn streams(bytes: usize, b: Dtype, caches: Caches) -> usize {
-    let few = 128 / (PANEL * b.size());
-    match b {
+/// Panels that one or two rows read side by side, where so many bytes are read in turn. Out of the nearest caches many
+/// streams come as fast as few; the last level is fastest with as few as keep the chains of multiply-adds going, 128 bytes
+/// a step, and memory with one line after the other: a short chain ends while the next begins, a long one wants company.
+fn streams(bytes: usize, k: usize, [step, link]: [usize; 2], caches: Caches) -> usize {
+    match bytes {
         _ if bytes <= caches.l2 => usize::MAX,
-        Dtype::F16 | Dtype::Bf16 if bytes > caches.l3 => 2 * few,
-        _ => few,
+        _ if bytes <= caches.l3 => 128 / step,
+        _ => (64 / link).max(if k > LONG_ROW { 2 } else { 1 }),
     }
 }
 
-/// How many steps of `step` bytes one row block, of so many rows, is ahead in asking for packed panels of so many bytes:
-/// of those in memory as many bytes as come while a line is on its way.
+/// How many steps of `step` bytes one row block, of so many rows, is ahead in asking for packed panels, where so many bytes
+/// are read in turn: of those in memory as many bytes as come while a line is on its way.
 fn reach(rows: usize, bytes: usize, step: usize, caches: Caches) -> usize {
     match bytes {
         _ if bytes <= caches.l2 => PREFETCH_STEPS / 4,

@@ -16,6 +16,8 @@ pub(crate) enum Right<'p> {
     /// Panels of a packed matrix.
     Packed {
         panels: TypedPtr,
+        /// Bytes that are read in turn, these among them.
+        working_set: usize,
         magnitudes: Bf16Magnitudes,
     },
 }
@@ -24,7 +26,7 @@ impl<'p, B: Element> From<Rhs<'p, B>> for Right<'p> {
     fn from(b: Rhs<'p, B>) -> Self {
         match b {
             Rhs::Plain(b) => Right::Plain(b.into()),
-            Rhs::Packed(b) => Right::Packed { panels: TypedPtr::new(b.panels().as_ptr()), magnitudes: b.magnitudes() },
+            Rhs::Packed(b) => b.erased(),
         }
     }
 }
@@ -34,6 +36,14 @@ impl Right<'_> {
         match self {
             Right::Plain(b) => b.dtype(),
             Right::Packed { panels, .. } => panels.dtype(),
+        }
+    }
+
+    /// Bytes that are read in turn, B among them.
+    pub(crate) fn working_set(&self) -> usize {
+        match self {
+            Right::Plain(b) => b.rows().saturating_mul(b.cols()).saturating_mul(b.dtype().size()),
+            Right::Packed { working_set, .. } => *working_set,
         }
     }
 }

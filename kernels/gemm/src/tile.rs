@@ -222,7 +222,10 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
                 let mut b_row = [isa.splat_row(0.0); NP];
                 for (q, panel) in b_row.iter_mut().enumerate() {
                     let p = b.wrapping_offset(q as isize * b_panel + u * b_step);
-                    isa.prefetch(ahead.wrapping_offset(q as isize * b_panel + u * b_step));
+                    // Two steps of 16 bits share a line; one row has no time for asking twice.
+                    if size_of::<B>() == 4 || UNROLL == 1 || MR > 1 || u % 2 == 0 {
+                        isa.prefetch(ahead.wrapping_offset(q as isize * b_panel + u * b_step));
+                    }
                     for (v, register) in panel.as_mut().iter_mut().enumerate() {
                         let p = p.wrapping_add(v * I::LANES);
                         // SAFETY: P2.

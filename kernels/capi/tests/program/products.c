@@ -30,6 +30,10 @@ static void one_product(void) {
     CHECK(gristmill_pack(&mw, 1, &packed) == GRISTMILL_OK && packed != NULL);
     CHECK(gristmill_gemm_packed(&ma, packed, &md, &options, workspace) == GRISTMILL_OK);
     CHECK(memcmp(c, again, sizeof c) == 0);
+    CHECK(gristmill_packed_set_working_set(packed, (size_t)-1) == GRISTMILL_OK);
+    CHECK(gristmill_packed_set_working_set(NULL, 1) == GRISTMILL_NULL_POINTER);
+    CHECK(gristmill_gemm_packed(&ma, packed, &md, &options, workspace) == GRISTMILL_OK);
+    CHECK(memcmp(c, again, sizeof c) == 0);
     options.serial = 1;
     CHECK(gristmill_gemm(&ma, &mt, 0, &md, &options, NULL) == GRISTMILL_OK);
     CHECK(memcmp(c, again, sizeof c) == 0);

@@ -61,10 +61,13 @@ impl<A: Element, B: Element, C: Element> Product<A, B, C> {
     #[track_caller]
     pub(crate) fn check(&self) {
         let packed = PackedRhs::from_in_out(self.b.mat()).expect("packing succeeds");
+        let mut far = packed.clone();
+        far.set_working_set(usize::MAX);
         let mut expected = BTreeMap::new();
         sweep::levels_and_threads(|level, threads| {
             let want = expected.entry(level.fused()).or_insert_with(|| self.naive(level));
-            for (rhs, name) in [(Rhs::Plain(self.b.mat()), "plain"), (Rhs::Packed(&packed), "packed")] {
+            let (plain, packed) = (Rhs::Plain(self.b.mat()), Rhs::Packed(&packed));
+            for (rhs, name) in [(plain, "plain"), (packed, "packed"), (Rhs::Packed(&far), "packed, in memory")] {
                 let got = self.tuned(rhs, level, threads);
                 let [a, b, c] = [A::NAME, B::NAME, C::NAME];
                 let context = format!("{a} {b} {c}, {level}, {} threads, {name}", threads.count());

@@ -11,7 +11,7 @@ use crate::plan::{Plan, Rows, Unit, VALUE_BLOCK, WAVE};
 use crate::product::{Left, Product, Right, block_rows};
 use crate::rounded::Rounded;
 use crate::short;
-use crate::softmax::{self, LOWEST};
+use crate::softmax::{self, LOWEST, Scores};
 use crate::source::Source;
 use gristmill_gemm::Chain;
 use gristmill_gemm::tile::Tiles;
@@ -283,23 +283,29 @@ impl<'w, 'a> Worker<'w, 'a> {
         // first one the fewest.
         let short = !edited
             && unsafe { short::weigh(isa, strip.as_mut_ptr(), stride, block.limit, &keys[..rows], &mut sums[..rows]) };
-        if !short {
-            let mut maxima = [isa.splat(LOWEST); MAX_ROWS];
+        if !short && block.limit > 0 {
+            let (mut maxima, mut minima) = ([isa.splat(LOWEST); MAX_ROWS], [isa.splat(f32::INFINITY); MAX_ROWS]);
             for (r, row) in strip.chunks_exact_mut(stride).enumerate() {
                 let row = &mut row[..keys[r]];
-                maxima[r] = if edited {
+                if edited {
                     let (h, i) = block.rows.at(r);
-                    softmax::edit_and_max(isa, row, &Edit::new(call.options, [unit.batch, h, i]))
+                    maxima[r] = softmax::edit_and_max(isa, row, &Edit::new(call.options, [unit.batch, h, i]));
                 } else {
-                    softmax::max(isa, row)
-                };
-            }
-            let mut lanes = [isa.splat(0.0); MAX_ROWS];
-            for (first, strip) in (0..).step_by(4).zip(strip.chunks_mut(4 * stride)) {
-                let maxima = isa.spread_max_each(array::from_fn(|r| maxima[first + r]));
-                for (r, (row, max)) in strip.chunks_exact_mut(stride).zip(maxima).enumerate() {
-                    lanes[first + r] = softmax::exp_and_sum(isa, &mut row[..block.limit], keys[first + r], max);
+                    [maxima[r], minima[r]] = softmax::extremes(isa, row);
                 }
+            }
+            for maxima in maxima.chunks_exact_mut(4) {
+                maxima.copy_from_slice(&isa.spread_max_each(array::from_fn(|r| maxima[r])));
+            }
+            let near = !edited && softmax::near(isa, &maxima, &minima);
+            let mut lanes = [isa.splat(0.0); MAX_ROWS];
+            // Each row is of whole blocks, and the last one sees the most keys.
+            let (keys, max) = (&keys[..rows], &maxima[..rows]);
+            let scores = Scores { rows: strip.as_mut_ptr(), stride, limit: block.limit, keys, max };
+            if near {
+                scores.exp_and_sum::<I, true>(isa, &mut lanes);
+            } else {
+                scores.exp_and_sum::<I, false>(isa, &mut lanes);
             }
             for (first, sums) in (0..rows).step_by(4).zip(sums.chunks_exact_mut(4)) {
                 sums.copy_from_slice(&isa.reduce_add_each(array::from_fn(|r| lanes[first + r])));

@@ -38,6 +38,7 @@ mod block;
 mod cache;
 mod check;
 mod driver;
+mod keys;
 mod mask;
 pub mod naive;
 mod operands;

@@ -3,6 +3,7 @@
 use crate::any::{AnyHeads, any};
 use crate::block::{Block, Worker};
 use crate::cache::PAGE;
+use crate::keys::pack_keys;
 use crate::pages::Layout;
 use crate::plan::Unit;
 use crate::product::Right;
@@ -196,6 +197,7 @@ fn pack<I: Isa>(
         let b = if transposed { rows.transposed() } else { rows };
         let panels = &mut panels[..b.cols().next_multiple_of(PANEL) * form.words(b.rows())];
         match form {
+            Form::Steps if transposed && rows.col_stride() == 1 => pack_keys(isa, rows, panels),
             Form::Steps => pack_panels(isa, b, panels),
             Form::Swapped => pack_operand(isa, b.into(), form.depth(b.rows()), true, panels),
             Form::Pairs => {

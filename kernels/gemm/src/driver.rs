@@ -253,7 +253,7 @@ impl Job<'_> {
                         _ if !is_last && blocks > 1 && (index > 0 || panel > panels.start) => {
                             b.share_of_next(index, blocks, k)
                         }
-                        _ => b.soon(self.plan.reach),
+                        _ => b.soon(self.plan.reach, tile_steps),
                     };
                     // Nobody else asks memory for the first steps of the next group.
                     let alone = self.plan.source == Source::Panels && blocks == 1 && !is_last && !far;

@@ -107,8 +107,10 @@ impl Panels {
         }
     }
 
-    /// `ahead` and `ahead_step` of a tile that prefetches what it will itself need `reach` steps later.
-    pub(crate) fn soon(&self, reach: usize) -> (isize, isize) {
+    /// `ahead` and `ahead_step` of a tile of `k` steps that prefetches what it will itself need `reach` steps later. Behind
+    /// the last row of a matrix lies nothing, perhaps not even memory, which takes long to find out.
+    pub(crate) fn soon(&self, reach: usize, k: usize) -> (isize, isize) {
+        let reach = if self.b_panel == PANEL as isize && reach >= k { 0 } else { reach };
         (reach as isize * self.step, self.step)
     }
 
@@ -126,7 +128,7 @@ impl Panels {
         let shares = if self.keep.is_null() { tiles.min(MAX_SHARES) } else { 1 };
         match self.next {
             Some(next) if index < shares => (next + (index * k / shares * PANEL) as isize, (PANEL / shares) as isize),
-            _ => self.soon(PREFETCH_STEPS),
+            _ => self.soon(PREFETCH_STEPS, k),
         }
     }
 

@@ -150,7 +150,7 @@ impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Micro<'_, T, W, MR
                         self.add(isa, sums, b[0].wrapping_add(p * WORD), &a, first, (rest - p).min(4));
                         a.advance(isa, (4 * T::PER_WORD) as isize);
                     }
-                    t.epilogue.advanced((turn + 1 - SLOTS) * PANEL).finish::<_, true, MR, 1>(isa, sums, PANEL);
+                    t.epilogue.advanced((turn + 1 - SLOTS) * PANEL).finish(isa, sums, PANEL, true);
                 }
             }
             sums.rotate_left(1);

@@ -102,23 +102,24 @@ impl Epilogue<'_> {
             && matches!(self.activation, Activation::Identity | Activation::Relu)
     }
 
-    /// Finishes a tile: in registers where that fits, or spilled. Unless `ALL` steps may be written out for the tile's
+    /// Finishes a tile: in registers where that fits, or spilled. Unless `all` steps may be written out for the tile's
     /// shape, only plain stores stay in registers.
     ///
     /// # Safety
     /// Bias, residual and C are valid for `MR` rows and `cols` columns, of which only the last panel's may be fewer
     /// than 16, and nobody else uses this part of C.
     #[inline(always)]
-    pub(crate) unsafe fn finish<I: Isa, const ALL: bool, const MR: usize, const NP: usize>(
+    pub(crate) unsafe fn finish<I: Isa, const MR: usize, const NP: usize>(
         &self,
         isa: I,
         acc: &mut Accumulators<I, MR, NP>,
         cols: usize,
+        all: bool,
     ) {
         // SAFETY: the caller's promise; a bias is the same row for every row; the array holds MR rows of NP whole
         // panels, and has no other use.
         unsafe {
-            if !self.fits_registers::<I>() || !(ALL || self.stores()) {
+            if !self.fits_registers::<I>() || !(all || self.stores()) {
                 let mut spilled = MaybeUninit::<[f32; MAX_TILE]>::uninit();
                 let spilled = spilled.as_mut_ptr().cast::<f32>();
                 each_as(isa, acc, NP * PANEL, spilled, (NP * PANEL) as isize, Step::Store);
@@ -129,7 +130,7 @@ impl Epilogue<'_> {
                     isa.vectorize(Finish(tile))
                 };
             }
-            if ALL {
+            if all {
                 if self.alpha != 1.0 {
                     each_as(isa, acc, cols, std::ptr::null_mut::<f32>(), 0, Step::Scale(isa.splat(self.alpha)));
                 }

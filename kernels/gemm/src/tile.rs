@@ -297,13 +297,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
         unsafe { self.all(isa, &mut acc) };
 
         // SAFETY: P3, P5.
-        unsafe {
-            if B::DTYPE == Dtype::F32 {
-                t.epilogue.finish::<_, true, MR, NP>(isa, &mut acc, t.cols);
-            } else {
-                t.epilogue.finish::<_, false, MR, NP>(isa, &mut acc, t.cols);
-            }
-        }
+        unsafe { t.epilogue.finish(isa, &mut acc, t.cols, B::DTYPE == Dtype::F32) };
     }
 }
 
@@ -311,11 +305,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
 /// constant, so that a level is compiled for its own shapes only; without `$panels` for those of one panel only.
 macro_rules! shapes {
     ($tile:ident, $lanes:expr, $rows:expr) => {
-        match $lanes {
-            16 => shapes!($tile, $rows, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
-            8 => shapes!($tile, $rows, 1: 1 2 3 4 5 6),
-            _ => shapes!($tile, $rows, 1: 1 2 3),
-        }
+        shapes!($tile, $lanes, $rows, 1)
     };
     ($tile:ident, $lanes:expr, $rows:expr, $panels:expr) => {
         match $lanes {
@@ -351,13 +341,10 @@ pub const fn max_rows<I: Isa>(panels: usize) -> usize {
     match (I::LANES, panels) {
         (16, 1 | 2) => 12,
         (16, 3) => 9,
-        (16, 4) => 6,
+        (16, 4) | (8, 1) => 6,
+        (8, 2) | (4, 1) => 3,
         (16, 8) => 2,
-        (8, 1) => 6,
-        (8, 2) => 3,
-        (8, 4) => 1,
-        (4, 1) => 3,
-        (4, 2) => 1,
+        (8, 4) | (4, 2) => 1,
         _ => 0,
     }
 }

@@ -38,11 +38,11 @@ impl Kernel for FinishTurned<'_> {
                 }
                 if j + COLUMNS <= cols {
                     // SAFETY: the caller's promise: what was valid for these columns is for these rows.
-                    unsafe { epilogue.turned(first + j).finish::<I, true, COLUMNS, 1>(isa, &mut turned, rows) };
+                    unsafe { epilogue.turned(first + j).finish(isa, &mut turned, rows, true) };
                 } else {
                     for (j, row) in (first + j..).zip(turned).take(cols - j) {
                         // SAFETY: as above.
-                        unsafe { epilogue.turned(j).finish::<I, true, 1, 1>(isa, &mut [row], rows) };
+                        unsafe { epilogue.turned(j).finish(isa, &mut [row], rows, true) };
                     }
                 }
             }

@@ -336,14 +336,11 @@ impl Job<'_> {
         Epilogue { alpha, beta, bias, activation, residual, c: self.product.c.ptr_at(i, j), c_row, c_col }
     }
 
-    /// How many panels the next tiles span: a group, or what tiles there are for the rest, which is cut evenly. A
-    /// partial panel of a B that is read in place stands alone.
+    /// How many panels the next tiles span: a group, or what tiles there are for the rest, which is cut evenly. Columns
+    /// are read whole panels at a time, and a partial one stands alone.
     fn group_at<I: Isa>(&self, first: usize, left: usize) -> usize {
-        let in_place = matches!(self.plan.source, Source::InPlace | Source::Columns);
-        let whole = if in_place { self.plan.sizes.n / PANEL } else { usize::MAX };
-        let left = left.min(whole.saturating_sub(first)).max(1);
         if self.plan.source == Source::Columns {
-            return left;
+            return left.min((self.plan.sizes.n / PANEL).saturating_sub(first)).max(1);
         }
         let group = self.plan.group;
         let mut count = match left {

@@ -361,7 +361,7 @@ const fn tile_of<I: Isa, B: Element>(rows: usize, panels: usize, masked: bool) -
             tile::<I, B, $mr, $np, true>
         };
     }
-    if masked { shapes!(partial, I::LANES, rows) } else { shapes!(whole, I::LANES, rows, panels) }
+    if masked { shapes!(partial, I::LANES, rows, panels) } else { shapes!(whole, I::LANES, rows, panels) }
 }
 
 /// The most rows of any tile.
@@ -374,12 +374,13 @@ const MAX_PANELS: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub struct Tiles(&'static Tables);
 
-/// The tiles of a type, by panels and rows; in place of no panels, the masked ones.
+/// Tiles by panels and rows.
 type Table = [[TileFn; MAX_ROWS]; MAX_PANELS + 1];
 
 #[derive(Debug)]
 struct Tables {
-    by_type: [Table; 3],
+    /// Whole ones, and masked ones.
+    by_type: [[Table; 2]; 3],
     by_chain: [Table; 3],
     /// The tallest tile by panels.
     max_rows: [usize; MAX_PANELS + 1],
@@ -404,11 +405,10 @@ impl Tiles {
     }
 
     /// The tile of `rows` rows, from 1 to [`max_rows`](Self::max_rows), and `panels` panels over a B of type `dtype`;
-    /// `masked` (one panel only) when B is read in place and the panel is partial.
+    /// `masked` when B is read in place and the last panel is partial.
     #[inline]
     pub fn get(self, dtype: Dtype, rows: usize, panels: usize, masked: bool) -> TileFn {
-        debug_assert!(!masked || panels == 1);
-        self.0.by_type[dtype as usize][if masked { 0 } else { panels }][rows - 1]
+        self.0.by_type[dtype as usize][usize::from(masked)][panels][rows - 1]
     }
 
     /// The tile over panels of bf16 pairs; of one panel for dot products without an instruction.
@@ -434,22 +434,24 @@ impl Kernel for Tabulate {
 /// To be used only where a token of I exists.
 const fn tables<I: Isa>() -> Tables {
     let table: Table = [[missing; MAX_ROWS]; MAX_PANELS + 1];
-    let mut tables = Tables { by_type: [table; 3], by_chain: [table; 3], max_rows: [0; MAX_PANELS + 1] };
-    let mut at = 0;
+    let mut tables = Tables { by_type: [[table; 2]; 3], by_chain: [table; 3], max_rows: [0; MAX_PANELS + 1] };
+    let mut at = 1;
     while at <= MAX_PANELS {
         tables.max_rows[at] = max_rows::<I>(at);
-        let (panels, masked) = if at == 0 { (1, true) } else { (at, false) };
         let mut row = 0;
-        while row < max_rows::<I>(panels) {
-            tables.by_type[Dtype::F32 as usize][at][row] = tile_of::<I, f32>(row + 1, panels, masked);
-            tables.by_type[Dtype::F16 as usize][at][row] = tile_of::<I, f16>(row + 1, panels, masked);
-            tables.by_type[Dtype::Bf16 as usize][at][row] = tile_of::<I, bf16>(row + 1, panels, masked);
-            if !masked {
-                tables.by_chain[Chain::InOrder as usize][at][row] = pair_tile_of::<I, InOrder>(row + 1, panels);
-                tables.by_chain[Chain::OddFirst as usize][at][row] = pair_tile_of::<I, OddFirst>(row + 1, panels);
+        while row < max_rows::<I>(at) {
+            let mut masked = 0;
+            while masked < 2 {
+                let [f32s, f16s, bf16s] = &mut tables.by_type;
+                f32s[masked][at][row] = tile_of::<I, f32>(row + 1, at, masked == 1);
+                f16s[masked][at][row] = tile_of::<I, f16>(row + 1, at, masked == 1);
+                bf16s[masked][at][row] = tile_of::<I, bf16>(row + 1, at, masked == 1);
+                masked += 1;
             }
-            if !masked && (I::DOT || panels == 1) {
-                tables.by_chain[Chain::Dot as usize][at][row] = pair_tile_of::<I, Dot>(row + 1, panels);
+            tables.by_chain[Chain::InOrder as usize][at][row] = pair_tile_of::<I, InOrder>(row + 1, at);
+            tables.by_chain[Chain::OddFirst as usize][at][row] = pair_tile_of::<I, OddFirst>(row + 1, at);
+            if I::DOT || at == 1 {
+                tables.by_chain[Chain::Dot as usize][at][row] = pair_tile_of::<I, Dot>(row + 1, at);
             }
             row += 1;
         }

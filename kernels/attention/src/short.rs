@@ -5,8 +5,9 @@
 
 use crate::block::MAX_ROWS;
 use crate::softmax::LOWEST;
+use gristmill_simd::math;
 use gristmill_simd::sums::SUM_LANES;
-use gristmill_simd::{Isa, Kernel, math};
+use gristmill_simd::{Isa, Kernel};
 use std::array;
 
 /// Rows whose maxima, or sums, are reduced together.
@@ -31,9 +32,11 @@ pub(crate) unsafe fn weigh<I: Isa>(
     debug_assert!(keys.len() == sums.len() && (1..=MAX_ROWS).contains(&keys.len()), "{} rows", keys.len());
     match (limit.div_ceil(I::LANES), I::REGISTERS < 32) {
         (1, _) => isa.vectorize(Weigh::<1, 4> { rows, stride, keys, sums }),
+        // Eight registers in step, if they need no masks beside.
+        (2, false) if keys[0] == 2 * I::LANES => isa.vectorize(Weigh::<2, 8> { rows, stride, keys, sums }),
         (2, _) => isa.vectorize(Weigh::<2, 4> { rows, stride, keys, sums }),
         (3, false) => isa.vectorize(Weigh::<3, 3> { rows, stride, keys, sums }),
-        (4, false) => isa.vectorize(Weigh::<4, 4> { rows, stride, keys, sums }),
+        (4, false) => isa.vectorize(Weigh::<4, 8> { rows, stride, keys, sums }),
         _ => return false,
     }
     true
@@ -66,6 +69,17 @@ impl<const N: usize, const EXPS: usize> Weigh<'_, N, EXPS> {
         let seen = isa.tail_mask(isa.tail(keys.saturating_sub(j * I::LANES)));
         isa.select(seen, x, isa.splat(f32::NEG_INFINITY))
     }
+
+    /// What the scores of some rows are above their largest.
+    #[inline(always)]
+    fn differences<I: Isa>(&self, isa: I, first: usize, maxima: &[I::F32; MAX_ROWS], masked: bool) -> [I::F32; EXPS] {
+        let mut x = [isa.splat(0.0); EXPS];
+        for (i, x) in x.iter_mut().enumerate() {
+            let r = first + i / N;
+            *x = isa.sub(self.scores(isa, r, i % N, masked), maxima[r]);
+        }
+        x
+    }
 }
 
 impl<const N: usize, const EXPS: usize> Kernel for Weigh<'_, N, EXPS> {
@@ -79,26 +93,33 @@ impl<const N: usize, const EXPS: usize> Kernel for Weigh<'_, N, EXPS> {
         let masked = self.keys[0] < N * I::LANES;
 
         let mut maxima = [isa.splat(LOWEST); MAX_ROWS];
+        let mut depth = isa.splat(0.0);
         for first in (0..rows).step_by(ROWS) {
-            let mut max = [isa.splat(LOWEST); ROWS];
-            for (r, max) in max.iter_mut().enumerate() {
+            let (mut max, mut min) = ([isa.splat(LOWEST); ROWS], [isa.splat(f32::INFINITY); ROWS]);
+            for (r, (max, min)) in max.iter_mut().zip(&mut min).enumerate() {
                 for j in 0..N {
+                    let x = self.scores(isa, first + r, j, masked);
                     // NaN is passed over.
-                    *max = isa.max(self.scores(isa, first + r, j, masked), *max);
+                    (*max, *min) = (isa.max(x, *max), isa.min(x, *min));
                 }
             }
-            maxima[first..first + ROWS].copy_from_slice(&isa.spread_max_each(max));
+            let max = isa.spread_max_each(max);
+            for (max, min) in max.into_iter().zip(min) {
+                depth = isa.max(isa.sub(max, min), depth);
+            }
+            maxima[first..first + ROWS].copy_from_slice(&max);
         }
+        // Whether no score is more than 87 below its row's largest.
+        let near = isa.mask_bits(isa.le(depth, isa.splat(87.0))) == u32::MAX >> (32 - I::LANES);
 
         let mut lanes = [isa.splat(0.0); MAX_ROWS];
         for first in (0..rows).step_by(EXPS / N) {
-            let mut p = [isa.splat(0.0); EXPS];
-            for (i, p) in p.iter_mut().enumerate() {
-                let r = first + i / N;
-                *p = isa.sub(self.scores(isa, r, i % N, masked), maxima[r]);
+            let x = self.differences(isa, first, &maxima, masked);
+            let mut p = math::exp_near_each(isa, x);
+            if !near {
+                // What is hidden becomes zero.
+                p = math::exp_cut_each(isa, x, p);
             }
-            // What is hidden becomes zero.
-            let p = math::exp_nonpositive_each(isa, p);
             for (r, p) in (first..).zip(p.chunks_exact(N)) {
                 let mut sums = [isa.splat(0.0); N];
                 for (j, (sum, &p)) in sums.iter_mut().zip(p).enumerate() {

@@ -64,7 +64,8 @@ pub struct Tile<'e> {
     pub ahead: isize,
     /// From one step's prefetch to the next, in elements of B.
     pub ahead_step: isize,
-    /// From this step on all panels but one are skipped in prefetching: those of the tile, to come to the next ones.
+    /// From this step on all panels but one are skipped in prefetching: those of the tile, to come to the next
+    /// ones. Levels of 16 registers ask straight on.
     pub turn: usize,
     /// Steps.
     pub k: usize,

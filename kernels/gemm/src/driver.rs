@@ -243,6 +243,7 @@ impl Job<'_> {
                 let tallest = if b.form == Form::Columns { rows.len() } else { max_rows::<I>(count) };
                 let blocks = if rows.len() <= tallest { 1 } else { rows.len().div_ceil(tallest) };
                 let is_last = panel + count == panels.end;
+                let is_followed = !is_last || (self.plan.goes_on && first + cols < n);
                 for index in 0..blocks {
                     let block = part(rows.len(), blocks, index);
                     let (ahead, ahead_step) = match b.form {
@@ -250,7 +251,7 @@ impl Job<'_> {
                         // The rows of A that are read from memory by every group.
                         _ if far => b.ahead_at(a.at(block.end, from), block.len()),
                         // The first tile that meets a group waits for memory, unless the tiles before asked for it.
-                        _ if !is_last && blocks > 1 && (index > 0 || panel > panels.start) => {
+                        _ if is_followed && blocks > 1 && (index > 0 || panel > panels.start) => {
                             b.share_of_next(index, blocks, k)
                         }
                         _ => b.soon(self.plan.reach, tile_steps),

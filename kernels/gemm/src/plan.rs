@@ -114,6 +114,8 @@ pub(crate) struct Plan {
     pub row_block: usize,
     /// Panels that are packed once for all row blocks, where there are several.
     pub col_block: usize,
+    /// Whether jobs ask memory for the panels of the next one, which is likely the same worker's.
+    pub goes_on: bool,
     /// Cuts of the rows.
     pub row_jobs: usize,
     /// Cuts of the columns, at panel boundaries.
@@ -130,7 +132,7 @@ impl Plan {
         let tiles = rows.div_ceil(max_rows::<I>(1));
         let few = tiles == 1 || (tiles == 2 && sizes.n * sizes.k <= caches.l2 / size_of::<f32>());
         // A thread's own; a row of a panel, and what a multiply-add takes of it: of pairs two.
-        let bytes = product.b.working_set().div_ceil(col_jobs);
+        let bytes = product.b.working_set().div_ceil(col_jobs.min(crew.threads));
         let step = PANEL * product.b.dtype().size();
         let link = if chain == Chain::Dot { 2 * step } else { step };
         let group = match source {
@@ -170,7 +172,8 @@ impl Plan {
         let panels = sizes.n.div_ceil(PANEL).div_ceil(col_jobs);
         let row_block = row_block::<I>(rows, sizes.k, panels, group, caches);
         let col_block = if row_block < rows { col_block(sizes.k, panels, group) } else { panels };
-        Plan { sizes, source, group, reach, depth, row_block, col_block, row_jobs, col_jobs }
+        let goes_on = row_jobs == 1 && bytes > caches.l3;
+        Plan { sizes, source, group, reach, goes_on, depth, row_block, col_block, row_jobs, col_jobs }
     }
 
     /// Rows of the highest job.

@@ -102,9 +102,15 @@ impl<B: Element> PackedRhs<B> {
                 found: weights.len(),
             });
         }
-        let panel = &self.panels[output / PANEL * depth::<B>(self.k) * PANEL..];
-        for (p, weight) in weights.iter_mut().enumerate() {
-            *weight = T::from_f32(panel[index::<B>(p, output % PANEL)].to_f32());
+        let (depth, column) = (depth::<B>(self.k), output % PANEL);
+        let panel = &self.panels[output / PANEL * depth * PANEL..][..depth * PANEL];
+        // Steps of a column that lie side by side.
+        let together = if B::DTYPE == Dtype::Bf16 { 2 } else { 1 };
+        for (row, weights) in panel.chunks_exact(together * PANEL).zip(weights.chunks_mut(together)) {
+            for (weight, &value) in weights.iter_mut().zip(&row[together * column..]) {
+                *weight =
+                    if T::DTYPE == B::DTYPE { T::from_bits(value.to_bits()) } else { T::from_f32(value.to_f32()) };
+            }
         }
         Ok(())
     }

@@ -193,7 +193,7 @@ impl<W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, W, MR, NP> {
             }
         }
         // SAFETY: P3, P5.
-        unsafe { t.epilogue.finish(isa, &mut acc, t.cols, false) };
+        unsafe { t.epilogue.finish(isa, &mut acc, t.cols, W::DOT) };
     }
 }
 

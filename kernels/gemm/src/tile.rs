@@ -298,7 +298,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
         unsafe { self.all(isa, &mut acc) };
 
         // SAFETY: P3, P5.
-        unsafe { t.epilogue.finish(isa, &mut acc, t.cols, B::DTYPE == Dtype::F32) };
+        unsafe { t.epilogue.finish(isa, &mut acc, t.cols, B::DTYPE == Dtype::F32 || I::LANES == PANEL) };
     }
 }
 

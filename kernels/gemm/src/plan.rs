@@ -131,14 +131,13 @@ impl Plan {
         // Few rows. A B beyond the second cache is better packed to its whole depth, which lets the tiles ask for more of it.
         let tiles = rows.div_ceil(max_rows::<I>(1));
         let few = tiles == 1 || (tiles == 2 && sizes.n * sizes.k <= caches.l2 / size_of::<f32>());
-        // A thread's own; a row of a panel, and what a multiply-add takes of it: of pairs two.
+        // A thread's own, and those of a row of a panel.
         let bytes = product.b.working_set().div_ceil(col_jobs.min(crew.threads));
         let step = PANEL * product.b.dtype().size();
-        let link = if chain == Chain::Dot { 2 * step } else { step };
         let group = match source {
             Source::Columns => 1,
             _ if chain == Chain::Dot && !I::DOT => 1,
-            Source::Panels if rows <= 2 => group_panels::<I>(rows).min(streams(bytes, sizes.k, [step, link], caches)),
+            Source::Panels if rows <= 2 => group_panels::<I>(rows).min(streams(bytes, step, sizes.k, chain, caches)),
             // Packing walks 16 columns of B per panel; more than 64 at a time are more than prefetchers follow.
             Source::Repack if few => group_panels::<I>(rows).min(4),
             _ => group_panels::<I>(rows),
@@ -224,14 +223,16 @@ impl Plan {
     }
 }
 
-/// Panels that one or two rows read side by side, where so many bytes are read in turn. Out of the nearest caches many
-/// streams come as fast as few; the last level is fastest with as few as keep the chains of multiply-adds going, 128 bytes
-/// a step, and memory with one line after the other: a short chain ends while the next begins, a long one wants company.
-fn streams(bytes: usize, k: usize, [step, link]: [usize; 2], caches: Caches) -> usize {
+/// Panels that one or two rows read side by side, `step` bytes of each, where so many bytes are read in turn. Out of the
+/// nearest caches many streams come as fast as few; the last level is fastest with as few as keep the chains of
+/// multiply-adds going, 128 bytes a step, and memory with fewer still.
+fn streams(bytes: usize, step: usize, k: usize, chain: Chain, caches: Caches) -> usize {
     match bytes {
         _ if bytes <= caches.l2 => usize::MAX,
         _ if bytes <= caches.l3 => 128 / step,
-        _ => (64 / link).max(if k > LONG_ROW { 2 } else { 1 }),
+        // A short chain of dot products ends while the next one begins; another cannot catch up alone after a delay.
+        _ if chain == Chain::Dot && k <= LONG_ROW => 1,
+        _ => 2,
     }
 }
 

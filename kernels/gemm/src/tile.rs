@@ -132,14 +132,6 @@ impl<'t> Promised<'t> {
     }
 }
 
-/// Where a step finds its operands, and what else it touches.
-struct Place<B, const KEEP: bool> {
-    a: RowPointers,
-    b: *const B,
-    ahead: *const B,
-    keep: Keep<KEEP>,
-}
-
 /// A tile; with `KEEP` one that leaves its panels, packed and widened.
 struct Micro<'t, B, const MR: usize, const NP: usize, const MASKED: bool, const KEEP: bool>(
     Promised<'t>,
@@ -172,7 +164,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
             } else if !MASKED && t.a_step == 1 && t.b_panel == panel {
                 self.unrolled(isa, [1, t.b_step, panel], acc);
             } else {
-                self.steps::<I, 1>(isa, [t.a_step, t.b_step, t.b_panel], &mut self.start(t.a_step), acc, t.k);
+                self.steps::<I, 1>(isa, [t.a_step, t.b_step, t.b_panel], acc, (0, t.k, 0));
             }
         }
     }
@@ -187,59 +179,54 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
         let whole = k / UNROLL;
         // Few registers do not last for another loop.
         let near = if NP == 1 || I::REGISTERS <= 16 { whole } else { whole.min(turn / UNROLL) };
-        let mut at = self.start(strides[0]);
         // SAFETY: the caller's promise.
         unsafe {
-            self.steps::<I, UNROLL>(isa, strides, &mut at, acc, near);
+            self.steps::<I, UNROLL>(isa, strides, acc, (0, near, 0));
             if near < whole {
-                at.ahead = at.ahead.wrapping_offset((NP as isize - 1) * b_panel);
-                self.steps::<I, UNROLL>(isa, strides, &mut at, acc, whole - near);
+                let further = (NP as isize - 1) * b_panel;
+                self.steps::<I, UNROLL>(isa, strides, acc, (near * UNROLL, whole - near, further));
             }
-            self.steps::<I, 1>(isa, strides, &mut at, acc, k % UNROLL);
+            self.steps::<I, 1>(isa, strides, acc, (whole * UNROLL, k % UNROLL, 0));
         }
     }
 
-    /// The first step.
-    #[inline(always)]
-    fn start(&self, a_step: isize) -> Place<B, KEEP> {
-        let t = self.0.tile();
-        let b = t.b.cast::<B>();
-        Place { a: t.rows::<InOrder>(a_step, 0), b, ahead: b.wrapping_offset(t.ahead), keep: Keep::new(t, 0) }
-    }
-
-    /// `times` times `UNROLL` steps, from a place on, through operands that lie so: where these are constants, so are the
-    /// addresses of unrolled steps, from a few pointers.
+    /// `times` times `UNROLL` steps, from step `from` on, through operands that lie so: where these are constants, so
+    /// are the addresses of unrolled steps, from a few pointers. Prefetches go `further`. Pointers that went on from call to
+    /// call would cost wide products 7 %.
     ///
     /// # Safety
-    /// P1, P2, P6; so many steps are left.
+    /// P1, P2, P6; `from + times * UNROLL <= k`.
     #[inline(always)]
     unsafe fn steps<I: Isa, const UNROLL: usize>(
         &self,
         isa: I,
-        [_, b_step, b_panel]: [isize; 3],
-        at: &mut Place<B, KEEP>,
+        [a_step, b_step, b_panel]: [isize; 3],
         acc: &mut Accumulators<I, MR, NP>,
-        times: usize,
+        (from, times, further): (usize, usize, isize),
     ) {
         let t = self.0.tile();
         // Which columns of the last panel exist, register by register.
         let last_cols = t.cols - (NP - 1) * PANEL;
         let tail = |v: usize| isa.tail(last_cols.saturating_sub(v * I::LANES));
+        let mut a = t.rows::<InOrder>(a_step, from as isize);
+        let mut b = t.b.cast::<B>().wrapping_offset(from as isize * b_step);
+        let mut ahead = t.b.cast::<B>().wrapping_offset(t.ahead + further + from as isize * t.ahead_step);
+        let mut keep = Keep::<KEEP>::new(t, from);
         for _ in 0..times {
             for u in 0..UNROLL as isize {
                 let mut values = [isa.splat(0.0); MR];
                 if Self::holds_a::<I>() {
                     for (r, value) in values.iter_mut().enumerate() {
                         // SAFETY: P1.
-                        *value = isa.splat(unsafe { *at.a.at::<f32>(r, u) });
+                        *value = isa.splat(unsafe { *a.at::<f32>(r, u) });
                     }
                 }
                 let mut b_row = [isa.splat_row(0.0); NP];
                 for (q, panel) in b_row.iter_mut().enumerate() {
-                    let p = at.b.wrapping_offset(q as isize * b_panel + u * b_step);
+                    let p = b.wrapping_offset(q as isize * b_panel + u * b_step);
                     // Two steps of 16 bits share a line; one row has no time for asking twice.
                     if size_of::<B>() == 4 || UNROLL == 1 || MR > 1 || u % 2 == 0 {
-                        isa.prefetch(at.ahead.wrapping_offset(q as isize * b_panel + u * b_step));
+                        isa.prefetch(ahead.wrapping_offset(q as isize * b_panel + u * b_step));
                     }
                     for (v, register) in panel.as_mut().iter_mut().enumerate() {
                         let p = p.wrapping_add(v * I::LANES);
@@ -256,11 +243,11 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
                     }
                 }
                 // SAFETY: P6.
-                unsafe { at.keep.step(isa, &b_row, u as usize) };
+                unsafe { keep.step(isa, &b_row, u as usize) };
                 if !Self::holds_a::<I>() {
                     for (r, row) in acc.iter_mut().enumerate() {
                         // SAFETY: P1.
-                        let value = isa.splat(unsafe { *at.a.at::<f32>(r, u) });
+                        let value = isa.splat(unsafe { *a.at::<f32>(r, u) });
                         for (panel, b_panel) in row.iter_mut().zip(b_row) {
                             for (register, &b) in panel.as_mut().iter_mut().zip(b_panel.as_ref()) {
                                 *register = isa.fma(value, b, *register);
@@ -270,10 +257,10 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
                 }
                 isa.end_step();
             }
-            at.a.advance(isa, UNROLL as isize);
-            at.b = at.b.wrapping_offset(UNROLL as isize * b_step);
-            at.ahead = at.ahead.wrapping_offset(UNROLL as isize * t.ahead_step);
-            at.keep.advance(UNROLL);
+            a.advance(isa, UNROLL as isize);
+            b = b.wrapping_offset(UNROLL as isize * b_step);
+            ahead = ahead.wrapping_offset(UNROLL as isize * t.ahead_step);
+            keep.advance(UNROLL);
         }
     }
 }

@@ -150,7 +150,8 @@ impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Micro<'_, T, W, MR
                         self.add(isa, sums, b[0].wrapping_add(p * WORD), &a, first, (rest - p).min(4));
                         a.advance(isa, (4 * T::PER_WORD) as isize);
                     }
-                    t.epilogue.advanced((turn + 1 - SLOTS) * PANEL).finish(isa, sums, PANEL, true);
+                    let first = (turn + 1 - SLOTS) * PANEL;
+                    t.epilogue.finish(isa, sums, first..first + PANEL, true);
                 }
             }
             sums.rotate_left(1);

@@ -2,12 +2,12 @@
 //!
 //! Column groups are outermost: a group of panels stays in cache while every row block of A passes over it.
 
-use crate::epilogue::{Bias, Block, Epilogue};
+use crate::epilogue::Epilogue;
 use crate::left::{Left, left, widened_len};
 use crate::panels::Form;
-use crate::plan::{Crew, Plan, Sizes, Source, products_per_job, usable_threads};
-use crate::product::{Chain, Product, Steps, pairs};
-use crate::tile::{PANEL, Tile, TileFn, max_rows};
+use crate::plan::{Crew, Plan, Sizes, Source, next_group, products_per_job, usable_threads};
+use crate::product::{Chain, Product, pairs};
+use crate::tile::{PANEL, Tile, max_rows};
 use gristmill_core::{Error, SendPtr, Threads, Workspace, cache::Caches, parts::cuts, parts::part};
 use gristmill_simd::{Isa, Kernel, Simd};
 use std::ops::Range;
@@ -44,6 +44,9 @@ impl Kernel for One<'_> {
     const DOT: bool = true;
 
     fn run<I: Isa>(self, isa: I) -> Self::Output {
+        if self.product.run_short(isa) {
+            return Ok(());
+        }
         let product = self.product.turned::<I>();
         if product.sizes().is_empty() {
             return Ok(());
@@ -220,14 +223,19 @@ impl Job<'_> {
         packed: &mut [f32],
         accumulators: &mut [f32],
     ) {
-        let Plan { depth, sizes: Sizes { n, k, .. }, .. } = self.plan;
+        let Plan { source, group, depth, sizes: Sizes { n, k, .. }, .. } = self.plan;
         let kept_depth = self.plan.kept_depth();
         let far = self.streams_rows(a, rows.len(), panels.len());
+        let one_by_one =
+            matches!(source, Source::InPlace | Source::Panels) && rows.len() <= max_rows::<I>(group) && depth >= k;
         let mut panel = panels.start;
         while panel < panels.end {
-            let count = self.group_at::<I>(panel, panels.end - panel);
+            let left = panels.end - panel;
+            let count = self.group_at::<I>(panel, left);
+            // One call is enough for groups that lie one after the other, all but the last.
+            let width = if one_by_one { (left / count).saturating_sub(1).max(1) * count } else { count };
             let first = panel * PANEL;
-            let cols = (n - first).min(count * PANEL);
+            let cols = (n - first).min(width * PANEL);
             // At least one block, so that k = 0 still stores its zeros.
             for steps in cuts(0..k.max(1), depth) {
                 let (from, steps) = (steps.start, steps.start..k.min(steps.end));
@@ -242,7 +250,7 @@ impl Job<'_> {
                 // Divisions would be a good part of the time of short tiles.
                 let tallest = if b.form == Form::Columns { rows.len() } else { max_rows::<I>(count) };
                 let blocks = if rows.len() <= tallest { 1 } else { rows.len().div_ceil(tallest) };
-                let is_last = panel + count == panels.end;
+                let is_last = panel + width == panels.end;
                 let is_followed = !is_last || (self.plan.goes_on && first + cols < n);
                 for index in 0..blocks {
                     let block = part(rows.len(), blocks, index);
@@ -257,9 +265,9 @@ impl Job<'_> {
                         _ => b.soon(self.plan.reach, tile_steps),
                     };
                     // Nobody else asks memory for the first steps of the next group.
-                    let alone = self.plan.source == Source::Panels && blocks == 1 && !is_last && !far;
+                    let alone = source == Source::Panels && blocks == 1 && !is_last && !far;
                     let held = accumulators.as_mut_ptr().wrapping_add(block.start * count * PANEL);
-                    let mut tile = Tile {
+                    let tile = Tile {
                         a: a.at(block.start, from),
                         a_row: a.row,
                         a_step: a.step,
@@ -275,41 +283,22 @@ impl Job<'_> {
                         start_row: (count * PANEL) as isize,
                         keep: b.keep,
                         epilogue: if steps.end == k {
-                            self.epilogue(rows.start + block.start, first)
+                            self.product.epilogue(rows.start + block.start, first)
                         } else {
                             Epilogue::store(held, (count * PANEL) as isize)
                         },
                     };
                     let function = b.tile_fn(isa, self.chain, block.len(), count);
                     // SAFETY: P1: `block` rows and `steps` lie in A. P2: `panels_at` gives panels for these steps.
-                    // P3: `count` panels from `first` on, cut at n. P4, P5: the accumulators hold the rows of the
-                    // block, `count` panels wide; C, bias and residual have these rows and columns, and no other job
+                    // P3: `width` panels from `first` on, cut at n. P4, P5: the accumulators hold the rows of the
+                    // block, `width` panels wide; C, bias and residual have these rows and columns, and no other job
                     // has this block of C. P6: `panels_at` keeps within the scratch of the job.
                     unsafe { function(&tile) };
                     b = b.kept(tile_steps);
-                    if blocks == 1 && panels.end - panel >= 3 * self.plan.group {
-                        panel = self.alike(function, &mut tile, panel..panels.end);
-                    }
                 }
             }
-            panel += count;
+            panel += width;
         }
-    }
-
-    /// Computes the groups like the first of `panels`, which is `tile`, for their only row block, where they lie as it
-    /// does: setting up each is much of the time of short tiles. Returns where the last one begins.
-    #[inline(never)]
-    fn alike(&self, function: TileFn, tile: &mut Tile<'_>, panels: Range<usize>) -> usize {
-        let Plan { source, group, depth, sizes, .. } = self.plan;
-        let (lie, mut panel) = (matches!(source, Source::InPlace | Source::Panels), panels.start);
-        while lie && depth >= sizes.k && panels.end - panel >= 3 * group {
-            panel += group;
-            tile.b = tile.b.offset(group as isize * tile.b_panel);
-            tile.epilogue = tile.epilogue.advanced(group * PANEL);
-            // SAFETY: as for the first; another group follows, so that this one is whole.
-            unsafe { function(tile) };
-        }
-        panel
     }
 
     /// Whether so many rows of A lie side by side and are read from beyond the second cache, for each of few groups.
@@ -324,34 +313,12 @@ impl Job<'_> {
         if self.chain == Chain::OddFirst { steps.len().next_multiple_of(2) } else { steps.len() }
     }
 
-    /// The epilogue of the tile whose first element is (i, j).
-    fn epilogue(&self, i: usize, j: usize) -> Epilogue<'_> {
-        let Steps { alpha, beta, bias, activation, residual, .. } = self.product.steps;
-        let bias = match bias {
-            Bias::None => Bias::None,
-            Bias::PerColumn(bias, life) => Bias::PerColumn(bias.offset(j as isize), life),
-            Bias::PerRow(bias, life) => Bias::PerRow(bias.offset(i as isize), life),
-        };
-        let residual = residual.map(|r| Block { ptr: r.ptr_at(i, j), row: r.strides()[0], col: r.strides()[1] });
-        let [c_row, c_col] = self.product.c.strides();
-        Epilogue { alpha, beta, bias, activation, residual, c: self.product.c.ptr_at(i, j), c_row, c_col }
-    }
-
     /// How many panels the next tiles span: a group, or what tiles there are for the rest, which is cut evenly. Columns
     /// are read whole panels at a time, and a partial one stands alone.
     fn group_at<I: Isa>(&self, first: usize, left: usize) -> usize {
         if self.plan.source == Source::Columns {
             return left.min((self.plan.sizes.n / PANEL).saturating_sub(first)).max(1);
         }
-        let group = self.plan.group;
-        let mut count = match left {
-            _ if left >= 2 * group => group,
-            _ if left > group => left.div_ceil(2),
-            _ => left,
-        };
-        while max_rows::<I>(count) == 0 {
-            count -= 1;
-        }
-        count
+        next_group::<I>(self.plan.group, left)
     }
 }

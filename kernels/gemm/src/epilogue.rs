@@ -5,7 +5,7 @@ use crate::tile::{MAX_TILE, PANEL};
 use crate::turned::FinishTurned;
 use gristmill_core::Activation;
 use gristmill_simd::{Element, Isa, Kernel, TypedPtr};
-use std::{marker::PhantomData, mem::MaybeUninit};
+use std::{marker::PhantomData, mem::MaybeUninit, ops::Range};
 
 /// A vector that is added to every row or to every column of C.
 #[derive(Clone, Copy, Debug)]
@@ -102,20 +102,22 @@ impl Epilogue<'_> {
             && matches!(self.activation, Activation::Identity | Activation::Relu)
     }
 
-    /// Finishes a tile: in registers where that fits, or spilled. Unless `all` steps may be written out for the tile's
-    /// shape, only plain stores stay in registers.
+    /// Finishes `NP` panels of a tile: in registers where that fits, or spilled. They hold the columns from the first of
+    /// `cols` on, and may be the last ones. Unless `all` steps may be written out for the tile's shape, only plain stores
+    /// stay in registers.
     ///
     /// # Safety
-    /// Bias, residual and C are valid for `MR` rows and `cols` columns, of which only the last panel's may be fewer
+    /// Bias, residual and C are valid for `MR` rows and these columns, of which only the last panel's may be fewer
     /// than 16, and nobody else uses this part of C.
     #[inline(always)]
     pub(crate) unsafe fn finish<I: Isa, const MR: usize, const NP: usize>(
         &self,
         isa: I,
         acc: &mut Accumulators<I, MR, NP>,
-        cols: usize,
+        Range { start: first, end }: Range<usize>,
         all: bool,
     ) {
+        let (cols, first_col) = (end - first, first as isize);
         // SAFETY: the caller's promise; a bias is the same row for every row; the array holds MR rows of NP whole
         // panels, and has no other use.
         unsafe {
@@ -123,31 +125,33 @@ impl Epilogue<'_> {
                 let mut spilled = MaybeUninit::<[f32; MAX_TILE]>::uninit();
                 let spilled = spilled.as_mut_ptr().cast::<f32>();
                 each_as(isa, acc, NP * PANEL, spilled, (NP * PANEL) as isize, Step::Store);
-                let tile = Spilled { epilogue: self, acc: spilled, rows: MR, cols, acc_row: NP * PANEL };
+                let (epilogue, cols) = (&self.advanced(first), cols.min(NP * PANEL));
+                let tile = Spilled { epilogue, acc: spilled, rows: MR, cols, acc_row: NP * PANEL };
                 return if self.c_row == 1 && self.c_col != 1 {
                     isa.vectorize(FinishTurned(tile))
                 } else {
                     isa.vectorize(Finish(tile))
                 };
             }
+            let c = self.c.offset(first_col);
             if all {
                 if self.alpha != 1.0 {
                     each_as(isa, acc, cols, std::ptr::null_mut::<f32>(), 0, Step::Scale(isa.splat(self.alpha)));
                 }
                 if self.beta != 0.0 {
-                    each(isa, acc, cols, self.c, self.c_row, Step::AddScaled(isa.splat(self.beta)));
+                    each(isa, acc, cols, c, self.c_row, Step::AddScaled(isa.splat(self.beta)));
                 }
                 if let Bias::PerColumn(bias, _) = self.bias {
-                    each(isa, acc, cols, bias, 0, Step::Add);
+                    each(isa, acc, cols, bias.offset(first_col), 0, Step::Add);
                 }
                 if let Activation::Relu = self.activation {
                     each_as(isa, acc, cols, std::ptr::null_mut::<f32>(), 0, Step::Relu);
                 }
                 if let Some(residual) = self.residual {
-                    each(isa, acc, cols, residual.ptr, residual.row, Step::Add);
+                    each(isa, acc, cols, residual.ptr.offset(first_col), residual.row, Step::Add);
                 }
             }
-            each(isa, acc, cols, self.c, self.c_row, Step::Store);
+            each(isa, acc, cols, c, self.c_row, Step::Store);
         }
     }
 

@@ -32,6 +32,7 @@ mod panels;
 mod plan;
 mod product;
 mod registers;
+mod short;
 pub mod tile;
 mod turned;
 

@@ -63,12 +63,12 @@ const UNROLL: usize = 2;
 struct Micro<'t, W, const MR: usize, const NP: usize>(Promised<'t>, PhantomData<W>);
 
 impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
-    /// All steps. With `KEEP` the panels are left widened, in the order of the multiply-adds.
+    /// All steps of the panels from column `first` on. With `KEEP` the panels are left widened, in the order of the multiply-adds.
     ///
     /// # Safety
     /// P1, P2, P6, and with `KEEP` there is a place.
     #[inline(always)]
-    unsafe fn all<I: Isa, const KEEP: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn all<I: Isa, const KEEP: bool>(&self, isa: I, first: usize, acc: &mut Accumulators<I, MR, NP>) {
         let t = self.0.tile();
         // SAFETY: the caller's promise.
         unsafe {
@@ -77,14 +77,14 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
                 let turn = if NP == 1 { whole } else { whole.min(t.turn / (2 * UNROLL)) };
                 let parts = [(0, turn, 0), (turn * UNROLL, whole - turn, (NP as isize - 1) * t.b_panel)];
                 for &part in &parts[..if turn < whole { 2 } else { 1 }] {
-                    self.pairs::<I, UNROLL, true, KEEP>(isa, acc, part);
+                    self.pairs::<I, UNROLL, true, KEEP>(isa, first, acc, part);
                 }
-                self.pairs::<I, 1, true, KEEP>(isa, acc, (whole * UNROLL, t.k / 2 % UNROLL, 0));
+                self.pairs::<I, 1, true, KEEP>(isa, first, acc, (whole * UNROLL, t.k / 2 % UNROLL, 0));
             } else {
-                self.pairs::<I, 1, false, KEEP>(isa, acc, (0, t.k / 2, 0));
+                self.pairs::<I, 1, false, KEEP>(isa, first, acc, (0, t.k / 2, 0));
             }
             if t.k % 2 == 1 {
-                self.last::<I, KEEP>(isa, acc);
+                self.last::<I, KEEP>(isa, first, acc);
             }
         }
     }
@@ -98,14 +98,16 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
     unsafe fn pairs<I: Isa, const UNROLL: usize, const UNIT: bool, const KEEP: bool>(
         &self,
         isa: I,
+        first: usize,
         acc: &mut Accumulators<I, MR, NP>,
         (from, times, further): (usize, usize, isize),
     ) {
         let t = self.0.tile();
         let a_step = if UNIT { 1 } else { t.a_step };
         let mut a = t.rows::<W>(a_step, 2 * from as isize);
-        let mut b = t.b.cast::<bf16>().wrapping_offset(from as isize * PAIR_STEP);
-        let mut ahead = t.b.cast::<bf16>().wrapping_offset(t.ahead + further + 2 * from as isize * t.ahead_step);
+        let panels = panels_at(t, first);
+        let mut b = panels.wrapping_offset(from as isize * PAIR_STEP);
+        let mut ahead = panels.wrapping_offset(t.ahead + further + 2 * from as isize * t.ahead_step);
         let mut keep = Keep::<KEEP>::new(t, 2 * from);
         for _ in 0..times {
             for u in 0..UNROLL as isize {
@@ -147,10 +149,10 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
     /// # Safety
     /// P1, P2, P6; k is odd.
     #[inline(always)]
-    unsafe fn last<I: Isa, const KEEP: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn last<I: Isa, const KEEP: bool>(&self, isa: I, first: usize, acc: &mut Accumulators<I, MR, NP>) {
         let t = self.0.tile();
         let step = t.k as isize - 1;
-        let pairs = load_pairs::<I, NP>(isa, t, t.b.cast::<bf16>().wrapping_offset(step / 2 * PAIR_STEP));
+        let pairs = load_pairs::<I, NP>(isa, t, panels_at(t, first).wrapping_offset(step / 2 * PAIR_STEP));
         let even = half(isa, &pairs, false);
         // SAFETY: P6.
         unsafe { Keep::<KEEP>::new(t, t.k - 1).step(isa, &even, 0) };
@@ -177,24 +179,39 @@ impl<W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, W, MR, NP> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let t = self.0.tile();
-        debug_assert!((NP - 1) * PANEL < t.cols && t.cols <= NP * PANEL, "P3: {} columns, {NP} panels", t.cols);
+        t.check_width(NP);
         debug_assert!(t.b_step == PAIR_STEP && (t.a_step == 1 || !W::DOT), "steps of {} and {}", t.a_step, t.b_step);
-        let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
-        if !t.start.is_null() {
-            // SAFETY: P3, P4.
-            unsafe { each_as(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Step::Load) };
-        }
-        // SAFETY: P1, P2, P6.
-        unsafe {
-            if W::DOT || t.keep.is_null() {
-                self.all::<I, false>(isa, &mut acc);
-            } else {
-                self.all::<I, true>(isa, &mut acc);
+        let (mut first, mut group) = (0, self);
+        loop {
+            // What the compiler kept of one group for the others would be in the way of the loops over steps.
+            group = Self(group.0.anew(isa), PhantomData);
+            let t = group.0.tile();
+            let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
+            if !t.start.is_null() {
+                // SAFETY: P3, P4.
+                unsafe { each_as(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Step::Load) };
+            }
+            // SAFETY: P1, P2, P6; P3, P5.
+            unsafe {
+                if W::DOT || t.keep.is_null() {
+                    group.all::<I, false>(isa, first, &mut acc);
+                } else {
+                    group.all::<I, true>(isa, first, &mut acc);
+                }
+                t.epilogue.finish(isa, &mut acc, first..t.cols, W::DOT);
+            }
+            first += NP * PANEL;
+            if first >= t.cols {
+                return;
             }
         }
-        // SAFETY: P3, P5.
-        unsafe { t.epilogue.finish(isa, &mut acc, t.cols, W::DOT) };
     }
+}
+
+/// The panels of the tile from column `first` on.
+#[inline(always)]
+fn panels_at(t: &Tile<'_>, first: usize) -> *const bf16 {
+    t.b.cast::<bf16>().wrapping_offset((first / PANEL) as isize * t.b_panel)
 }
 
 /// A row of pairs of every panel, as it lies in memory.

@@ -32,7 +32,7 @@ pub(crate) fn source<I: Isa>(sizes: Sizes, b: &Right<'_>, chain: Chain) -> Sourc
         Right::Plain(_) if chain != Chain::InOrder => Source::Repack,
         Right::Plain(b) if b.strides()[1] != 1 => Source::Repack,
         // Few rows do not repay the packing; a small B stays in the first levels of cache as it is.
-        Right::Plain(_) if sizes.m <= 2 * max_rows::<I>(1) || sizes.n * sizes.k <= 4096 => Source::InPlace,
+        Right::Plain(_) if sizes.m <= 2 * max_rows::<I>(1) || sizes.keep_b_near() => Source::InPlace,
         Right::Plain(_) => Source::Repack,
     }
 }

@@ -37,6 +37,16 @@ impl Sizes {
         self.m == 0 || self.n == 0
     }
 
+    /// Whether B stays in the first levels of cache as it is.
+    pub(crate) fn keep_b_near(self) -> bool {
+        self.n.saturating_mul(self.k) <= SMALL
+    }
+
+    /// Whether one thread has computed the product before another begins.
+    pub(crate) fn suit_one(self) -> bool {
+        self.work() < MIN_JOB
+    }
+
     /// Multiply-adds of the whole product, and what reading B costs, counted as rows.
     pub(crate) fn work(self) -> usize {
         self.m.saturating_add(READ_ROWS).saturating_mul(self.n).saturating_mul(self.k)
@@ -50,6 +60,9 @@ pub(crate) struct Crew {
     /// Whether panels of C begin where cache lines do, so that neighbours write none in common.
     pub lines_apart: bool,
 }
+
+/// Values of a B that stays in the first levels of cache as it is.
+const SMALL: usize = 4096;
 
 /// Multiply-adds below which another thread does not pay, nor more jobs than threads: some ten microseconds of one core.
 const MIN_JOB: usize = 1 << 20;
@@ -265,6 +278,20 @@ fn row_block<I: Isa>(rows: usize, k: usize, panels: usize, group: usize, caches:
 fn col_block(k: usize, panels: usize, group: usize) -> usize {
     let fits = PACKED_ROOM / (PANEL * size_of::<f32>() * k.max(1));
     (fits / group * group).clamp(group, panels.max(group))
+}
+
+/// How many of `left` panels the next tiles span: a `group`, or what tiles there are for the rest, which is cut evenly.
+#[inline]
+pub(crate) fn next_group<I: Isa>(group: usize, left: usize) -> usize {
+    let mut count = match left {
+        _ if left >= 2 * group => group,
+        _ if left > group => left.div_ceil(2),
+        _ => left,
+    };
+    while max_rows::<I>(count) == 0 {
+        count -= 1;
+    }
+    count
 }
 
 /// The panels that a tile should span for this many rows.

@@ -1,6 +1,6 @@
 //! The operands of a product without their types, and the chain that its elements are.
 
-use crate::epilogue::Bias;
+use crate::epilogue::{Bias, Block, Epilogue};
 use crate::panels::reads_columns;
 use crate::plan::Sizes;
 use crate::tile::PANEL;
@@ -124,6 +124,20 @@ impl<'p> Product<'p> {
             && m.next_multiple_of(PANEL) - m <= PANEL / 4
             && n >= 2 * m
             && k >= 8 * PANEL
+    }
+
+    /// The epilogue of the tile whose first element is (i, j).
+    #[inline]
+    pub(crate) fn epilogue(&self, i: usize, j: usize) -> Epilogue<'_> {
+        let Steps { alpha, beta, bias, activation, residual, .. } = self.steps;
+        let bias = match bias {
+            Bias::None => Bias::None,
+            Bias::PerColumn(bias, life) => Bias::PerColumn(bias.offset(j as isize), life),
+            Bias::PerRow(bias, life) => Bias::PerRow(bias.offset(i as isize), life),
+        };
+        let residual = residual.map(|r| Block { ptr: r.ptr_at(i, j), row: r.strides()[0], col: r.strides()[1] });
+        let [c_row, c_col] = self.c.strides();
+        Epilogue { alpha, beta, bias, activation, residual, c: self.c.ptr_at(i, j), c_row, c_col }
     }
 
     /// Whether both factors are bf16.

@@ -36,15 +36,17 @@ const UNROLL: usize = 4;
 
 /// Operands and destination of one tile. All strides are in elements.
 ///
-/// The safety of [`TileFn`] rests on these preconditions, for `MR` rows, `NP` panels and `cols` columns:
+/// A tile is `NP` panels wide; where `cols` are more, it is one after the other that wide. The safety of [`TileFn`] rests on
+/// these preconditions, for `MR` rows and `cols` columns:
 ///
 /// - **P1** `a + r * a_row + p * a_step` is readable for `r < MR`, `p < k`;
-/// - **P2** `b + q * b_panel + p * b_step + j` is readable for `q < NP`, `p < k`, `j < 16`, or, for a masked tile,
+/// - **P2** `b + q * b_panel + p * b_step + j` is readable for `16 q < cols`, `p < k`, `j < 16`, or, for a masked tile,
 ///   for `16 q + j < cols`; it is of the function's type;
-/// - **P3** `(NP - 1) * 16 < cols <= NP * 16`;
-/// - **P4** `start` is null, or `start + r * start_row + j` is readable for `r < MR`, `j < cols`;
+/// - **P3** `cols` fill `NP` panels, or a multiple of them, but for a part of the last one;
+/// - **P4** `start` is null, or `start + r * start_row + j` is readable for `r < MR`, `j < cols`, which fill `NP` panels;
 /// - **P5** the destination of `epilogue` is valid for `MR` rows and `cols` columns, and nobody else uses it;
-/// - **P6** `keep` is null, or `keep + i` is writable for `i < NP * k * 16`, and nobody else uses it.
+/// - **P6** `keep` is null, or `keep + i` is writable for `i < NP * k * 16`, and nobody else uses it; `cols` fill `NP`
+///   panels.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile<'e> {
     /// Row 0 of A at step 0.
@@ -82,6 +84,14 @@ pub struct Tile<'e> {
 }
 
 impl Tile<'_> {
+    /// Checks P3 in debug builds, and what P4 and P6 say of the width.
+    #[inline(always)]
+    pub(crate) fn check_width(&self, panels: usize) {
+        let all = self.cols.div_ceil(PANEL);
+        debug_assert!(all > 0 && all.is_multiple_of(panels), "P3: {} columns, {panels} panels", self.cols);
+        debug_assert!(all == panels || (self.start.is_null() && self.keep.is_null()), "P4, P6: {} columns", self.cols);
+    }
+
     /// Rows of A from step `from` on, steps `a_step` apart: of f32, or of bf16 where pairs are multiplied whole.
     #[inline(always)]
     pub(crate) fn rows<W: Way>(&self, a_step: isize, from: isize) -> RowPointers {
@@ -130,6 +140,13 @@ impl<'t> Promised<'t> {
     pub(crate) fn tile(&self) -> &'t Tile<'t> {
         self.0
     }
+
+    /// The same tile, of which the compiler knows nothing.
+    #[inline(always)]
+    pub(crate) fn anew<I: Isa>(&self, isa: I) -> Self {
+        // SAFETY: it is the same reference.
+        Self(unsafe { &*isa.opaque(std::ptr::from_ref(self.0)) })
+    }
 }
 
 /// A tile; with `KEEP` one that leaves its panels, packed and widened.
@@ -149,22 +166,22 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
         MR < NP * PANEL / I::LANES
     }
 
-    /// All steps.
+    /// All steps of the panels from column `first` on.
     ///
     /// # Safety
     /// P1, P2, P6, and with `KEEP` there is a place.
     #[inline(always)]
-    unsafe fn all<I: Isa>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn all<I: Isa>(&self, isa: I, first: usize, acc: &mut Accumulators<I, MR, NP>) {
         let t = self.0.tile();
         let panel = PANEL as isize;
         // SAFETY: the caller's promise.
         unsafe {
             if !MASKED && t.a_step == 1 && t.b_step == panel {
-                self.unrolled(isa, [1, panel, t.b_panel], acc);
+                self.unrolled(isa, [1, panel, t.b_panel], first, acc);
             } else if !MASKED && t.a_step == 1 && t.b_panel == panel {
-                self.unrolled(isa, [1, t.b_step, panel], acc);
+                self.unrolled(isa, [1, t.b_step, panel], first, acc);
             } else {
-                self.steps::<I, 1>(isa, [t.a_step, t.b_step, t.b_panel], acc, (0, t.k, 0));
+                self.steps::<I, 1>(isa, [t.a_step, t.b_step, t.b_panel], first, acc, (0, t.k, 0));
             }
         }
     }
@@ -174,19 +191,19 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
     /// # Safety
     /// P1, P2, P6.
     #[inline(always)]
-    unsafe fn unrolled<I: Isa>(&self, isa: I, strides: [isize; 3], acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn unrolled<I: Isa>(&self, isa: I, strides: [isize; 3], first: usize, acc: &mut Accumulators<I, MR, NP>) {
         let Tile { k, turn, b_panel, .. } = *self.0.tile();
         let whole = k / UNROLL;
         // Few registers do not last for another loop.
         let near = if NP == 1 || I::REGISTERS <= 16 { whole } else { whole.min(turn / UNROLL) };
         // SAFETY: the caller's promise.
         unsafe {
-            self.steps::<I, UNROLL>(isa, strides, acc, (0, near, 0));
+            self.steps::<I, UNROLL>(isa, strides, first, acc, (0, near, 0));
             if near < whole {
                 let further = (NP as isize - 1) * b_panel;
-                self.steps::<I, UNROLL>(isa, strides, acc, (near * UNROLL, whole - near, further));
+                self.steps::<I, UNROLL>(isa, strides, first, acc, (near * UNROLL, whole - near, further));
             }
-            self.steps::<I, 1>(isa, strides, acc, (whole * UNROLL, k % UNROLL, 0));
+            self.steps::<I, 1>(isa, strides, first, acc, (whole * UNROLL, k % UNROLL, 0));
         }
     }
 
@@ -201,16 +218,18 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
         &self,
         isa: I,
         [a_step, b_step, b_panel]: [isize; 3],
+        first: usize,
         acc: &mut Accumulators<I, MR, NP>,
         (from, times, further): (usize, usize, isize),
     ) {
         let t = self.0.tile();
         // Which columns of the last panel exist, register by register.
-        let last_cols = t.cols - (NP - 1) * PANEL;
+        let last_cols = t.cols - first - (NP - 1) * PANEL;
         let tail = |v: usize| isa.tail(last_cols.saturating_sub(v * I::LANES));
         let mut a = t.rows::<InOrder>(a_step, from as isize);
-        let mut b = t.b.cast::<B>().wrapping_offset(from as isize * b_step);
-        let mut ahead = t.b.cast::<B>().wrapping_offset(t.ahead + further + from as isize * t.ahead_step);
+        let panels = t.b.cast::<B>().wrapping_offset((first / PANEL) as isize * b_panel);
+        let mut b = panels.wrapping_offset(from as isize * b_step);
+        let mut ahead = panels.wrapping_offset(t.ahead + further + from as isize * t.ahead_step);
         let mut keep = Keep::<KEEP>::new(t, from);
         for _ in 0..times {
             for u in 0..UNROLL as isize {
@@ -272,20 +291,28 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let t = self.0.tile();
-        debug_assert!((NP - 1) * PANEL < t.cols && t.cols <= NP * PANEL, "P3: {} columns, {NP} panels", t.cols);
-        debug_assert!(Self::KEEPS || t.keep.is_null(), "P6: no tile of this kind leaves panels");
-        let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
-        if !t.start.is_null() {
-            // SAFETY: P3, P4.
-            unsafe { each_as(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Step::Load) };
+        debug_assert!(Self::KEEPS || self.0.tile().keep.is_null(), "P6: no tile of this kind leaves panels");
+        self.0.tile().check_width(NP);
+        let (mut first, mut group) = (0, self);
+        loop {
+            // What the compiler kept of one group for the others would be in the way of the loops over steps.
+            group = Self(group.0.anew(isa), PhantomData);
+            let t = group.0.tile();
+            let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
+            if !t.start.is_null() {
+                // SAFETY: P3, P4.
+                unsafe { each_as(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Step::Load) };
+            }
+            // SAFETY: P1, P2, P6; P3, P5.
+            unsafe {
+                group.all(isa, first, &mut acc);
+                t.epilogue.finish(isa, &mut acc, first..t.cols, B::DTYPE == Dtype::F32 || I::LANES == PANEL);
+            }
+            first += NP * PANEL;
+            if first >= t.cols {
+                return;
+            }
         }
-
-        // SAFETY: P1, P2, P6.
-        unsafe { self.all(isa, &mut acc) };
-
-        // SAFETY: P3, P5.
-        unsafe { t.epilogue.finish(isa, &mut acc, t.cols, B::DTYPE == Dtype::F32 || I::LANES == PANEL) };
     }
 }
 

@@ -38,11 +38,11 @@ impl Kernel for FinishTurned<'_> {
                 }
                 if j + COLUMNS <= cols {
                     // SAFETY: the caller's promise: what was valid for these columns is for these rows.
-                    unsafe { epilogue.turned(first + j).finish(isa, &mut turned, rows, true) };
+                    unsafe { epilogue.turned(first + j).finish(isa, &mut turned, 0..rows, true) };
                 } else {
                     for (j, row) in (first + j..).zip(turned).take(cols - j) {
                         // SAFETY: as above.
-                        unsafe { epilogue.turned(j).finish(isa, &mut [row], rows, true) };
+                        unsafe { epilogue.turned(j).finish(isa, &mut [row], 0..rows, true) };
                     }
                 }
             }

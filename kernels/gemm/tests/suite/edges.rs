@@ -53,6 +53,31 @@ fn every_column_edge() {
     }
 }
 
+/// Many groups of panels, which one call of a tile goes through, each with its own part of bias, residual and C.
+#[test]
+fn many_groups_of_panels() {
+    fn check<A: Element, B: Element, C: Element>([m, n, k]: shapes::Gemm, activation: Activation) {
+        let mut product = product::<A, B, C>([m, n, k], false);
+        (product.alpha, product.beta, product.activation) = (1.5, -0.5, activation);
+        product.bias = Some((0..n).map(|j| C::from_f32(j as f32 * 0.01 - 2.0)).collect());
+        let layout = Layout { padding: [5, 0], ..Layout::default() };
+        product.residual = Some(Strided::filled([m, n], &layout, Fill::Normal, 4));
+        product.check();
+        product.c = Strided::filled([m, n], &Layout { order: [1, 0], ..Layout::default() }, Fill::Normal, 5);
+        product.check();
+    }
+    for m in [1, 2, 5, 7, 9, 12, 13] {
+        for n in [193, 304, 400, 1000] {
+            for activation in [Activation::Identity, Activation::Relu, Activation::Gelu] {
+                check::<f32, f32, f32>([m, n, 3], activation);
+                check::<f32, f16, f32>([m, n, 3], activation);
+                check::<f32, bf16, f16>([m, n, 4], activation);
+                check::<bf16, bf16, bf16>([m, n, 5], activation);
+            }
+        }
+    }
+}
+
 /// Products that are worth several jobs: cut by rows, by columns and both, with parts of unequal size.
 #[test]
 fn products_that_threads_share() {

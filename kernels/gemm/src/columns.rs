@@ -100,6 +100,16 @@ impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Micro<'_, T, W, MR
         }
     }
 
+    /// Words that are transposed at a time, as many as there are registers for. Whole lines of AVX-512 are only worth it
+    /// where much is done with each word.
+    const fn step<I: Isa>() -> usize {
+        match I::LANES {
+            16 if MR >= 8 && T::PER_WORD == 2 && !W::DOT => 16,
+            16 => 8,
+            _ => 4,
+        }
+    }
+
     /// All panels, one after the other. With `UNIT` the steps of A are next to each other.
     ///
     /// # Safety
@@ -108,8 +118,7 @@ impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Micro<'_, T, W, MR
     unsafe fn all<I: Isa, const UNIT: bool>(&self, isa: I) {
         let t = self.0.tile();
         let (words, panels, size) = (t.k / T::PER_WORD, t.cols / PANEL, T::DTYPE.size() as isize);
-        // As many words at a time as there are registers for.
-        let step = if I::LANES == 16 { 8 } else { 4 };
+        let step = Self::step::<I>();
         let segment = Self::segment(words, step, t.b_step * size);
         let rest = words - (SLOTS - 1) * segment;
         // What overflows a set is not prefetched.
@@ -178,8 +187,8 @@ impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Micro<'_, T, W, MR
         }
     }
 
-    /// Adds the products of eight words, or of `count` if that is less and four at most, of each column of a panel, which
-    /// lie at `b`; `a` is at the step of word `first` before them.
+    /// Adds the products of `count` words, sixteen, eight or four at most, of each column of a panel, which lie at `b`; `a` is
+    /// at the step of word `first` before them.
     ///
     /// # Safety
     /// P1 and P2' for these words.
@@ -196,11 +205,12 @@ impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Micro<'_, T, W, MR
         let column = self.0.tile().b_step * T::DTYPE.size() as isize;
         for v in 0..PANEL / I::LANES {
             let b = b.wrapping_offset((v * I::LANES) as isize * column);
-            let mut columns = [isa.splat(0.0); 8];
+            let mut columns = [isa.splat(0.0); 16];
             // SAFETY: the caller's promise.
             unsafe {
                 match count {
-                    8 => columns = isa.load_eight_columns(b, column),
+                    16 => columns = isa.load_sixteen_columns(b, column),
+                    8 => columns[..8].copy_from_slice(&isa.load_eight_columns(b, column)),
                     _ => columns[..4].copy_from_slice(&isa.load_few_columns(b, column, count)),
                 }
             }

@@ -181,7 +181,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
             } else if !MASKED && t.a_step == 1 && t.b_panel == panel {
                 self.unrolled(isa, [1, t.b_step, panel], first, acc);
             } else {
-                self.steps::<I, 1>(isa, [t.a_step, t.b_step, t.b_panel], first, acc, (0, t.k, 0));
+                self.steps::<I, 1, true>(isa, [t.a_step, t.b_step, t.b_panel], first, acc, (0, t.k, 0));
             }
         }
     }
@@ -198,23 +198,22 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
         let near = if NP == 1 || I::REGISTERS <= 16 { whole } else { whole.min(turn / UNROLL) };
         // SAFETY: the caller's promise.
         unsafe {
-            self.steps::<I, UNROLL>(isa, strides, first, acc, (0, near, 0));
+            self.steps::<I, UNROLL, true>(isa, strides, first, acc, (0, near, 0));
             if near < whole {
                 let further = (NP as isize - 1) * b_panel;
-                self.steps::<I, UNROLL>(isa, strides, first, acc, (near * UNROLL, whole - near, further));
+                self.steps::<I, UNROLL, true>(isa, strides, first, acc, (near * UNROLL, whole - near, further));
             }
-            self.steps::<I, 1>(isa, strides, first, acc, (whole * UNROLL, k % UNROLL, 0));
+            self.steps::<I, 1, false>(isa, strides, first, acc, (whole * UNROLL, k % UNROLL, 0));
         }
     }
 
     /// `times` times `UNROLL` steps, from step `from` on, through operands that lie so: where these are constants, so
-    /// are the addresses of unrolled steps, from a few pointers. Prefetches go `further`. Pointers that went on from call to
-    /// call would cost wide products 7 %.
+    /// are the addresses of unrolled steps, from a few pointers. Prefetches go `further`; with `ASKS` there are any.
     ///
     /// # Safety
     /// P1, P2, P6; `from + times * UNROLL <= k`.
     #[inline(always)]
-    unsafe fn steps<I: Isa, const UNROLL: usize>(
+    unsafe fn steps<I: Isa, const UNROLL: usize, const ASKS: bool>(
         &self,
         isa: I,
         [a_step, b_step, b_panel]: [isize; 3],
@@ -222,66 +221,101 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
         acc: &mut Accumulators<I, MR, NP>,
         (from, times, further): (usize, usize, isize),
     ) {
+        const { assert!(UNROLL == 1 || UNROLL == 4) };
         let t = self.0.tile();
-        // Which columns of the last panel exist, register by register.
-        let last_cols = t.cols - first - (NP - 1) * PANEL;
-        let tail = |v: usize| isa.tail(last_cols.saturating_sub(v * I::LANES));
-        let mut a = t.rows::<InOrder>(a_step, from as isize);
         let panels = t.b.cast::<B>().wrapping_offset((first / PANEL) as isize * b_panel);
-        let mut b = panels.wrapping_offset(from as isize * b_step);
-        let mut ahead = panels.wrapping_offset(t.ahead + further + from as isize * t.ahead_step);
-        let mut keep = Keep::<KEEP>::new(t, from);
+        let mut at = Place {
+            a: t.rows::<InOrder>(a_step, from as isize),
+            b: panels.wrapping_offset(from as isize * b_step),
+            ahead: panels.wrapping_offset(t.ahead + further + from as isize * t.ahead_step),
+            keep: Keep::<KEEP>::new(t, from),
+            last_cols: t.cols - first - (NP - 1) * PANEL,
+        };
         for _ in 0..times {
-            for u in 0..UNROLL as isize {
-                let mut values = [isa.splat(0.0); MR];
-                if Self::holds_a::<I>() {
-                    for (r, value) in values.iter_mut().enumerate() {
-                        // SAFETY: P1.
-                        *value = isa.splat(unsafe { *a.at::<f32>(r, u) });
-                    }
+            // Not a loop: next to nothing decides whether it stays one, which costs wide products 7 %.
+            // SAFETY: the caller's promise.
+            unsafe {
+                self.step::<I, UNROLL, ASKS>(isa, &at, [b_step, b_panel], 0, acc);
+                if UNROLL == 4 {
+                    self.step::<I, UNROLL, ASKS>(isa, &at, [b_step, b_panel], 1, acc);
+                    self.step::<I, UNROLL, ASKS>(isa, &at, [b_step, b_panel], 2, acc);
+                    self.step::<I, UNROLL, ASKS>(isa, &at, [b_step, b_panel], 3, acc);
                 }
-                let mut b_row = [isa.splat_row(0.0); NP];
-                for (q, panel) in b_row.iter_mut().enumerate() {
-                    let p = b.wrapping_offset(q as isize * b_panel + u * b_step);
-                    // Two steps of 16 bits share a line; one row has no time for asking twice.
-                    if size_of::<B>() == 4 || UNROLL == 1 || MR > 1 || u % 2 == 0 {
-                        isa.prefetch(ahead.wrapping_offset(q as isize * b_panel + u * b_step));
-                    }
-                    for (v, register) in panel.as_mut().iter_mut().enumerate() {
-                        let p = p.wrapping_add(v * I::LANES);
-                        // SAFETY: P2.
-                        *register = unsafe {
-                            if MASKED && q + 1 == NP { B::load_tail(isa, p, tail(v)) } else { B::load(isa, p) }
-                        };
-                        if Self::holds_a::<I>() {
-                            for (row, value) in acc.iter_mut().zip(values) {
-                                let y = &mut row[q].as_mut()[v];
-                                *y = isa.fma(value, *register, *y);
-                            }
-                        }
-                    }
-                }
-                // SAFETY: P6.
-                unsafe { keep.step(isa, &b_row, u as usize) };
-                if !Self::holds_a::<I>() {
-                    for (r, row) in acc.iter_mut().enumerate() {
-                        // SAFETY: P1.
-                        let value = isa.splat(unsafe { *a.at::<f32>(r, u) });
-                        for (panel, b_panel) in row.iter_mut().zip(b_row) {
-                            for (register, &b) in panel.as_mut().iter_mut().zip(b_panel.as_ref()) {
-                                *register = isa.fma(value, b, *register);
-                            }
-                        }
-                    }
-                }
-                isa.end_step();
             }
-            a.advance(isa, UNROLL as isize);
-            b = b.wrapping_offset(UNROLL as isize * b_step);
-            ahead = ahead.wrapping_offset(UNROLL as isize * t.ahead_step);
-            keep.advance(UNROLL);
+            at.a.advance(isa, UNROLL as isize);
+            at.b = at.b.wrapping_offset(UNROLL as isize * b_step);
+            at.ahead = at.ahead.wrapping_offset(UNROLL as isize * t.ahead_step);
+            at.keep.advance(UNROLL);
         }
     }
+
+    /// The step `u` steps further on.
+    ///
+    /// # Safety
+    /// P1, P2, P6; the step is one of the tile's.
+    #[inline(always)]
+    unsafe fn step<I: Isa, const UNROLL: usize, const ASKS: bool>(
+        &self,
+        isa: I,
+        at: &Place<B, KEEP>,
+        [b_step, b_panel]: [isize; 2],
+        u: isize,
+        acc: &mut Accumulators<I, MR, NP>,
+    ) {
+        // Which columns of the last panel exist, register by register.
+        let tail = |v: usize| isa.tail(at.last_cols.saturating_sub(v * I::LANES));
+        let mut values = [isa.splat(0.0); MR];
+        if Self::holds_a::<I>() {
+            for (r, value) in values.iter_mut().enumerate() {
+                // SAFETY: P1.
+                *value = isa.splat(unsafe { *at.a.at::<f32>(r, u) });
+            }
+        }
+        let mut b_row = [isa.splat_row(0.0); NP];
+        for (q, panel) in b_row.iter_mut().enumerate() {
+            let p = at.b.wrapping_offset(q as isize * b_panel + u * b_step);
+            // Two steps of 16 bits share a line; one row has no time for asking twice.
+            if ASKS && (size_of::<B>() == 4 || UNROLL == 1 || MR > 1 || u % 2 == 0) {
+                isa.prefetch(at.ahead.wrapping_offset(q as isize * b_panel + u * b_step));
+            }
+            for (v, register) in panel.as_mut().iter_mut().enumerate() {
+                let p = p.wrapping_add(v * I::LANES);
+                // SAFETY: P2.
+                *register =
+                    unsafe { if MASKED && q + 1 == NP { B::load_tail(isa, p, tail(v)) } else { B::load(isa, p) } };
+                if Self::holds_a::<I>() {
+                    for (row, value) in acc.iter_mut().zip(values) {
+                        let y = &mut row[q].as_mut()[v];
+                        *y = isa.fma(value, *register, *y);
+                    }
+                }
+            }
+        }
+        // SAFETY: P6.
+        unsafe { at.keep.step(isa, &b_row, u as usize) };
+        if !Self::holds_a::<I>() {
+            for (r, row) in acc.iter_mut().enumerate() {
+                // SAFETY: P1.
+                let value = isa.splat(unsafe { *at.a.at::<f32>(r, u) });
+                for (panel, b_panel) in row.iter_mut().zip(b_row) {
+                    for (register, &b) in panel.as_mut().iter_mut().zip(b_panel.as_ref()) {
+                        *register = isa.fma(value, b, *register);
+                    }
+                }
+            }
+        }
+        isa.end_step();
+    }
+}
+
+/// How far a tile has come.
+struct Place<B, const KEEP: bool> {
+    a: RowPointers,
+    b: *const B,
+    ahead: *const B,
+    keep: Keep<KEEP>,
+    /// Columns of the last panel, if not more than it has.
+    last_cols: usize,
 }
 
 impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEEP: bool> Kernel

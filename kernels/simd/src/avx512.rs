@@ -194,6 +194,32 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
     }
 
     #[inline(always)]
+    unsafe fn load_sixteen_columns(self, src: *const u8, stride: isize) -> [__m512; 16] {
+        // SAFETY: the token proves AVX-512 F; the caller that sixteen words of each of 16 rows are readable.
+        unsafe {
+            let mut lanes = [[_mm512_setzero_ps(); 4]; 4];
+            for (g, four) in lanes.iter_mut().enumerate() {
+                let group = self.opaque(src.wrapping_offset(4 * g as isize * stride));
+                let row = |r: isize| _mm512_loadu_ps(group.wrapping_offset(r * stride).cast());
+                *four = transpose_in_lanes(row(0), row(1), row(2), row(3));
+            }
+            let mut columns = [_mm512_setzero_ps(); 16];
+            for c in 0..4 {
+                let [a, b, d, e] = [lanes[0][c], lanes[1][c], lanes[2][c], lanes[3][c]];
+                let (ab_lo, ab_hi) =
+                    (_mm512_shuffle_f32x4::<0b01_00_01_00>(a, b), _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b));
+                let (de_lo, de_hi) =
+                    (_mm512_shuffle_f32x4::<0b01_00_01_00>(d, e), _mm512_shuffle_f32x4::<0b11_10_11_10>(d, e));
+                columns[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(ab_lo, de_lo);
+                columns[c + 4] = _mm512_shuffle_f32x4::<0b11_01_11_01>(ab_lo, de_lo);
+                columns[c + 8] = _mm512_shuffle_f32x4::<0b10_00_10_00>(ab_hi, de_hi);
+                columns[c + 12] = _mm512_shuffle_f32x4::<0b11_01_11_01>(ab_hi, de_hi);
+            }
+            columns
+        }
+    }
+
+    #[inline(always)]
     fn widen_f16_pairs(self, pairs: __m512) -> [__m512; 2] {
         // SAFETY: the token proves AVX-512 F and BW; registers only.
         unsafe {

@@ -186,6 +186,20 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
         [a, b, c, d, e, f, g, h]
     }
 
+    /// [`load_columns`](Isa::load_columns) of sixteen columns: of whole lines, where rows begin at lines.
+    ///
+    /// # Safety
+    /// Sixteen words must be readable at each `src + r * stride`, for `r < LANES`.
+    #[inline(always)]
+    unsafe fn load_sixteen_columns(self, src: *const u8, stride: isize) -> [Self::F32; 16] {
+        let mut columns = [self.splat(0.0); 16];
+        for (c, four) in columns.chunks_exact_mut(4).enumerate() {
+            // SAFETY: the caller's promise.
+            four.copy_from_slice(&unsafe { self.load_columns(src.add(4 * c * size_of::<u32>()), stride) });
+        }
+        columns
+    }
+
     /// [`load_columns`](Isa::load_columns) of the first `count` columns, zero in the others.
     ///
     /// # Safety

@@ -143,12 +143,12 @@ fn stream<I: Isa>(isa: I) {
 #[inline(always)]
 fn load_columns<I: Isa>(isa: I) {
     let n = I::LANES;
-    for (gap, count) in [0, 2, 4, 20].into_iter().flat_map(|gap| [1, 2, 3, 4, 8].map(|count| (gap, count))) {
+    for (gap, count) in [0, 2, 4, 20].into_iter().flat_map(|gap| [1, 2, 3, 4, 8, 16].map(|count| (gap, count))) {
         let stride = 4 * count + gap;
         let mut src = vec![0u8; (n - 1) * stride + 4 * count];
         for (r, row) in src.chunks_mut(stride).enumerate() {
             for (c, word) in row.chunks_exact_mut(4).take(count).enumerate() {
-                word.copy_from_slice(&((r * 8 + c) as f32).to_ne_bytes());
+                word.copy_from_slice(&((r * 16 + c) as f32).to_ne_bytes());
             }
         }
         for src in guarded(&src) {
@@ -159,6 +159,7 @@ fn load_columns<I: Isa>(isa: I) {
                 // SAFETY: row r starts r * step behind the first one and has so many words within src.
                 let columns = unsafe {
                     match count {
+                        16 => isa.load_sixteen_columns(first, step).to_vec(),
                         8 => isa.load_eight_columns(first, step).to_vec(),
                         _ => isa.load_few_columns(first, step, count).to_vec(),
                     }
@@ -166,7 +167,7 @@ fn load_columns<I: Isa>(isa: I) {
                 for (c, column) in columns.into_iter().enumerate() {
                     for (r, got) in lanes(isa, column).into_iter().take(n).enumerate() {
                         let row = if backwards { n - 1 - r } else { r };
-                        let want = if c < count { (row * 8 + c) as f32 } else { 0.0 };
+                        let want = if c < count { (row * 16 + c) as f32 } else { 0.0 };
                         assert_eq!(got, want, "column {c} of {count} of row {r} at {}", I::LEVEL);
                     }
                 }

@@ -10,6 +10,9 @@ use gristmill_core::{Error, Queue, SendPtr, Workspace};
 use gristmill_gemm::tile::Tiles;
 use gristmill_simd::{Dtype, Isa, Kernel, Simd};
 
+/// How often a thread takes units, if they are many.
+const TAKES: usize = 32;
+
 /// The checked arguments of a call.
 pub(crate) struct Call<'a> {
     pub(crate) q: AnyHeads<'a>,
@@ -75,6 +78,7 @@ impl Kernel for Run<'_, '_> {
                 worker: Worker::new(self.call, &plan, (self.simd, self.tiles), scratch),
                 queue: &queue,
                 slot,
+                few: (plan.units / (TAKES * plan.workers)).max(1),
             });
         });
         Ok(())
@@ -85,6 +89,8 @@ struct Work<'w, 'a> {
     worker: Worker<'w, 'a>,
     queue: &'w Queue,
     slot: usize,
+    /// Units that are taken at a time.
+    few: usize,
 }
 
 impl Kernel for Work<'_, '_> {
@@ -93,8 +99,10 @@ impl Kernel for Work<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
         // Neighbours among the units of a segment share their keys.
-        while let Some(unit) = self.queue.next(self.slot) {
-            self.worker.run(isa, unit);
+        while let Some(units) = self.queue.next_few(self.slot, self.few) {
+            for unit in units {
+                self.worker.run(isa, unit);
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Jobs that several workers take.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Segments of a queue, at most.
@@ -28,6 +29,12 @@ impl Queue {
 
     /// The next job for whoever empties segment `home` first; none when all are taken. Any number is a home.
     pub fn next(&self, home: usize) -> Option<usize> {
+        self.next_few(home, 1).map(|jobs| jobs.start)
+    }
+
+    /// As [`next`](Self::next), up to `few` jobs, at least one, which are neighbours. Each take waits until all that was
+    /// stored before is in the cache, which short jobs should not do each.
+    pub fn next_few(&self, home: usize, few: usize) -> Option<Range<usize>> {
         (0..self.segments).find_map(|step| {
             let s = (home + step) % self.segments;
             let end = start(self.jobs, self.segments, s + 1);
@@ -36,7 +43,8 @@ impl Queue {
             if next.load(Ordering::Relaxed) >= end {
                 return None;
             }
-            Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&job| job < end)
+            let first = next.fetch_add(few, Ordering::Relaxed);
+            (first < end).then(|| first..end.min(first.saturating_add(few)))
         })
     }
 }
@@ -66,6 +74,13 @@ mod tests {
             }
             assert!(seen.iter().all(|&n| n == 1), "{jobs} jobs, {workers} workers: {seen:?}");
         }
+    }
+
+    #[test]
+    fn some_jobs_are_neighbours_of_one_segment() {
+        let queue = Queue::new(10, 2);
+        let few: Vec<_> = std::iter::from_fn(|| queue.next_few(1, 3)).collect();
+        assert_eq!(few, [5..8, 8..10, 0..3, 3..5]);
     }
 
     #[test]

@@ -10,21 +10,21 @@ use gristmill_simd::{Dtype, Element, Isa, Kernel, bf16, f16};
 use std::array;
 
 /// A [`Product`] whose rows each have a right operand of their own.
-pub(crate) struct Abreast {
-    product: Product,
+pub(crate) struct Abreast<'p> {
+    product: Product<'p>,
     rows: usize,
     /// Of columns.
     panels: usize,
     depth: usize,
 }
 
-impl Abreast {
+impl<'p> Abreast<'p> {
     /// `rows` by `cols` elements, each a chain of `depth` multiply-adds.
     ///
     /// # Safety
     /// P1 and P3 to P5 of [`Product`] for so many rows, and P2 for whole panels of each row.
     #[inline(always)]
-    pub(crate) unsafe fn new(product: Product, [rows, cols, depth]: [usize; 3]) -> Self {
+    pub(crate) unsafe fn new(product: Product<'p>, [rows, cols, depth]: [usize; 3]) -> Self {
         Self { product, rows, panels: cols.div_ceil(PANEL), depth }
     }
 
@@ -36,7 +36,7 @@ impl Abreast {
 
     /// The product over pairs.
     #[inline(always)]
-    pub(crate) fn of_pairs(self) -> OfPairs {
+    pub(crate) fn of_pairs(self) -> OfPairs<'p> {
         OfPairs(self)
     }
 
@@ -167,9 +167,9 @@ impl Abreast {
 }
 
 /// A product over panels of pairs.
-pub(crate) struct OfPairs(Abreast);
+pub(crate) struct OfPairs<'p>(Abreast<'p>);
 
-impl OfPairs {
+impl OfPairs<'_> {
     /// As many rows and panels in step as there are, one after another.
     #[inline(always)]
     fn of<I: Isa, const CHAIN: usize>(&self, isa: I) {
@@ -263,7 +263,7 @@ const IN_ORDER: usize = Chain::InOrder as usize;
 const ODD_FIRST: usize = Chain::OddFirst as usize;
 const DOT: usize = Chain::Dot as usize;
 
-impl Kernel for OfPairs {
+impl Kernel for OfPairs<'_> {
     type Output = ();
 
     const DOT: bool = true;
@@ -278,7 +278,7 @@ impl Kernel for OfPairs {
     }
 }
 
-impl Kernel for Abreast {
+impl Kernel for Abreast<'_> {
     type Output = ();
 
     #[inline(always)]

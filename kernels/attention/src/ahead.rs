@@ -14,12 +14,31 @@ use std::ptr;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// What a block's products with the keys and with the values prefetch for the next unit, as if those began there; none
-/// for what they read themselves soon.
+/// What the products of the first blocks of a unit with the keys and with the values prefetch for the next unit, as if
+/// those began there; null, and nothing, stand for what they read themselves soon.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ahead {
-    pub(crate) of_keys: Option<*const f32>,
-    pub(crate) of_values: Option<*const f32>,
+    of_keys: [*const f32; 2],
+    of_values: [*const f32; 2],
+    /// The first block that has not begun.
+    from: usize,
+}
+
+impl Ahead {
+    /// Passes over some blocks.
+    pub(crate) fn skip(&mut self, blocks: usize) {
+        self.from = 2.min(self.from + blocks);
+    }
+
+    /// What products with the keys prefetch, block by block, from block `slot` of those to come.
+    pub(crate) fn of_keys(&self, slot: usize) -> &[*const f32] {
+        &self.of_keys[2.min(self.from + slot)..]
+    }
+
+    /// What products with the values prefetch.
+    pub(crate) fn of_values(&self, slot: usize) -> &[*const f32] {
+        &self.of_values[2.min(self.from + slot)..]
+    }
 }
 
 impl Worker<'_, '_> {
@@ -27,11 +46,12 @@ impl Worker<'_, '_> {
     /// cache, or soon will be, but the operands of the next unit may be far: the first block asks for its keys and
     /// values, the second one for its queries and its output. Only what lies in memory as the products walk is asked
     /// for.
-    pub(crate) fn ahead_of(&self, index: usize) -> [Ahead; WAVE] {
-        let mut ahead = [Ahead::default(); WAVE];
-        let Source::Views { k, v } = &self.call.source else { return ahead };
+    pub(crate) fn look_ahead(&mut self, index: usize) {
+        let ahead = &mut self.ahead;
+        *ahead = Ahead::default();
+        let Source::Views { k, v } = &self.call.source else { return };
         if index >= self.plan.units {
-            return ahead;
+            return;
         }
         let unit = self.plan.unit(index);
         let rows = self.plan.rows(unit.kv_head, unit.first_block);
@@ -40,25 +60,24 @@ impl Worker<'_, '_> {
             heads.dtype() == Dtype::F32 && heads.strides()[1] == dim as isize && heads.strides()[3] == 1
         };
         if dense(k) {
-            ahead[0].of_keys = Some(k.vector(unit.batch, 0, unit.kv_head).cast());
+            ahead.of_keys[0] = k.vector(unit.batch, 0, unit.kv_head).cast();
         }
         if dense(&self.call.q) {
-            ahead[1].of_keys = Some(rows.locate(&self.call.q, unit.batch).0.cast());
+            ahead.of_keys[1] = rows.locate(&self.call.q, unit.batch).0.cast();
         }
         if let (false, Dtype::F32, [_, row, _, 1]) = (self.plan.pack_values, v.dtype(), v.strides()) {
-            ahead[0].of_values = Some(v.vector(unit.batch, 0, unit.kv_head).cast());
+            ahead.of_values[0] = v.vector(unit.batch, 0, unit.kv_head).cast();
             if let AnyOutput::F32(out) = &self.call.out
                 && out.strides()[1] == row
             {
-                ahead[1].of_values = Some(out.vector(unit.batch, rows.at(0).1, rows.at(0).0));
+                ahead.of_values[1] = out.vector(unit.batch, rows.at(0).1, rows.at(0).0);
             }
         }
-        ahead
     }
 
     /// The rows that a wave of blocks asks for: its outputs, and the queries of the blocks that come next, of which
     /// `next` is the first.
-    pub(crate) fn rows_ahead(&self, unit: Unit, wave: &[Block], next: usize) -> RowsAhead {
+    pub(crate) fn rows_ahead(&self, unit: &Unit, wave: &[Block], next: usize) -> RowsAhead {
         let mut ahead = RowsAhead::default();
         let q = &self.call.q;
         for (slot, (block, [out, queries])) in wave.iter().zip(&mut ahead.wanted).enumerate() {

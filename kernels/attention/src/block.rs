@@ -40,10 +40,10 @@ pub(crate) struct Worker<'w, 'a> {
     pub(crate) chains: &'w mut [f32],
     /// The queries of every block of a wave, widened or gathered; empty where they are read in place.
     pub(crate) queries: &'w mut [f32],
-    /// The rows of every block of a wave.
-    pub(crate) states: [[RowState; MAX_ROWS]; WAVE],
-    /// What the products of the blocks of a wave prefetch.
-    ahead: [Ahead; WAVE],
+    /// What the sums of every block's rows are divided by: zero for a row of zeros.
+    pub(crate) denominators: [f32; WAVE * MAX_ROWS],
+    /// What the products of the next blocks prefetch.
+    pub(crate) ahead: Ahead,
     /// What its tiles of scores ask for.
     rows_ahead: RowsAhead,
     /// How keys and values of views are packed.
@@ -60,23 +60,14 @@ pub(crate) struct Worker<'w, 'a> {
     pub(crate) packed_values: usize,
 }
 
-/// A block of a wave.
+/// A block of a wave, or several whose rows follow each other.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Block {
-    /// Which part of the scratch memory it has.
+    /// Which part of the scratch memory it has, or begins with.
     pub(crate) slot: usize,
     pub(crate) rows: Rows,
     /// The keys that it looks at: as many as its last row sees.
     pub(crate) limit: usize,
-}
-
-/// The softmax of a row.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct RowState {
-    /// The denominator; zero for a row of zeros.
-    pub(crate) sum: f32,
-    /// Whether the block's keys include some that this row does not see.
-    pub(crate) hides: bool,
 }
 
 impl<'w, 'a> Worker<'w, 'a> {
@@ -93,8 +84,8 @@ impl<'w, 'a> Worker<'w, 'a> {
         let (sums, rest) = rest.split_at_mut(plan.scratch.sums);
         let (chains, rest) = rest.split_at_mut(plan.scratch.chains);
         let queries = &mut rest[..plan.scratch.queries];
-        let states = [[RowState::default(); MAX_ROWS]; WAVE];
-        let (ahead, rows_ahead) = ([Ahead::default(); WAVE], RowsAhead::default());
+        let denominators = [0.0; WAVE * MAX_ROWS];
+        let (ahead, rows_ahead) = (Ahead::default(), RowsAhead::default());
         let (ways, magnitudes) = ([Ways::IN_ORDER; WAVE], None);
         let (holds, packed_keys, packed_values) = (None, 0, 0);
         Self {
@@ -108,7 +99,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             sums,
             chains,
             queries,
-            states,
+            denominators,
             ahead,
             rows_ahead,
             form: Form::Steps,
@@ -123,39 +114,53 @@ impl<'w, 'a> Worker<'w, 'a> {
     /// Computes a unit.
     #[inline(always)]
     pub(crate) fn run<I: Isa>(&mut self, isa: I, index: usize) {
-        const { assert!(block_rows::<I>() <= MAX_ROWS, "a block has no more rows than states") };
-        const { assert!(block_rows::<I>() <= I::LANES, "nor more than a register has lanes") };
-        let unit = self.plan.unit(index);
+        const { assert!(block_rows::<I>() <= MAX_ROWS, "a block has no more rows than denominators") };
+        let mut unit = self.plan.unit(index);
+        let kv_head = unit.kv_head;
         if self.holds != Some((unit.batch, unit.kv_head)) {
             self.holds = Some((unit.batch, unit.kv_head));
             (self.packed_keys, self.packed_values, self.magnitudes) = (0, 0, None);
         }
-        self.choose_form(isa, unit);
-        let ahead = if self.plan.far { self.ahead_of(index + 1) } else { Default::default() };
+        self.choose_form(isa, &unit);
+        // What a short block takes beside its arithmetic counts: such blocks go through the steps together.
+        let joins = !(self.plan.pairs || self.plan.long || self.edits());
+        if self.plan.far {
+            self.look_ahead(index + 1);
+        }
         for first in (unit.first_block..unit.end_block).step_by(self.plan.wave) {
-            for (slot, wanted) in self.ahead.iter_mut().enumerate().take(self.plan.wave) {
-                *wanted = ahead.get(first - unit.first_block + slot).copied().unwrap_or_default();
-            }
             let mut wave = [Block::default(); WAVE];
-            let blocks = self.plan.wave.min(unit.end_block - first);
-            for (slot, block) in wave[..blocks].iter_mut().enumerate() {
-                let rows = self.plan.rows(unit.kv_head, first + slot);
+            let mut blocks = 0;
+            for slot in 0..self.plan.wave.min(unit.end_block - first) {
+                let rows = self.plan.rows(kv_head, first + slot);
                 // The last row sees the most keys.
                 let limit = self.call.key_end(unit.batch, rows.at(rows.count - 1).1);
-                *block = Block { slot, rows, limit };
+                if let Some(last) = wave[..blocks].last_mut()
+                    && last.limit == limit
+                    && joins
+                    && short::takes::<I>(limit)
+                    && last.rows.reach(&rows)
+                {
+                    last.rows.count += rows.count;
+                } else {
+                    wave[blocks] = Block { slot, rows, limit };
+                    blocks += 1;
+                }
             }
             if self.plan.long {
-                self.rows_ahead = self.rows_ahead(unit, &wave[..blocks], first + self.plan.wave);
+                self.rows_ahead = self.rows_ahead(&unit, &wave[..blocks], first + self.plan.wave);
             }
-            self.wave(isa, unit, &wave[..blocks]);
+            if self.plan.by_head {
+                unit.kv_head = wave[0].rows.at(0).0;
+            }
+            self.wave(isa, &unit, &wave[..blocks]);
+            self.ahead.skip(self.plan.wave);
         }
     }
 
     /// Computes some blocks.
     #[inline(always)]
-    fn wave<I: Isa>(&mut self, isa: I, unit: Unit, wave: &[Block]) {
+    fn wave<I: Isa>(&mut self, isa: I, unit: &Unit, wave: &[Block]) {
         let end = wave.iter().fold(0, |end, block| end.max(block.limit));
-        let unit = if self.plan.by_head { Unit { kv_head: wave[0].rows.at(0).0, ..unit } } else { unit };
         for block in wave.iter() {
             if self.plan.pairs {
                 self.pair_queries(isa, unit, block);
@@ -201,7 +206,7 @@ impl<'w, 'a> Worker<'w, 'a> {
 
     /// The scores of a block for some keys, whose panels are these.
     #[inline(always)]
-    fn score<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block, right: Right, keys: Range<usize>) {
+    fn score<I: Isa>(&mut self, isa: I, unit: &Unit, block: &Block, right: Right, keys: Range<usize>) {
         let ([.., dim], [.., step]) = (self.call.q.sizes(), self.call.q.strides());
         let chain = self.ways[block.slot].scores;
         let (narrow, depth) =
@@ -226,7 +231,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             alpha: if self.plan.pairs { 1.0 } else { self.call.scale },
             accumulate: false,
             chains: ptr::null(),
-            ahead: self.ahead[block.slot].of_keys.map(|ahead| ahead.wrapping_add(keys.start * dim)),
+            ahead: (self.ahead.of_keys(block.slot), (keys.start * dim) as isize),
         };
         let (rows, keys) = (block.rows.count, block.limit.min(keys.end) - keys.start);
         // SAFETY: the rows exist; the keys' panels are packed and full; a strip has a block's rows, each as long as the
@@ -251,39 +256,39 @@ impl<'w, 'a> Worker<'w, 'a> {
         }
     }
 
-    /// The scores of a block of the wave.
-    pub(crate) fn strip(&mut self, slot: usize) -> &mut [f32] {
-        let len = self.plan.block_rows * self.plan.score_stride;
-        &mut self.scores[slot * len..][..len]
+    /// The scores from a block of the wave on.
+    fn strip(&mut self, slot: usize) -> &mut [f32] {
+        &mut self.scores[slot * self.plan.block_rows * self.plan.score_stride..]
+    }
+
+    /// Whether scores are looked at before their softmax.
+    fn edits(&self) -> bool {
+        !self.call.options.mask.is_dense() || self.call.options.softcap.is_some()
     }
 
     /// Turns the scores of a block into weights: `exp(score - max)` for what a row sees, zeros for the rest.
     #[inline(always)]
-    fn weight<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block) {
-        let (call, stride) = (self.call, self.plan.score_stride);
-        let dense = call.options.mask.is_dense();
-        let edited = !dense || call.options.softcap.is_some();
-        let rows = block.rows.count;
-        let (mut keys, mut sums) = ([block.limit; MAX_ROWS], [0.0; MAX_ROWS]);
+    fn weight<I: Isa>(&mut self, isa: I, unit: &Unit, block: &Block) {
+        let (call, stride, edited, rows) = (self.call, self.plan.score_stride, self.edits(), block.rows.count);
+        let mut keys = [block.limit; WAVE * MAX_ROWS];
         if call.options.mask.causal.is_some() {
             for (r, keys) in keys.iter_mut().enumerate().take(rows) {
                 *keys = call.key_end(unit.batch, block.rows.at(r).1);
             }
         }
+        let keys = &keys[..rows];
         if self.plan.pairs {
-            self.round_weights(isa, unit, block, &keys[..rows], &mut sums[..rows]);
-            for (state, (&keys, &sum)) in self.states[block.slot].iter_mut().zip(keys.iter().zip(&sums)).take(rows) {
-                // The last key's pair may have one that nobody sees.
-                *state = RowState { sum, hides: keys < block.limit.next_multiple_of(2) || !dense };
-            }
+            self.round_weights(isa, unit, block, keys);
             return;
         }
-        let strip = &mut self.strip(block.slot)[..rows * stride];
-        // SAFETY: the strip has these rows, each as long as the keys in whole panels; the last one sees the most keys, the
-        // first one the fewest.
-        let short = !edited
-            && unsafe { short::weigh(isa, strip.as_mut_ptr(), stride, block.limit, &keys[..rows], &mut sums[..rows]) };
-        if !short && block.limit > 0 {
+        let first = block.slot * self.plan.block_rows;
+        let strip = &mut self.scores[first * stride..][..rows * stride];
+        let sums = &mut self.denominators[first..][..rows];
+        if !edited && short::takes::<I>(block.limit) {
+            // SAFETY: the strip has these rows, each as long as the keys in whole panels; the last one sees the most keys,
+            // the first one the fewest.
+            unsafe { short::weigh(isa, strip.as_mut_ptr(), stride, block.limit, keys, sums) };
+        } else if block.limit > 0 {
             let (mut maxima, mut minima) = ([isa.splat(LOWEST); MAX_ROWS], [isa.splat(f32::INFINITY); MAX_ROWS]);
             for (r, row) in strip.chunks_exact_mut(stride).enumerate() {
                 let row = &mut row[..keys[r]];
@@ -297,31 +302,31 @@ impl<'w, 'a> Worker<'w, 'a> {
             for maxima in maxima.chunks_exact_mut(4) {
                 maxima.copy_from_slice(&isa.spread_max_each(array::from_fn(|r| maxima[r])));
             }
-            let near = !edited && softmax::near(isa, &maxima, &minima);
+            let near = !edited && softmax::near(isa, maxima, minima);
             let mut lanes = [isa.splat(0.0); MAX_ROWS];
             // Each row is of whole blocks, and the last one sees the most keys.
-            let (keys, max) = (&keys[..rows], &maxima[..rows]);
-            let scores = Scores { rows: strip.as_mut_ptr(), stride, limit: block.limit, keys, max };
+            let scores = Scores { rows: strip.as_mut_ptr(), stride, limit: block.limit, keys, max: &maxima[..rows] };
             if near {
                 scores.exp_and_sum::<I, true>(isa, &mut lanes);
             } else {
                 scores.exp_and_sum::<I, false>(isa, &mut lanes);
             }
-            for (first, sums) in (0..rows).step_by(4).zip(sums.chunks_exact_mut(4)) {
-                sums.copy_from_slice(&isa.reduce_add_each(array::from_fn(|r| lanes[first + r])));
+            for (first, sums) in (0..rows).step_by(4).zip(sums.chunks_mut(4)) {
+                let all = isa.reduce_add_each(array::from_fn(|r| lanes[first + r]));
+                sums.copy_from_slice(&all[..sums.len()]);
             }
-        }
-        for (state, (&keys, &sum)) in self.states[block.slot].iter_mut().zip(keys.iter().zip(&sums)).take(rows) {
-            *state = RowState { sum, hides: keys < block.limit || !dense };
+        } else {
+            sums.fill(0.0);
         }
     }
 
     /// [`weight`](Self::weight) where weights are rounded to bf16: of each row's first `keys` scores.
     #[inline(always)]
-    fn round_weights<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block, keys: &[usize], sums: &mut [f32]) {
+    fn round_weights<I: Isa>(&mut self, isa: I, unit: &Unit, block: &Block, keys: &[usize]) {
         let (call, stride, chain) = (self.call, self.plan.score_stride, self.ways[block.slot].values);
-        let edited = !call.options.mask.is_dense() || call.options.softcap.is_some();
-        let strip = &mut self.strip(block.slot)[..keys.len() * stride];
+        let (edited, first) = (self.edits(), block.slot * self.plan.block_rows);
+        let strip = &mut self.scores[first * stride..][..keys.len() * stride];
+        let sums = &mut self.denominators[first..][..keys.len()];
         let mut scale = call.scale;
         if edited || !(scale > 0.0 && scale < f32::INFINITY) {
             scale = 1.0;
@@ -369,7 +374,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             alpha: 1.0,
             accumulate: adds && !apart,
             chains: if begins { ptr::null() } else { chains },
-            ahead: self.ahead[block.slot].of_values.map(|ahead| ahead.wrapping_offset(first as isize * right.step)),
+            ahead: (self.ahead.of_values(block.slot), first as isize * right.step),
         };
         let (rows, dim) = (block.rows.count, self.call.source.value_dim());
         // SAFETY: the strip holds a weight for each key below the limit; as many values exist, and those in place are

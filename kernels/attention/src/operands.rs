@@ -46,7 +46,7 @@ impl Form {
 impl Worker<'_, '_> {
     /// The panels of the chunk of keys `first .. end`, packed now if they are not yet.
     #[inline(always)]
-    pub(crate) fn keys_from<I: Isa>(&mut self, isa: I, unit: Unit, first: usize, end: usize) -> Right {
+    pub(crate) fn keys_from<I: Isa>(&mut self, isa: I, unit: &Unit, first: usize, end: usize) -> Right {
         let dim = self.call.q.sizes()[3];
         let (start, heads, form) = match self.call.source {
             Source::Views { k, .. } | Source::Keys(k) => (self.pack_keys(isa, &k, unit, first, end), 1, self.form),
@@ -63,7 +63,7 @@ impl Worker<'_, '_> {
 
     /// The panels of the newest keys of some heads, those of a page that are still in squares.
     #[inline(always)]
-    pub(crate) fn newest_keys<I: Isa>(&mut self, isa: I, unit: Unit, heads: usize, keys: Range<usize>) -> Right {
+    pub(crate) fn newest_keys<I: Isa>(&mut self, isa: I, unit: &Unit, heads: usize, keys: Range<usize>) -> Right {
         let Source::Cache(cache) = self.call.source else { unreachable!("views have no squares") };
         let Layout { kv_heads, pairs, .. } = cache.layout();
         let (panel, slot) = (PANEL * cache.layout().key_len(), keys.start % PAGE);
@@ -86,7 +86,7 @@ impl Worker<'_, '_> {
     }
 
     #[inline(always)]
-    fn pack_keys<I: Isa>(&mut self, isa: I, k: &AnyHeads, unit: Unit, first: usize, end: usize) -> TypedPtr {
+    fn pack_keys<I: Isa>(&mut self, isa: I, k: &AnyHeads, unit: &Unit, first: usize, end: usize) -> TypedPtr {
         let form = self.form;
         if !self.plan.keep_keys {
             return pack(isa, k, unit, true, first..end, self.keys, form);
@@ -104,7 +104,7 @@ impl Worker<'_, '_> {
 
     /// The block of values `first .. end`, packed now if they are to be and are not yet.
     #[inline(always)]
-    pub(crate) fn values_from<I: Isa>(&mut self, isa: I, unit: Unit, first: usize, end: usize) -> Right {
+    pub(crate) fn values_from<I: Isa>(&mut self, isa: I, unit: &Unit, first: usize, end: usize) -> Right {
         let v = match self.call.source {
             Source::Views { v, .. } => v,
             Source::Keys(_) => unreachable!("weights alone are not multiplied"),
@@ -148,13 +148,13 @@ impl Worker<'_, '_> {
     }
 
     /// The keys that some query of the sequence sees.
-    pub(crate) fn seen(&self, unit: Unit) -> usize {
+    pub(crate) fn seen(&self, unit: &Unit) -> usize {
         self.call.key_end(unit.batch, self.call.q.sizes()[1] - 1)
     }
 
     /// Widens the queries of a block.
     #[inline(always)]
-    pub(crate) fn widen<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block) {
+    pub(crate) fn widen<I: Isa>(&mut self, isa: I, unit: &Unit, block: &Block) {
         let stride = self.plan.query_stride;
         let rows = self.queries[block.slot * self.plan.block_rows * stride..].chunks_exact_mut(stride.max(1));
         for (r, wide) in rows.take(block.rows.count).enumerate() {
@@ -184,7 +184,7 @@ fn packed(panels: &[f32], form: Form) -> TypedPtr {
 fn pack<I: Isa>(
     isa: I,
     heads: &AnyHeads,
-    unit: Unit,
+    unit: &Unit,
     transposed: bool,
     rows: Range<usize>,
     panels: &mut [f32],

@@ -8,10 +8,13 @@ use gristmill_core::{MatMut, SharedHeads};
 use gristmill_gemm::tile::PANEL;
 use gristmill_simd::{Divisor, Divisors, Element, Isa, Kernel, Magnitudes, slices};
 
+/// Divisors that are prepared together.
+const DIVISORS: usize = 16;
+
 impl Worker<'_, '_> {
     /// Divides the sums of a block and writes its rows.
     #[inline(always)]
-    pub(crate) fn finish<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block) {
+    pub(crate) fn finish<I: Isa>(&mut self, isa: I, unit: &Unit, block: &Block) {
         // SAFETY: every unit, and every row of it, is computed once.
         any!(AnyOutput, &self.call.out, out => unsafe { self.finish_into(isa, unit, block, out) });
     }
@@ -21,24 +24,26 @@ impl Worker<'_, '_> {
     /// # Safety
     /// Nobody else uses the block's rows of `out`.
     #[inline(always)]
-    unsafe fn finish_into<I: Isa, O: Element>(&mut self, isa: I, unit: Unit, block: &Block, out: &SharedHeads<O>) {
+    unsafe fn finish_into<I: Isa, O: Element>(&mut self, isa: I, unit: &Unit, block: &Block, out: &SharedHeads<O>) {
         let dim = self.call.source.value_dim();
         // SAFETY: the caller's promise.
         if unsafe { self.finish_safe(isa, unit, block, out) } {
             return;
         }
-        for (r, state) in self.states[block.slot].into_iter().enumerate().take(block.rows.count) {
+        for r in 0..block.rows.count {
             let (h, i) = block.rows.at(r);
             // SAFETY: the caller's promise.
             let mut out = unsafe { out.block(unit.batch, h, i..i + 1) };
-            if state.sum == 0.0 {
+            let row = block.slot * self.plan.block_rows + r;
+            let sum = self.denominators[row];
+            if sum == 0.0 {
                 (0..dim).for_each(|d| out.set(0, d, O::default()));
                 continue;
             }
-            let row = block.slot * self.plan.block_rows + r;
+            let hides = self.hides(unit, block, i);
             let sums = &mut self.sums[row * self.plan.out_stride..][..self.plan.out_stride];
             // A hidden key with a weight of zero has left a NaN if its value was not finite.
-            if state.hides && any_nan(isa, &sums[..dim]) {
+            if hides && any_nan(isa, &sums[..dim]) {
                 let skip = Skip {
                     call: self.call,
                     kv_head: unit.kv_head + if self.plan.by_head { r } else { 0 },
@@ -53,8 +58,15 @@ impl Worker<'_, '_> {
                     isa.vectorize(skip);
                 }
             }
-            divide_into(isa, sums, state.sum, &mut out, dim);
+            divide_into(isa, sums, sum, &mut out, dim);
         }
+    }
+
+    /// Whether the keys of a block, and the partner of the last one in a pair, include some that the query at `position`
+    /// does not see.
+    fn hides(&self, unit: &Unit, block: &Block, position: usize) -> bool {
+        let keys = block.limit.next_multiple_of(if self.plan.pairs { 2 } else { 1 });
+        !self.call.options.mask.is_dense() || self.call.key_end(unit.batch, position) < keys
     }
 
     /// [`finish_into`](Self::finish_into) the short way, which is right if it returns true.
@@ -62,20 +74,16 @@ impl Worker<'_, '_> {
     /// # Safety
     /// As there.
     #[inline(always)]
-    unsafe fn finish_safe<I: Isa, O: Element>(&self, isa: I, unit: Unit, block: &Block, out: &SharedHeads<O>) -> bool {
-        let (rows, stride) = (block.rows.count, self.plan.out_stride);
-        let mut divisors = [1.0; 16];
-        for (divisor, state) in divisors.iter_mut().zip(&self.states[block.slot]).take(rows) {
-            *divisor = state.sum;
-        }
-        if divisors.contains(&0.0) || out.strides()[3] != 1 {
+    unsafe fn finish_safe<I: Isa, O: Element>(&self, isa: I, unit: &Unit, block: &Block, out: &SharedHeads<O>) -> bool {
+        if out.strides()[3] != 1 {
             return false;
         }
+        let (rows, stride, first) = (block.rows.count, self.plan.out_stride, block.slot * self.plan.block_rows);
         let (h, i) = block.rows.at(0);
         isa.vectorize(Divide {
-            sums: &self.sums[block.slot * self.plan.block_rows * stride..][..rows * stride],
+            sums: &self.sums[first * stride..][..rows * stride],
             stride,
-            divisors,
+            divisors: &self.denominators[first..][..rows],
             // SAFETY: the caller's promise.
             out: unsafe { out.block(unit.batch, h, i..i + 1) }.as_mut_ptr(),
             out_row: block.rows.step(out.strides()),
@@ -91,20 +99,19 @@ impl Worker<'_, '_> {
     pub(crate) unsafe fn write_weights<I: Isa, O: Element>(
         &mut self,
         isa: I,
-        unit: Unit,
+        unit: &Unit,
         block: &Block,
         out: &SharedHeads<O>,
         keys: usize,
     ) {
-        let (call, stride) = (self.call, self.plan.score_stride);
-        let states = self.states[block.slot];
-        let rows = self.strip(block.slot).chunks_exact_mut(stride);
-        for (r, (row, state)) in rows.zip(states).enumerate().take(block.rows.count) {
+        let (call, stride, first) = (self.call, self.plan.score_stride, block.slot * self.plan.block_rows);
+        let rows = self.scores[first * stride..].chunks_exact_mut(stride).zip(&self.denominators[first..]);
+        for (r, (row, &sum)) in rows.enumerate().take(block.rows.count) {
             let (h, i) = block.rows.at(r);
             // SAFETY: the caller's promise.
             let mut out = unsafe { out.block(unit.batch, h, i..i + 1) };
-            let seen = if state.sum == 0.0 { 0 } else { block.limit };
-            if state.sum.is_nan() {
+            let seen = if sum == 0.0 { 0 } else { block.limit };
+            if sum.is_nan() {
                 // Hidden keys have a weight of zero all the same.
                 let sizes = (call.q.sizes()[1], keys);
                 for j in 0..seen {
@@ -113,7 +120,7 @@ impl Worker<'_, '_> {
                 }
             } else if seen > 0 {
                 let panels = seen.next_multiple_of(PANEL);
-                divide_into(isa, &mut row[..panels], state.sum, &mut out, seen);
+                divide_into(isa, &mut row[..panels], sum, &mut out, seen);
             }
             (seen..keys).for_each(|j| out.set(0, j, O::default()));
         }
@@ -122,14 +129,70 @@ impl Worker<'_, '_> {
 
 /// Rows of sums, `stride` apart and in whole panels, each with a divisor, and where the quotients of the first `dim`
 /// values go. Whoever makes one promises that these places, `out_row` from row to row, are writable and used by nobody
-/// else. Divides the short way, and returns whether all sums allowed it.
+/// else. Divides the short way, and returns whether all divisors and sums allowed it.
 struct Divide<'s, O> {
     sums: &'s [f32],
     stride: usize,
-    divisors: [f32; 16],
+    divisors: &'s [f32],
     out: *mut O,
     out_row: isize,
     dim: usize,
+}
+
+impl<O: Element> Divide<'_, O> {
+    /// Divisors `first .. first + 16` and ones; none if one is zero.
+    #[inline(always)]
+    fn divisors<I: Isa>(&self, isa: I, first: usize) -> Option<Divisors> {
+        let (mut values, mut zeros) = ([1.0; DIVISORS], 0);
+        for lane in (0..DIVISORS).step_by(I::LANES) {
+            let from = &self.divisors[self.divisors.len().min(first + lane)..];
+            let tail = isa.tail(from.len());
+            // SAFETY: the tail has as many lanes as there are divisors; `values` has whole registers.
+            unsafe {
+                let x = isa.select(isa.tail_mask(tail), isa.load_tail(from.as_ptr(), tail), isa.splat(1.0));
+                zeros |= isa.mask_bits(isa.eq(x, isa.splat(0.0)));
+                isa.store(values.as_mut_ptr().add(lane), x);
+            }
+        }
+        (zeros == 0).then(|| Divisors::new(isa, values))
+    }
+
+    /// Divides one row, several registers in step.
+    ///
+    /// # Safety
+    /// `from` has whole panels for `dim` values, `to` as many places as that.
+    #[inline(always)]
+    unsafe fn row<I: Isa>(
+        &self,
+        isa: I,
+        divisor: Divisor<I>,
+        from: *const f32,
+        to: *mut O,
+        sizes: &mut [Magnitudes<I>; 4],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut d = 0;
+            while d + 4 * I::LANES <= self.dim {
+                step::<I, O, 4>(isa, divisor, from.add(d), to.add(d), sizes);
+                d += 4 * I::LANES;
+            }
+            if d + 2 * I::LANES <= self.dim {
+                step::<I, O, 2>(isa, divisor, from.add(d), to.add(d), sizes);
+                d += 2 * I::LANES;
+            }
+            if d + I::LANES <= self.dim {
+                step::<I, O, 1>(isa, divisor, from.add(d), to.add(d), sizes);
+                d += I::LANES;
+            }
+            if d < self.dim {
+                let tail = isa.tail(self.dim - d);
+                let x = isa.load(from.add(d));
+                sizes[3].see(isa, isa.select(isa.tail_mask(tail), x, isa.splat(1.0)));
+                O::store_tail(isa, to.add(d), divisor.divide_safe(isa, x), tail);
+            }
+        }
+    }
 }
 
 impl<O: Element> Kernel for Divide<'_, O> {
@@ -137,34 +200,41 @@ impl<O: Element> Kernel for Divide<'_, O> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> bool {
-        let divisors = Divisors::new(isa, self.divisors);
-        let mut sizes = Magnitudes::new(isa);
-        let mut out = self.out;
-        for (r, sums) in self.sums.chunks_exact(self.stride).enumerate() {
-            let divisor = divisors.get(isa, r);
-            let mut d = 0;
-            // SAFETY: whoever made this promised `dim` places for each row; the sums have whole panels.
-            unsafe {
-                while d + 4 * I::LANES <= self.dim {
-                    for j in 0..4 {
-                        let d = d + j * I::LANES;
-                        let x = isa.load(sums.as_ptr().add(d));
-                        sizes.see(isa, x);
-                        O::store(isa, out.add(d), divisor.divide_safe(isa, x));
-                    }
-                    d += 4 * I::LANES;
-                }
-                while d < self.dim {
-                    let tail = isa.tail(self.dim - d);
-                    let x = isa.load_tail(sums.as_ptr().add(d), tail);
-                    sizes.see(isa, isa.select(isa.tail_mask(tail), x, isa.splat(1.0)));
-                    O::store_tail(isa, out.add(d), divisor.divide_safe(isa, x), tail);
-                    d += I::LANES;
-                }
+        // Each has a chain of its own.
+        let mut sizes = [Magnitudes::new(isa); 4];
+        let (mut from, mut to) = (self.sums.as_ptr(), self.out);
+        for first in (0..self.divisors.len()).step_by(DIVISORS) {
+            let Some(divisors) = self.divisors(isa, first) else { return false };
+            for r in 0..DIVISORS.min(self.divisors.len() - first) {
+                // SAFETY: whoever made this promised the places; the sums have whole panels.
+                unsafe { self.row(isa, divisors.get(isa, r), from, to, &mut sizes) };
+                (from, to) = (from.wrapping_add(self.stride), to.wrapping_offset(self.out_row));
             }
-            out = out.wrapping_offset(self.out_row);
         }
-        sizes.safe(isa)
+        let [a, b, c, d] = sizes;
+        a.with(isa, b).with(isa, c.with(isa, d)).safe(isa)
+    }
+}
+
+/// Divides `N` registers, as many as there are at least at `from` and `to`.
+///
+/// # Safety
+/// That.
+#[inline(always)]
+unsafe fn step<I: Isa, O: Element, const N: usize>(
+    isa: I,
+    divisor: Divisor<I>,
+    from: *const f32,
+    to: *mut O,
+    sizes: &mut [Magnitudes<I>; 4],
+) {
+    for (j, sizes) in sizes.iter_mut().enumerate().take(N) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = isa.load(from.add(j * I::LANES));
+            sizes.see(isa, x);
+            O::store(isa, to.add(j * I::LANES), divisor.divide_safe(isa, x));
+        }
     }
 }
 

@@ -31,7 +31,7 @@ const LEAST_WEIGHT: bf16 = bf16::from_bits((127 - 60) << 7);
 impl Worker<'_, '_> {
     /// Decides how a block is computed, and brings its queries into that form.
     #[inline(always)]
-    pub(crate) fn pair_queries<I: Isa>(&mut self, isa: I, unit: Unit, block: &Block) {
+    pub(crate) fn pair_queries<I: Isa>(&mut self, isa: I, unit: &Unit, block: &Block) {
         let AnyHeads::Bf16(q) = self.call.q else { unreachable!("pairs are of bf16") };
         let chain = match self.form {
             _ if self.plan.dots => Chain::Dot,
@@ -75,7 +75,7 @@ impl Worker<'_, '_> {
 
     /// Decides how the keys and values of a unit of views are packed: what was packed in another form is forgotten.
     #[inline(always)]
-    pub(crate) fn choose_form<I: Isa>(&mut self, isa: I, unit: Unit) {
+    pub(crate) fn choose_form<I: Isa>(&mut self, isa: I, unit: &Unit) {
         let form = match self.call.q {
             AnyHeads::Bf16(_) if self.plan.dots => Form::Pairs,
             AnyHeads::Bf16(q) if self.plan.pairs && !matches!(self.call.source, Source::Cache(_)) => {
@@ -96,14 +96,14 @@ impl Worker<'_, '_> {
 
     /// The magnitudes of the queries of a block.
     #[inline(always)]
-    fn query_magnitudes<I: Isa>(&self, isa: I, q: &HeadsRef<bf16>, unit: Unit, rows: Rows) -> Bf16Magnitudes {
+    fn query_magnitudes<I: Isa>(&self, isa: I, q: &HeadsRef<bf16>, unit: &Unit, rows: Rows) -> Bf16Magnitudes {
         let ((h, i), (last_head, last)) = (rows.at(0), rows.at(rows.count - 1));
         (h..=last_head).fold(Bf16Magnitudes::NONE, |all, h| all.and(of_rows(isa, q, [unit.batch, h], i..last + 1)))
     }
 
     /// Brings the values of each query of a block side by side.
     #[cold]
-    fn gather(&mut self, q: &HeadsRef<bf16>, unit: Unit, block: &Block) {
+    fn gather(&mut self, q: &HeadsRef<bf16>, unit: &Unit, block: &Block) {
         let stride = self.plan.query_stride;
         let rows = self.queries[block.slot * self.plan.block_rows * stride..].chunks_exact_mut(stride.max(1));
         for (r, row) in rows.take(block.rows.count).enumerate() {
@@ -116,7 +116,7 @@ impl Worker<'_, '_> {
 
     /// The magnitudes of the keys and values of some heads, from the unit's on.
     #[inline(never)]
-    fn operand_magnitudes<I: Isa>(&self, isa: I, unit: Unit, heads: usize) -> [Bf16Magnitudes; 2] {
+    fn operand_magnitudes<I: Isa>(&self, isa: I, unit: &Unit, heads: usize) -> [Bf16Magnitudes; 2] {
         let seen = self.seen(unit);
         let (b, mut all) = (unit.batch, [Bf16Magnitudes::NONE; 2]);
         let [keys, values] = &mut all;

@@ -53,6 +53,12 @@ impl Rows {
         if self.along_heads { (self.head + r, self.position) } else { (self.head, self.position + r) }
     }
 
+    /// Whether `next` begins where these rows end.
+    #[inline]
+    pub(crate) fn reach(&self, next: &Self) -> bool {
+        self.along_heads == next.along_heads && self.at(self.count) == next.at(0)
+    }
+
     /// Where the first row lies, and how far it is from a row to the next.
     #[inline]
     pub(crate) fn locate(&self, q: &AnyHeads, b: usize) -> (TypedPtr, isize) {
@@ -66,7 +72,8 @@ impl Rows {
     }
 }
 
-/// Some blocks of one key/value head of one sequence.
+/// Some blocks of one key/value head of one sequence. Passed on by reference: a copy by whole registers of what
+/// has just been stored word by word waits until everything stored before that has reached the cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unit {
     pub(crate) batch: usize,

@@ -57,12 +57,18 @@ pub(crate) fn extremes<I: Isa>(isa: I, row: &[f32]) -> [I::F32; 2] {
 /// Whether no score of some rows is more than 87 below its row's largest. `max` has that in all lanes, `min` is of
 /// [`extremes`].
 #[inline(always)]
-pub(crate) fn near<I: Isa>(isa: I, max: &[I::F32], min: &[I::F32]) -> bool {
-    let mut depth = isa.splat(0.0);
-    for (&max, &min) in max.iter().zip(min) {
-        depth = isa.max(isa.sub(max, min), depth);
+pub(crate) fn near<I: Isa, const N: usize>(isa: I, max: [I::F32; N], min: [I::F32; N]) -> bool {
+    let mut least = [isa.splat(0.0); 2];
+    for (i, (max, min)) in max.into_iter().zip(min).enumerate() {
+        least[i % 2] = isa.min(isa.sub(min, max), least[i % 2]);
     }
-    isa.mask_bits(isa.le(depth, isa.splat(87.0))) == u32::MAX >> (32 - I::LANES)
+    are_near(isa, isa.min(least[0], least[1]))
+}
+
+/// Whether no lane is below -87, nor NaN: the exponentials of what is nowhere below these are near ones.
+#[inline(always)]
+fn are_near<I: Isa>(isa: I, least: I::F32) -> bool {
+    isa.mask_bits(isa.le(isa.splat(-87.0), least)) == u32::MAX >> (32 - I::LANES)
 }
 
 /// Rows of scores, `stride` apart, of which row `r` has `keys[r]` and largest one, or [`LOWEST`], `max[r]` in every lane.
@@ -184,6 +190,39 @@ impl<V: Copy> Scores<'_, V> {
             // SAFETY: whoever made this promised whole blocks.
             unsafe { isa.store(self.row(r).add(from + j * I::LANES), p) };
             *sum = isa.add(*sum, p);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gristmill_simd::{Kernel, Level, Simd};
+
+    /// Puts one value into each lane among zeros.
+    struct Judge<'j>(&'j [(f32, bool)]);
+
+    impl Kernel for Judge<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) {
+            for (lane, &(value, near)) in (0..I::LANES).flat_map(|lane| self.0.iter().map(move |v| (lane, v))) {
+                let mut values = [0.0; 16];
+                values[lane] = value;
+                // SAFETY: a register has at most 16 lanes.
+                let least = unsafe { isa.load(values.as_ptr()) };
+                assert_eq!(are_near(isa, least), near, "{}: {value:e} in lane {lane}", I::LEVEL);
+            }
+        }
+    }
+
+    #[test]
+    fn exponents_are_near_down_to_the_last_that_is_not_cut() {
+        let below = f32::from_bits((-87.0f32).to_bits() + 1);
+        let judged = [(-1.0, true), (-87.0, true), (below, false), (f32::NEG_INFINITY, false), (f32::NAN, false)];
+        for level in Level::available() {
+            Simd::choose(Some(level)).unwrap().run(Judge(&judged));
         }
     }
 }

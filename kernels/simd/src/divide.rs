@@ -155,6 +155,12 @@ impl<I: Isa> Magnitudes<I> {
         self.total = isa.add(self.total, size);
     }
 
+    /// What both took note of.
+    #[inline(always)]
+    pub fn with(self, isa: I, other: Self) -> Self {
+        Self { smallest: isa.min(self.smallest, other.smallest), total: isa.add(self.total, other.total) }
+    }
+
     /// Whether no value was NaN or of a magnitude that is not safe. (Not whether some were: zeros pass for unsafe.)
     #[inline(always)]
     pub fn safe(&self, isa: I) -> bool {
@@ -224,12 +230,16 @@ mod tests {
             for (place, &(value, safe)) in (0..2 * I::LANES).flat_map(|place| self.0.iter().map(move |v| (place, v))) {
                 let mut values = [1.0f32; 32];
                 values[place] = value;
-                let mut sizes = Magnitudes::new(isa);
-                for block in values[..2 * I::LANES].chunks_exact(I::LANES) {
+                let (mut sizes, mut apart) = (Magnitudes::new(isa), [Magnitudes::new(isa); 2]);
+                for (block, apart) in values[..2 * I::LANES].chunks_exact(I::LANES).zip(&mut apart) {
                     // SAFETY: a block has as many values as a register.
-                    sizes.see(isa, unsafe { isa.load(block.as_ptr()) });
+                    let x = unsafe { isa.load(block.as_ptr()) };
+                    sizes.see(isa, x);
+                    apart.see(isa, x);
                 }
-                assert_eq!(sizes.safe(isa), safe, "{}: {value:e} in place {place}", I::LEVEL);
+                for sizes in [sizes, apart[0].with(isa, apart[1])] {
+                    assert_eq!(sizes.safe(isa), safe, "{}: {value:e} in place {place}", I::LEVEL);
+                }
             }
         }
     }

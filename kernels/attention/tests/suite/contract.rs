@@ -184,6 +184,21 @@ fn scores_of_minus_infinity_and_nan() {
 }
 
 #[test]
+fn one_row_of_few_keys_may_be_special() {
+    // Scores of minus infinity, NaN, and quotients that are not divided the short way, wherever the row is.
+    for keys in [7, 32, 33] {
+        for (row, special) in (0..37).flat_map(|row| [f32::NEG_INFINITY, f32::NAN, 1e4].map(|x| (row, x))) {
+            let mut case = Case { scale: Some(1.0), ..Case::normal(Sizes::single(37, keys, 1), 9) };
+            case.q.data.fill(1.0);
+            case.q.data[row] = special;
+            case.k.data.iter_mut().enumerate().for_each(|(j, x)| *x = 1.0 + j as f32);
+            case.v.data[keys - 1] = 1e-30;
+            case.assert_exact();
+        }
+    }
+}
+
+#[test]
 fn a_sum_of_minus_zero_gives_zero() {
     // The first product underflows to -0, the second is -0: the chain ends at -0, and the output starts at +0.
     for keys in [2, 600] {

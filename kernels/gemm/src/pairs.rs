@@ -51,7 +51,10 @@ impl Way for Dot {
 /// even, pairs of steps [`PAIR_ROW`] apart.
 unsafe fn pair_tile<I: Isa, W: Way, const MR: usize, const NP: usize>(tile: &Tile<'_>) {
     // SAFETY: passed on.
-    unsafe { I::assume().vectorize(Micro::<W, MR, NP>(Promised::new(tile), PhantomData)) };
+    unsafe {
+        let isa = I::assume();
+        Promised::new(tile).each_call(isa, NP, |tile| isa.vectorize(Micro::<W, MR, NP>(tile, PhantomData)));
+    }
 }
 
 /// From a pair of steps of a panel to the next.
@@ -63,12 +66,19 @@ const UNROLL: usize = 2;
 struct Micro<'t, W, const MR: usize, const NP: usize>(Promised<'t>, PhantomData<W>);
 
 impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
-    /// All steps of the panels from column `first` on. With `KEEP` the panels are left widened, in the order of the multiply-adds.
+    /// The first of the panels that are computed now.
+    #[inline(always)]
+    fn panels(&self) -> *const bf16 {
+        let t = self.0.tile();
+        t.b.cast::<bf16>().wrapping_offset((self.0.first / PANEL) as isize * t.b_panel)
+    }
+
+    /// All steps. With `KEEP` the panels are left widened, in the order of the multiply-adds.
     ///
     /// # Safety
     /// P1, P2, P6, and with `KEEP` there is a place.
     #[inline(always)]
-    unsafe fn all<I: Isa, const KEEP: bool>(&self, isa: I, first: usize, acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn all<I: Isa, const KEEP: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
         let t = self.0.tile();
         // SAFETY: the caller's promise.
         unsafe {
@@ -77,14 +87,14 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
                 let turn = if NP == 1 { whole } else { whole.min(t.turn / (2 * UNROLL)) };
                 let parts = [(0, turn, 0), (turn * UNROLL, whole - turn, (NP as isize - 1) * t.b_panel)];
                 for &part in &parts[..if turn < whole { 2 } else { 1 }] {
-                    self.pairs::<I, UNROLL, true, KEEP>(isa, first, acc, part);
+                    self.pairs::<I, UNROLL, true, KEEP>(isa, acc, part);
                 }
-                self.pairs::<I, 1, true, KEEP>(isa, first, acc, (whole * UNROLL, t.k / 2 % UNROLL, 0));
+                self.pairs::<I, 1, true, KEEP>(isa, acc, (whole * UNROLL, t.k / 2 % UNROLL, 0));
             } else {
-                self.pairs::<I, 1, false, KEEP>(isa, first, acc, (0, t.k / 2, 0));
+                self.pairs::<I, 1, false, KEEP>(isa, acc, (0, t.k / 2, 0));
             }
             if t.k % 2 == 1 {
-                self.last::<I, KEEP>(isa, first, acc);
+                self.last::<I, KEEP>(isa, acc);
             }
         }
     }
@@ -98,14 +108,13 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
     unsafe fn pairs<I: Isa, const UNROLL: usize, const UNIT: bool, const KEEP: bool>(
         &self,
         isa: I,
-        first: usize,
         acc: &mut Accumulators<I, MR, NP>,
         (from, times, further): (usize, usize, isize),
     ) {
         let t = self.0.tile();
         let a_step = if UNIT { 1 } else { t.a_step };
         let mut a = t.rows::<W>(a_step, 2 * from as isize);
-        let panels = panels_at(t, first);
+        let panels = self.panels();
         let mut b = panels.wrapping_offset(from as isize * PAIR_STEP);
         let mut ahead = panels.wrapping_offset(t.ahead + further + 2 * from as isize * t.ahead_step);
         let mut keep = Keep::<KEEP>::new(t, 2 * from);
@@ -149,10 +158,10 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
     /// # Safety
     /// P1, P2, P6; k is odd.
     #[inline(always)]
-    unsafe fn last<I: Isa, const KEEP: bool>(&self, isa: I, first: usize, acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn last<I: Isa, const KEEP: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
         let t = self.0.tile();
         let step = t.k as isize - 1;
-        let pairs = load_pairs::<I, NP>(isa, t, panels_at(t, first).wrapping_offset(step / 2 * PAIR_STEP));
+        let pairs = load_pairs::<I, NP>(isa, t, self.panels().wrapping_offset(step / 2 * PAIR_STEP));
         let even = half(isa, &pairs, false);
         // SAFETY: P6.
         unsafe { Keep::<KEEP>::new(t, t.k - 1).step(isa, &even, 0) };
@@ -181,10 +190,8 @@ impl<W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, W, MR, NP> {
         let t = self.0.tile();
         t.check_width(NP);
         debug_assert!(t.b_step == PAIR_STEP && (t.a_step == 1 || !W::DOT), "steps of {} and {}", t.a_step, t.b_step);
-        let (mut first, mut group) = (0, self);
+        let mut group = self;
         loop {
-            // What the compiler kept of one group for the others would be in the way of the loops over steps.
-            group = Self(group.0.anew(isa), PhantomData);
             let t = group.0.tile();
             let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
             if !t.start.is_null() {
@@ -194,24 +201,18 @@ impl<W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, W, MR, NP> {
             // SAFETY: P1, P2, P6; P3, P5.
             unsafe {
                 if W::DOT || t.keep.is_null() {
-                    group.all::<I, false>(isa, first, &mut acc);
+                    group.all::<I, false>(isa, &mut acc);
                 } else {
-                    group.all::<I, true>(isa, first, &mut acc);
+                    group.all::<I, true>(isa, &mut acc);
                 }
-                t.epilogue.finish(isa, &mut acc, first..t.cols, W::DOT);
+                t.epilogue.finish(isa, &mut acc, group.0.first..t.cols, W::DOT);
             }
-            first += NP * PANEL;
-            if first >= t.cols {
-                return;
+            match group.0.next(isa, NP) {
+                Some(next) if Promised::loops_inside::<I>() => group = Self(next, PhantomData),
+                _ => return,
             }
         }
     }
-}
-
-/// The panels of the tile from column `first` on.
-#[inline(always)]
-fn panels_at(t: &Tile<'_>, first: usize) -> *const bf16 {
-    t.b.cast::<bf16>().wrapping_offset((first / PANEL) as isize * t.b_panel)
 }
 
 /// A row of pairs of every panel, as it lies in memory.

@@ -121,31 +121,54 @@ unsafe fn tile<I: Isa, B: Element, const MR: usize, const NP: usize, const MASKE
         if keeps {
             isa.vectorize(Micro::<B, MR, NP, MASKED, true>(tile, PhantomData));
         } else {
-            isa.vectorize(Micro::<B, MR, NP, MASKED, false>(tile, PhantomData));
+            tile.each_call(isa, NP, |tile| isa.vectorize(Micro::<B, MR, NP, MASKED, false>(tile, PhantomData)));
         }
     }
 }
 
 /// A tile whose preconditions somebody promised: P1 to P6, or those of its function.
-pub(crate) struct Promised<'t>(&'t Tile<'t>);
+#[derive(Clone, Copy)]
+pub(crate) struct Promised<'t> {
+    tile: &'t Tile<'t>,
+    /// Column where the panels begin that are computed now.
+    pub(crate) first: usize,
+}
 
 impl<'t> Promised<'t> {
     /// # Safety
     /// The preconditions that the tile's function names.
     pub(crate) unsafe fn new(tile: &'t Tile<'_>) -> Self {
-        Self(tile)
+        Self { tile, first: 0 }
     }
 
     #[inline(always)]
     pub(crate) fn tile(&self) -> &'t Tile<'t> {
-        self.0
+        self.tile
     }
 
-    /// The same tile, of which the compiler knows nothing.
+    /// The next `panels` panels of the tile, if it has more. The compiler knows nothing of it: what it kept of one group for
+    /// the others would be in the way of the loops over steps.
     #[inline(always)]
-    pub(crate) fn anew<I: Isa>(&self, isa: I) -> Self {
+    pub(crate) fn next<I: Isa>(self, isa: I, panels: usize) -> Option<Self> {
         // SAFETY: it is the same reference.
-        Self(unsafe { &*isa.opaque(std::ptr::from_ref(self.0)) })
+        let tile = unsafe { &*isa.opaque(std::ptr::from_ref(self.tile)) };
+        let first = self.first + panels * PANEL;
+        (first < tile.cols).then_some(Self { tile, first })
+    }
+
+    /// Whether one call goes through all groups of panels. Few registers do not last for another loop.
+    pub(crate) const fn loops_inside<I: Isa>() -> bool {
+        I::REGISTERS > 16
+    }
+
+    /// Calls `f` once, or, where the loop over groups of `panels` panels is outside, for each group.
+    #[inline(always)]
+    pub(crate) fn each_call<I: Isa>(self, isa: I, panels: usize, f: impl Fn(Self)) {
+        let mut group = Some(self);
+        while let Some(now) = group {
+            f(now);
+            group = if Self::loops_inside::<I>() { None } else { now.next(isa, panels) };
+        }
     }
 }
 
@@ -166,22 +189,22 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
         MR < NP * PANEL / I::LANES
     }
 
-    /// All steps of the panels from column `first` on.
+    /// All steps.
     ///
     /// # Safety
     /// P1, P2, P6, and with `KEEP` there is a place.
     #[inline(always)]
-    unsafe fn all<I: Isa>(&self, isa: I, first: usize, acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn all<I: Isa>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
         let t = self.0.tile();
         let panel = PANEL as isize;
         // SAFETY: the caller's promise.
         unsafe {
             if !MASKED && t.a_step == 1 && t.b_step == panel {
-                self.unrolled(isa, [1, panel, t.b_panel], first, acc);
+                self.unrolled(isa, [1, panel, t.b_panel], acc);
             } else if !MASKED && t.a_step == 1 && t.b_panel == panel {
-                self.unrolled(isa, [1, t.b_step, panel], first, acc);
+                self.unrolled(isa, [1, t.b_step, panel], acc);
             } else {
-                self.steps::<I, 1, true>(isa, [t.a_step, t.b_step, t.b_panel], first, acc, (0, t.k, 0));
+                self.steps::<I, 1, true>(isa, [t.a_step, t.b_step, t.b_panel], acc, (0, t.k, 0));
             }
         }
     }
@@ -191,19 +214,19 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
     /// # Safety
     /// P1, P2, P6.
     #[inline(always)]
-    unsafe fn unrolled<I: Isa>(&self, isa: I, strides: [isize; 3], first: usize, acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn unrolled<I: Isa>(&self, isa: I, strides: [isize; 3], acc: &mut Accumulators<I, MR, NP>) {
         let Tile { k, turn, b_panel, .. } = *self.0.tile();
         let whole = k / UNROLL;
         // Few registers do not last for another loop.
         let near = if NP == 1 || I::REGISTERS <= 16 { whole } else { whole.min(turn / UNROLL) };
         // SAFETY: the caller's promise.
         unsafe {
-            self.steps::<I, UNROLL, true>(isa, strides, first, acc, (0, near, 0));
+            self.steps::<I, UNROLL, true>(isa, strides, acc, (0, near, 0));
             if near < whole {
                 let further = (NP as isize - 1) * b_panel;
-                self.steps::<I, UNROLL, true>(isa, strides, first, acc, (near * UNROLL, whole - near, further));
+                self.steps::<I, UNROLL, true>(isa, strides, acc, (near * UNROLL, whole - near, further));
             }
-            self.steps::<I, 1, false>(isa, strides, first, acc, (whole * UNROLL, k % UNROLL, 0));
+            self.steps::<I, 1, false>(isa, strides, acc, (whole * UNROLL, k % UNROLL, 0));
         }
     }
 
@@ -217,12 +240,11 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
         &self,
         isa: I,
         [a_step, b_step, b_panel]: [isize; 3],
-        first: usize,
         acc: &mut Accumulators<I, MR, NP>,
         (from, times, further): (usize, usize, isize),
     ) {
         const { assert!(UNROLL == 1 || UNROLL == 4) };
-        let t = self.0.tile();
+        let (t, first) = (self.0.tile(), self.0.first);
         let panels = t.b.cast::<B>().wrapping_offset((first / PANEL) as isize * b_panel);
         let mut at = Place {
             a: t.rows::<InOrder>(a_step, from as isize),
@@ -327,10 +349,8 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
     fn run<I: Isa>(self, isa: I) {
         debug_assert!(Self::KEEPS || self.0.tile().keep.is_null(), "P6: no tile of this kind leaves panels");
         self.0.tile().check_width(NP);
-        let (mut first, mut group) = (0, self);
+        let mut group = self;
         loop {
-            // What the compiler kept of one group for the others would be in the way of the loops over steps.
-            group = Self(group.0.anew(isa), PhantomData);
             let t = group.0.tile();
             let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
             if !t.start.is_null() {
@@ -339,12 +359,12 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
             }
             // SAFETY: P1, P2, P6; P3, P5.
             unsafe {
-                group.all(isa, first, &mut acc);
-                t.epilogue.finish(isa, &mut acc, first..t.cols, B::DTYPE == Dtype::F32 || I::LANES == PANEL);
+                group.all(isa, &mut acc);
+                t.epilogue.finish(isa, &mut acc, group.0.first..t.cols, B::DTYPE == Dtype::F32 || I::LANES == PANEL);
             }
-            first += NP * PANEL;
-            if first >= t.cols {
-                return;
+            match group.0.next(isa, NP) {
+                Some(next) if Promised::loops_inside::<I>() => group = Self(next, PhantomData),
+                _ => return,
             }
         }
     }

@@ -58,7 +58,14 @@ mod write;
 pub use cache::{AppendOptions, KvCache, PAGE};
 
 use gristmill_core::{Error, HeadsMut, HeadsRef, Mask, Threads, Workspace};
-use gristmill_simd::{Element, Level, Simd};
+use gristmill_simd::{Element, Isa, Kernel, Level, Simd};
+
+/// Runs a kernel in a function of its own, where all registers are its own: those of a worker's long function hold what is
+/// needed far away.
+#[inline(never)]
+fn apart<I: Isa, K: Kernel>(isa: I, kernel: K) -> K::Output {
+    isa.vectorize(kernel)
+}
 
 /// What [`attention`] computes and where.
 #[derive(Clone, Copy, Debug, Default)]

@@ -80,7 +80,7 @@ impl Worker<'_, '_> {
         }
         let (rows, stride, first) = (block.rows.count, self.plan.out_stride, block.slot * self.plan.block_rows);
         let (h, i) = block.rows.at(0);
-        isa.vectorize(Divide {
+        let divide = Divide {
             sums: &self.sums[first * stride..][..rows * stride],
             stride,
             divisors: &self.denominators[first..][..rows],
@@ -88,7 +88,8 @@ impl Worker<'_, '_> {
             out: unsafe { out.block(unit.batch, h, i..i + 1) }.as_mut_ptr(),
             out_row: block.rows.step(out.strides()),
             dim: self.call.source.value_dim(),
-        })
+        };
+        crate::apart(isa, &divide)
     }
 
     /// Divides the weights of a block and writes its rows, of which `out` has `keys` columns.
@@ -195,7 +196,7 @@ impl<O: Element> Divide<'_, O> {
     }
 }
 
-impl<O: Element> Kernel for Divide<'_, O> {
+impl<O: Element> Kernel for &Divide<'_, O> {
     type Output = bool;
 
     #[inline(always)]

@@ -39,12 +39,12 @@ pub(crate) unsafe fn weigh<I: Isa>(
 ) {
     debug_assert!(!keys.is_empty() && keys.len() == sums.len(), "{} rows", keys.len());
     match (limit.div_ceil(I::LANES), I::REGISTERS < 32) {
-        (1, _) => isa.vectorize(Weigh::<1, 4> { rows, stride, keys, sums }),
+        (1, _) => crate::apart(isa, &mut Weigh::<1, 4> { rows, stride, keys, sums }),
         // Eight registers in step, if they need no masks beside.
-        (2, false) if keys[0] == 2 * I::LANES => isa.vectorize(Weigh::<2, 8> { rows, stride, keys, sums }),
-        (2, _) => isa.vectorize(Weigh::<2, 4> { rows, stride, keys, sums }),
-        (3, false) => isa.vectorize(Weigh::<3, 3> { rows, stride, keys, sums }),
-        (4, false) => isa.vectorize(Weigh::<4, 8> { rows, stride, keys, sums }),
+        (2, false) if keys[0] == 2 * I::LANES => crate::apart(isa, &mut Weigh::<2, 8> { rows, stride, keys, sums }),
+        (2, _) => crate::apart(isa, &mut Weigh::<2, 4> { rows, stride, keys, sums }),
+        (3, false) => crate::apart(isa, &mut Weigh::<3, 3> { rows, stride, keys, sums }),
+        (4, false) => crate::apart(isa, &mut Weigh::<4, 8> { rows, stride, keys, sums }),
         _ => unreachable!("rows of {limit} keys are not short"),
     }
 }
@@ -153,11 +153,11 @@ impl<const N: usize, const EXPS: usize> Weigh<'_, N, EXPS> {
     }
 }
 
-impl<const N: usize, const EXPS: usize> Kernel for Weigh<'_, N, EXPS> {
+impl<const N: usize, const EXPS: usize> Kernel for &mut Weigh<'_, N, EXPS> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(mut self, isa: I) {
+    fn run<I: Isa>(self, isa: I) {
         const { assert!(EXPS.is_multiple_of(N) && ROWS.is_multiple_of(EXPS / N), "whole rows") };
         const { assert!(N * I::LANES <= SUM_LANES, "a lane of a sum has one element at most") };
         let rows = self.keys.len();
@@ -173,8 +173,8 @@ impl<const N: usize, const EXPS: usize> Kernel for Weigh<'_, N, EXPS> {
                 // No others stand in for a row that is done.
                 if first + begin < rows {
                     match four.near {
-                        true => Self::exponentials::<I, true>(isa, &four, begin, masked, lanes),
-                        false => Self::exponentials::<I, false>(isa, &four, begin, masked, lanes),
+                        true => Weigh::<N, EXPS>::exponentials::<I, true>(isa, &four, begin, masked, lanes),
+                        false => Weigh::<N, EXPS>::exponentials::<I, false>(isa, &four, begin, masked, lanes),
                     }
                 }
             }

@@ -172,6 +172,19 @@ impl<I: Isa, const F32: bool> Passes<I> for AtHome<'_, F32> {
     const PAIRS: bool = !F32;
 
     #[inline(always)]
+    fn take_turns(&self, l1d: usize) -> bool {
+        let Call { norm, residual, streams, n, .. } = self.work.call;
+        // The homes of this row and the next one, what comes into the latter, what is asked for, gamma, beta, and y.
+        let rows = 4 + if residual.is_some() { 4 } else { 2 } + usize::from(!streams);
+        norm == Norm::Rms || rows * n.n * size_of::<f32>() < l1d
+    }
+
+    #[inline(always)]
+    fn streams(&self) -> bool {
+        self.work.call.streams
+    }
+
+    #[inline(always)]
     unsafe fn begin(&self, isa: I, r: usize) -> Moments {
         let Self { work, home, .. } = self;
         // SAFETY: the caller's promise.
@@ -192,12 +205,16 @@ impl<I: Isa, const F32: bool> Passes<I> for AtHome<'_, F32> {
     }
 
     #[inline(always)]
-    unsafe fn moments(&self, isa: I, r: usize, begun: Moments) -> Moments {
-        let Call { norm, n, eps, .. } = self.work.call;
-        match norm {
-            // SAFETY: the caller's promise; the first pass has filled the row's home.
-            Norm::Layer => unsafe { begun.second(isa, n, self.home.row(r).cast_const(), eps) },
-            Norm::Rms => begun,
+    unsafe fn moments(&self, isa: I, r: usize, begun: Moments, ahead: Option<usize>) -> Moments {
+        let (Call { norm, n, eps, x, residual, .. }, row) = (self.work.call, self.home.row(r).cast_const());
+        // SAFETY: the caller's promise; the first pass has filled the row's home.
+        unsafe {
+            match (norm, ahead, residual) {
+                (Norm::Rms, ..) => begun,
+                (_, None, _) => begun.second(isa, n, row, eps, []),
+                (_, Some(a), None) => begun.second(isa, n, row, eps, [x.at(a, 0)]),
+                (_, Some(a), Some(b)) => begun.second(isa, n, row, eps, [x.at(a, 0), b.at(a, 0)]),
+            }
         }
     }
 
@@ -260,7 +277,7 @@ impl Work {
                         lanes = self.begin(isa, r, columns.clone(), (c, lanes), piece);
                         match pass {
                             0 => {}
-                            1 => powers = row::powers(isa, powers, columns.len(), piece.cast_const(), moments.m),
+                            1 => powers = row::powers(isa, powers, columns.len(), piece.cast_const(), moments.m, []),
                             _ => self.finish_part(isa, r, columns, piece, moments),
                         }
                     }

@@ -4,7 +4,7 @@
 //! of the `unsafe fn`s here.
 
 use crate::ends::{Sink, Source};
-use crate::sums::{self, Terms};
+use crate::sums::{self, LINE, Terms, ask};
 use gristmill_simd::{Dtype, Element, Isa, TypedPtr, sums::reduce64};
 use std::hint::black_box;
 
@@ -206,7 +206,7 @@ pub(crate) unsafe fn differences<I: Isa>(
     c: f32,
 ) -> I::Lanes64 {
     // SAFETY: (Row).
-    let [lanes] = unsafe { sums::lanes(isa, [lanes], n, Shifted { x, less: isa.splat(-c), keep }) };
+    let [lanes] = unsafe { sums::lanes(isa, [lanes], n, Shifted { x, less: isa.splat(-c), keep }, []) };
     lanes
 }
 
@@ -223,24 +223,26 @@ pub(crate) unsafe fn squares<I: Isa>(
     (x, keep): (impl Source, impl Sink),
 ) -> I::Lanes64 {
     // SAFETY: (Row).
-    let [lanes] = unsafe { sums::lanes(isa, [lanes], n, Squared { x, keep }) };
+    let [lanes] = unsafe { sums::lanes(isa, [lanes], n, Squared { x, keep }, []) };
     lanes
 }
 
-/// Second pass: the terms of both moments about `m`, on top of the `lanes` so far.
+/// Second pass: the terms of both moments about `m`, on top of the `lanes` so far. Asks for rows `ahead`, of
+/// which nothing need exist: memory would have nothing to do, since the first pass has brought what is read.
 ///
 /// # Safety
 /// (Row).
 #[inline(always)]
-pub(crate) unsafe fn powers<I: Isa>(
+pub(crate) unsafe fn powers<I: Isa, const N: usize>(
     isa: I,
     lanes: [I::Lanes64; 2],
     n: usize,
     x: impl Source,
     m: f32,
+    ahead: [TypedPtr; N],
 ) -> [I::Lanes64; 2] {
     // SAFETY: (Row).
-    unsafe { sums::lanes(isa, lanes, n, Centred { x, less: isa.splat(-m) }) }
+    unsafe { sums::lanes(isa, lanes, n, Centred { x, less: isa.splat(-m) }, ahead) }
 }
 
 impl Moments {
@@ -261,14 +263,21 @@ impl Moments {
         Self { d, r, e: -(d * r), ..self }
     }
 
-    /// The second pass, over `n` elements of `x`.
+    /// The second pass, over `n` elements of `x`; as [`powers`].
     ///
     /// # Safety
     /// (Row).
     #[inline(always)]
-    pub(crate) unsafe fn second<I: Isa>(self, isa: I, n: Length, x: impl Source, eps: f32) -> Self {
+    pub(crate) unsafe fn second<I: Isa, const N: usize>(
+        self,
+        isa: I,
+        n: Length,
+        x: impl Source,
+        eps: f32,
+        ahead: [TypedPtr; N],
+    ) -> Self {
         // SAFETY: (Row).
-        let lanes = unsafe { powers(isa, [isa.splat_lanes64(0.0); 2], n.n, x, self.m) };
+        let lanes = unsafe { powers(isa, [isa.splat_lanes64(0.0); 2], n.n, x, self.m, ahead) };
         self.about(isa, n, lanes, eps)
     }
 
@@ -363,11 +372,8 @@ pub(crate) fn head<Y>(y: *const Y) -> usize {
     y.addr().wrapping_neg() % LINE / size_of::<Y>()
 }
 
-/// Bytes of a line of the caches, and at least those of a register.
-const LINE: usize = 64;
-
-/// Last pass: normalises each `x` into its `y`, around the caches if it `streams`, which is for f32. `ahead` is what will be
-/// loaded some time later; nothing of it need exist.
+/// Last pass: normalises each `x` into its `y`, around the caches if it `streams`, which is for f32. Asks for rows
+/// `ahead`; nothing of them need exist.
 ///
 /// # Safety
 /// (Row), for each; all have the same [`head`]; gamma and beta, where present, have `n` elements too. What streams is fenced
@@ -394,9 +400,7 @@ pub(crate) unsafe fn normalise<I: Isa, S: Source, P: Element, Y: Element, const 
         i = head;
     }
     while i + turn <= n {
-        for ahead in ahead {
-            fetch(isa, ahead.offset(i as isize), turn);
-        }
+        ahead.iter().for_each(|ahead| ask(isa, ahead.offset(i as isize), turn));
         // SAFETY: (Row): i + turn <= n. Behind the head of a long row registers of memory are whole.
         unsafe {
             match streams && long && Y::DTYPE == Dtype::F32 {
@@ -413,19 +417,5 @@ pub(crate) unsafe fn normalise<I: Isa, S: Source, P: Element, Y: Element, const 
         unsafe { affine.part(isa, &rows, count) };
         (rows, affine) = (rows.map(|row| row.past(isa, count)), affine.past(isa, count));
         i += count;
-    }
-}
-
-/// Asks for `n` elements.
-#[inline(always)]
-fn fetch<I: Isa>(isa: I, p: TypedPtr, n: usize) {
-    // Lines of 16-bit values, and as many again: each loop has a length that the compiler knows.
-    for k in (0..2 * n).step_by(LINE) {
-        isa.prefetch(p.address().wrapping_add(k));
-    }
-    if p.dtype() == Dtype::F32 {
-        for k in (2 * n..4 * n).step_by(LINE) {
-            isa.prefetch(p.address().wrapping_add(k));
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The 64 lane chains of a row sum, walked register by register.
 
-use gristmill_simd::Isa;
 use gristmill_simd::sums::{SUM_LANES, sum_registers};
+use gristmill_simd::{Dtype, Isa, TypedPtr};
 use std::array;
 
 /// The terms of `K` row sums over the same elements.
@@ -25,15 +25,17 @@ pub(crate) trait Terms<I: Isa, const K: usize>: Copy {
 const GROUP: usize = 4;
 
 /// The lanes of `K` sums over `n` elements that follow those of which `sums` are the lanes so far: whole blocks of 64.
+/// With each block goes a request for one of every row `ahead`; nothing of these need exist.
 ///
 /// # Safety
 /// The row that `terms` was made for has `n` elements.
 #[inline(always)]
-pub(crate) unsafe fn lanes<I: Isa, const K: usize>(
+pub(crate) unsafe fn lanes<I: Isa, const K: usize, const N: usize>(
     isa: I,
     mut sums: [I::Lanes64; K],
     n: usize,
     terms: impl Terms<I, K>,
+    ahead: [TypedPtr; N],
 ) -> [I::Lanes64; K] {
     let whole = n - n % SUM_LANES;
     for first in (0..sum_registers::<I>()).step_by(GROUP) {
@@ -41,6 +43,9 @@ pub(crate) unsafe fn lanes<I: Isa, const K: usize>(
         let mut i = first * I::LANES;
         let mut terms = terms.past(isa, i);
         while i < whole {
+            if first == 0 {
+                ahead.iter().for_each(|ahead| ask(isa, ahead.offset(i as isize), SUM_LANES));
+            }
             for (g, lanes) in group.iter_mut().enumerate() {
                 // SAFETY: i + g * LANES lies in the first half of a block of 64 that ends at or before `whole`: the
                 // register ends at i + GROUP * LANES, and i is `first * LANES` modulo 64.
@@ -68,4 +73,21 @@ pub(crate) unsafe fn lanes<I: Isa, const K: usize>(
         }
     }
     sums
+}
+
+/// Bytes of a line of the caches, and at least those of a register.
+pub(crate) const LINE: usize = 64;
+
+/// Asks for `n` elements.
+#[inline(always)]
+pub(crate) fn ask<I: Isa>(isa: I, p: TypedPtr, n: usize) {
+    // Lines of 16-bit values, and as many again: each loop has a length that the compiler knows.
+    for k in (0..2 * n).step_by(LINE) {
+        isa.prefetch(p.address().wrapping_add(k));
+    }
+    if p.dtype() == Dtype::F32 {
+        for k in (2 * n..4 * n).step_by(LINE) {
+            isa.prefetch(p.address().wrapping_add(k));
+        }
+    }
 }

@@ -111,6 +111,14 @@ impl<T> Uniform<T> {
     fn x(&self, r: usize) -> *const T {
         self.x.wrapping_offset((r as isize).wrapping_mul(self.strides[0]))
     }
+    /// What is asked for of a row.
+    #[inline(always)]
+    fn ask(&self, r: Option<usize>) -> Option<TypedPtr>
+    where
+        T: Element,
+    {
+        r.map(|r| TypedPtr::new(self.x(r)))
+    }
     #[inline(always)]
     fn y(&self, r: usize) -> *mut T {
         self.y.wrapping_offset((r as isize).wrapping_mul(self.strides[1]))
@@ -119,6 +127,18 @@ impl<T> Uniform<T> {
 
 impl<I: Isa, T: Element> Passes<I> for Uniform<T> {
     const PAIRS: bool = false;
+
+    #[inline(always)]
+    fn take_turns(&self, l1d: usize) -> bool {
+        // This row, the next one, the one that is asked for, gamma, beta, and y.
+        let rows = if self.streams { 5 } else { 6 };
+        self.norm == Norm::Rms || rows * self.n.n * size_of::<T>() < l1d
+    }
+
+    #[inline(always)]
+    fn streams(&self) -> bool {
+        T::DTYPE == Dtype::F32 && self.streams
+    }
 
     #[inline(always)]
     unsafe fn begin(&self, isa: I, r: usize) -> Moments {
@@ -139,11 +159,15 @@ impl<I: Isa, T: Element> Passes<I> for Uniform<T> {
     unsafe fn prepare(&mut self, _: I) {}
 
     #[inline(always)]
-    unsafe fn moments(&self, isa: I, r: usize, begun: Moments) -> Moments {
-        match self.norm {
-            // SAFETY: (Call): the row has n elements.
-            Norm::Layer => unsafe { begun.second(isa, self.n, self.x(r), self.eps) },
-            Norm::Rms => begun,
+    unsafe fn moments(&self, isa: I, r: usize, begun: Moments, ahead: Option<usize>) -> Moments {
+        let (&Self { norm, n, eps, .. }, x) = (self, self.x(r));
+        // SAFETY: (Call): the row has n elements.
+        unsafe {
+            match (norm, self.ask(ahead)) {
+                (Norm::Rms, _) => begun,
+                (Norm::Layer, None) => begun.second(isa, n, x, eps, []),
+                (Norm::Layer, Some(ahead)) => begun.second(isa, n, x, eps, [ahead]),
+            }
         }
     }
 
@@ -155,7 +179,7 @@ impl<I: Isa, T: Element> Passes<I> for Uniform<T> {
             // SAFETY: (Call): the row has n elements, and so have gamma and beta; there is a place in the statistics.
             unsafe {
                 self.statistics.set(r + k, moments.mean(), moments.rstd());
-                match ahead.map(|ahead| TypedPtr::new(self.x(ahead + k))) {
+                match self.ask(ahead.map(|ahead| ahead + k)) {
                     None => row::normalise(isa, n, row, streams, affine, []),
                     Some(ahead) => row::normalise(isa, n, row, streams, affine, [ahead]),
                 }

@@ -3,12 +3,12 @@
 //! Column groups are outermost: a group of panels stays in cache while every row block of A passes over it.
 
 use crate::epilogue::Epilogue;
-use crate::left::{Left, left, widened_len};
+use crate::left::{Left, begin_alike, gap, left, widened_len};
 use crate::panels::Form;
 use crate::plan::{Crew, Plan, Sizes, Source, next_group, products_per_job, usable_threads};
-use crate::product::{Chain, Product, pairs};
+use crate::product::{Chain, Product, Right, pairs};
 use crate::tile::{PANEL, Tile, max_rows};
-use gristmill_core::{Error, SendPtr, Threads, Workspace, cache::Caches, parts::cuts, parts::part};
+use gristmill_core::{Error, Operand, SendPtr, Threads, Workspace, cache::Caches, parts::cuts, parts::part};
 use gristmill_simd::{Isa, Kernel, Simd};
 use std::ops::Range;
 
@@ -188,8 +188,28 @@ unsafe impl Sync for Job<'_> {}
 impl Job<'_> {
     /// Scratch values that a worker needs.
     fn scratch_len(&self) -> usize {
-        let widened = widened_len(&self.product.a, self.plan.rows(0).len(), self.chain);
+        // Whether there is a gap depends on the addresses of each product.
+        let gap = self.gap();
+        let widened = widened_len(&self.product.a, self.plan.rows(0).len(), self.chain, gap);
         (self.plan.pack_len() + self.plan.accumulators_len() + widened).next_multiple_of(PANEL)
+    }
+
+    /// B, if the tiles read its columns.
+    fn columns(&self) -> Option<Operand<'_>> {
+        match self.product.b {
+            Right::Plain(b) if self.plan.source == Source::Columns => Some(b),
+            _ => None,
+        }
+    }
+
+    /// Values of a gap that rows of A may need between them.
+    fn gap(&self) -> usize {
+        self.columns().map_or(0, |columns| gap(&self.product.a, &columns))
+    }
+
+    /// Whether these rows of A need it.
+    fn begin_alike(&self, a: &Operand<'_>) -> bool {
+        self.columns().is_some_and(|columns| begin_alike(a, &columns))
     }
 
     /// Computes the rows and columns of job `index`.
@@ -198,7 +218,9 @@ impl Job<'_> {
         let (accumulators, widened) = scratch.split_at_mut(self.plan.accumulators_len());
         let rows = self.plan.rows(index);
         let k = self.plan.sizes.k;
-        let a: Left = left(isa, self.product.a.block(rows.clone(), 0..k), self.chain, widened);
+        let a = self.product.a.block(rows.clone(), 0..k);
+        let gap = if self.begin_alike(&a) { self.gap() } else { 0 };
+        let a: Left = left(isa, a, self.chain, gap, widened);
         let panels = self.plan.panels(index);
         let col_block = if self.plan.keeps_panels() { self.plan.col_block } else { panels.len() };
         for cols in cuts(panels, col_block) {

@@ -53,6 +53,22 @@ fn every_column_edge() {
     }
 }
 
+/// Rows of A and columns of B that lie whole pages apart, at addresses alike and not.
+#[test]
+fn rows_and_columns_whole_pages_apart() {
+    const K: usize = 1024;
+    for m in [2, 5, 8, 12] {
+        let mut product = product::<f32, f32, f32>([m, 37, K], true);
+        let stored = product.a.clone();
+        // Somewhere within a page the two begin alike.
+        for shift in (0..K).step_by(64) {
+            product.a.data.splice(0..0, std::iter::repeat_n(0.0, 64));
+            product.a.offset = stored.offset + shift + 64;
+            product.check();
+        }
+    }
+}
+
 /// Many groups of panels, which one call of a tile goes through, each with its own part of bias, residual and C.
 #[test]
 fn many_groups_of_panels() {

@@ -15,7 +15,9 @@ pub(crate) enum Norm {
     Rms,
 }
 
-#[inline]
+/// Inlined, so that a row alone has its operands in registers: on the way to a function they would be copied through memory,
+/// where each copy waits for all that the call before has stored.
+#[inline(always)]
 pub(crate) fn plain<X: Element, Y: Element, P: Element>(
     norm: Norm,
     x: MatRef<'_, X>,
@@ -23,12 +25,21 @@ pub(crate) fn plain<X: Element, Y: Element, P: Element>(
     options: &LayerNormOptions<'_, P>,
 ) -> Result<(), Error> {
     check::norm(x, &out, options)?;
-    if let Some(row) = only_row(norm, x, &mut out, options) {
-        let simd = Simd::choose(options.level)?;
-        // SAFETY: shapes agree; out is borrowed exclusively.
-        unsafe { uniform::one(&row, simd) };
-        return Ok(());
-    }
+    let Some(row) = only_row(norm, x, &mut out, options) else { return rows(norm, x, out, options) };
+    let simd = Simd::choose(options.level)?;
+    // SAFETY: shapes agree; out is borrowed exclusively.
+    unsafe { uniform::one(&row, simd) };
+    Ok(())
+}
+
+/// [`plain`] of checked arguments, whatever they are.
+#[inline(never)]
+fn rows<X: Element, Y: Element, P: Element>(
+    norm: Norm,
+    x: MatRef<'_, X>,
+    mut out: NormOutput<'_, Y>,
+    options: &LayerNormOptions<'_, P>,
+) -> Result<(), Error> {
     let operands = Operands { x: input(x), residual: None, sum: None, y: output(&mut out.y) };
     // SAFETY: shapes agree; out is borrowed exclusively.
     unsafe { run(norm, &mut out, operands, options) }

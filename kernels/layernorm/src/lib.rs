@@ -62,6 +62,7 @@ use gristmill_simd::Element;
 /// # Errors
 /// [`Error::ShapeMismatch`] when shapes or the lengths of gamma, beta and the statistics disagree,
 /// [`Error::InvalidOption`] for an `eps` that is negative or not finite, [`Error::Level`]. Then `out` is untouched.
+#[inline(always)]
 pub fn layer_norm<'y, X: Element, Y: Element, P: Element>(
     x: MatRef<'_, X>,
     out: impl Into<NormOutput<'y, Y>>,
@@ -131,6 +132,7 @@ pub fn add_layer_norm_in_place<'x, X: Element, R: Element, P: Element>(
 /// assert_eq!(y[2..], [1.0, 1.0]);
 /// # Ok::<(), gristmill_core::Error>(())
 /// ```
+#[inline(always)]
 pub fn rms_norm<'y, X: Element, Y: Element, P: Element>(
     x: MatRef<'_, X>,
     out: impl Into<NormOutput<'y, Y>>,

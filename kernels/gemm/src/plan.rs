@@ -144,13 +144,12 @@ impl Plan {
         // Few rows. A B beyond the second cache is better packed to its whole depth, which lets the tiles ask for more of it.
         let tiles = rows.div_ceil(max_rows::<I>(1));
         let few = tiles == 1 || (tiles == 2 && sizes.n * sizes.k <= caches.l2 / size_of::<f32>());
-        // A thread's own, and those of a row of a panel.
         let bytes = product.b.working_set().div_ceil(col_jobs.min(crew.threads));
-        let step = PANEL * product.b.dtype().size();
+        let reading = Reading { rows, k: sizes.k, step: PANEL * product.b.dtype().size(), bytes, chain };
         let group = match source {
             Source::Columns => 1,
             _ if chain == Chain::Dot && !I::DOT => 1,
-            Source::Panels if rows <= 2 => group_panels::<I>(rows).min(streams(bytes, step, sizes.k, chain, caches)),
+            Source::Panels => group_panels::<I>(rows).min(reading.streams::<I>(caches)),
             // Packing walks 16 columns of B per panel; more than 64 at a time are more than prefetchers follow.
             Source::Repack if few => group_panels::<I>(rows).min(4),
             _ => group_panels::<I>(rows),
@@ -174,7 +173,7 @@ impl Plan {
         let fits = (room / (group * PANEL * size_of::<f32>())).max(PANEL) / PANEL * PANEL;
         let depth = sizes.k.clamp(1, fits);
         let reach = match source {
-            Source::Panels if rows <= max_rows::<I>(group) => reach(rows, bytes, group * step, caches),
+            Source::Panels if rows <= max_rows::<I>(group) => reading.reach(group, caches),
             // Words, not steps; one row is read much faster than memory answers.
             Source::Columns if bytes <= caches.l2 / 2 => 0,
             Source::Columns if bytes <= caches.l3 && rows == 1 => 4 * PREFETCH_STEPS,
@@ -236,26 +235,41 @@ impl Plan {
     }
 }
 
-/// Panels that one or two rows read side by side, `step` bytes of each, where so many bytes are read in turn. Out of the
-/// nearest caches many streams come as fast as few; the last level is fastest with as few as keep the chains of
-/// multiply-adds going, 128 bytes a step, and memory with fewer still.
-fn streams(bytes: usize, step: usize, k: usize, chain: Chain, caches: Caches) -> usize {
-    match bytes {
-        _ if bytes <= caches.l2 => usize::MAX,
-        _ if bytes <= caches.l3 => 128 / step,
-        // A short chain of dot products ends while the next one begins; another cannot catch up alone after a delay.
-        _ if chain == Chain::Dot && k <= LONG_ROW => 1,
-        _ => 2,
-    }
+/// How one row block reads packed panels: `step` bytes for each step, and so many `bytes` in turn before the same again.
+struct Reading {
+    rows: usize,
+    k: usize,
+    step: usize,
+    bytes: usize,
+    chain: Chain,
 }
 
-/// How many steps of `step` bytes one row block, of so many rows, is ahead in asking for packed panels, where so many bytes
-/// are read in turn: of those in memory as many bytes as come while a line is on its way.
-fn reach(rows: usize, bytes: usize, step: usize, caches: Caches) -> usize {
-    match bytes {
-        _ if bytes <= caches.l2 => PREFETCH_STEPS / 4,
-        _ if bytes <= caches.l3 && rows == 1 => 2 * PREFETCH_STEPS,
-        _ => (10 << 10) / step,
+impl Reading {
+    /// Panels at most that are read side by side. Out of the nearest caches many streams come as fast as few. For one or
+    /// two rows the last level is fastest with as few as keep the chains of multiply-adds going, 128 bytes a step; memory
+    /// with one for short dot products, which end while others begin, and for eight rows or fewer if A stays near.
+    fn streams<I: Isa>(&self, caches: Caches) -> usize {
+        let (few, dot) = (self.rows <= 2, self.chain == Chain::Dot);
+        match self.bytes {
+            bytes if bytes <= caches.l2 || self.rows > max_rows::<I>(1).min(8) => usize::MAX,
+            bytes if few && (bytes <= caches.l3 || (self.rows == 1 && !dot)) => 128 / self.step,
+            bytes if bytes <= caches.l3 => usize::MAX,
+            _ if few => 2 - usize::from(dot && self.k <= LONG_ROW),
+            _ if (dot || self.step == 4 * PANEL) && self.rows * self.k <= caches.l1d / if dot { 4 } else { 8 } => 1,
+            _ => usize::MAX,
+        }
+    }
+
+    /// How many steps of `group` panels to be ahead in asking for them: of those in memory as many bytes as come while a
+    /// line is on its way, more where rows are many and the processor itself looks less far ahead.
+    fn reach(&self, group: usize, caches: Caches) -> usize {
+        match (group, self.rows) {
+            _ if self.bytes <= caches.l2 => PREFETCH_STEPS / 4,
+            (_, 1) if self.bytes <= caches.l3 => 2 * PREFETCH_STEPS,
+            (1, rows @ 3..) => ((6 + rows) << 10) / self.step,
+            (2, 1) => (6 << 10) / (group * self.step),
+            _ => (10 << 10) / (group * self.step),
+        }
     }
 }
 

@@ -420,17 +420,12 @@ pub const fn max_rows<I: Isa>(panels: usize) -> usize {
 
 /// The tile of some rows and panels. To be used only where a token of I exists.
 const fn tile_of<I: Isa, B: Element>(rows: usize, panels: usize, masked: bool) -> TileFn {
-    macro_rules! whole {
+    macro_rules! either {
         ($mr:literal, $np:literal) => {
-            tile::<I, B, $mr, $np, false>
+            if masked { tile::<I, B, $mr, $np, true> as TileFn } else { tile::<I, B, $mr, $np, false> }
         };
     }
-    macro_rules! partial {
-        ($mr:literal, $np:literal) => {
-            tile::<I, B, $mr, $np, true>
-        };
-    }
-    if masked { shapes!(partial, I::LANES, rows, panels) } else { shapes!(whole, I::LANES, rows, panels) }
+    shapes!(either, I::LANES, rows, panels)
 }
 
 /// The most rows of any tile.

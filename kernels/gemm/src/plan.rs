@@ -374,3 +374,55 @@ fn job_grid<I: Isa>(sizes: Sizes, source: Source, crew: Crew) -> (usize, usize) 
     let grids = (1..=jobs.min(blocks)).map(|row_jobs| (row_jobs, (jobs / row_jobs).clamp(1, groups)));
     grids.min_by_key(|&grid| cost(grid)).unwrap_or((1, 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gristmill_simd::{Kernel, Simd};
+
+    const CACHES: Caches = Caches { l1d: 48 << 10, l2: 1 << 20, l3: 16 << 20 };
+
+    struct Streams;
+
+    impl Kernel for Streams {
+        type Output = ();
+
+        fn run<I: Isa>(self, _: I) {
+            for (step, chain) in [(64, Chain::InOrder), (32, Chain::InOrder), (32, Chain::Dot)] {
+                for (rows, k) in (1..=max_rows::<I>(1)).flat_map(|rows| [1, 512, 1025, 4096].map(|k| (rows, k))) {
+                    let reads = |bytes| {
+                        let reading = Reading { rows, k, step, bytes, chain };
+                        let panels = group_panels::<I>(rows).min(reading.streams::<I>(CACHES));
+                        (panels, panels * step * reading.reach(panels, CACHES))
+                    };
+                    let [near, last, far] = [CACHES.l2, CACHES.l3, usize::MAX].map(reads);
+                    let case = format!("{rows} rows of {k}, {step} bytes: {near:?} {last:?} {far:?}");
+                    assert!(near.0 >= last.0 && near.0 >= far.0 && far.0 >= 1, "{case}");
+                    assert!(far.1 > near.1 && (5 << 10..=16 << 10).contains(&far.1), "{case}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_read_in_fewer_streams_and_further_ahead_than_near_caches() {
+        gristmill_testkit::sweep::levels(|level| Simd::choose(Some(level)).unwrap().run(Streams));
+    }
+
+    struct Rows;
+
+    impl Kernel for Rows {
+        type Output = ();
+
+        fn run<I: Isa>(self, _: I) {
+            let streams =
+                |k| Reading { rows: 3, k, step: 64, bytes: usize::MAX, chain: Chain::InOrder }.streams::<I>(CACHES);
+            assert_eq!((streams(2048), streams(2049)), (1, usize::MAX));
+        }
+    }
+
+    #[test]
+    fn rows_that_leave_the_first_cache_are_read_once_for_several_panels() {
+        gristmill_testkit::sweep::levels(|level| Simd::choose(Some(level)).unwrap().run(Rows));
+    }
+}

@@ -197,7 +197,6 @@ impl Plan {
         self.row_block < self.job_rows()
     }
 
-    /// Number of jobs.
     pub(crate) fn jobs(&self) -> usize {
         self.row_jobs * self.col_jobs
     }

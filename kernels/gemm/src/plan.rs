@@ -32,7 +32,6 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// Whether C has no element.
     pub(crate) fn is_empty(self) -> bool {
         self.m == 0 || self.n == 0
     }
@@ -234,7 +233,7 @@ impl Plan {
     }
 }
 
-/// How one row block reads packed panels: `step` bytes for each step, and so many `bytes` in turn before the same again.
+/// How one row block reads packed panels: `step` bytes of each at a time, and all `bytes` of its thread before them again.
 struct Reading {
     rows: usize,
     k: usize,
@@ -245,16 +244,17 @@ struct Reading {
 
 impl Reading {
     /// Panels at most that are read side by side. Out of the nearest caches many streams come as fast as few. For one or
-    /// two rows the last level is fastest with as few as keep the chains of multiply-adds going, 128 bytes a step; memory
-    /// with one for short dot products, which end while others begin, and for eight rows or fewer if A stays near.
+    /// two rows the last level is fastest with as few as keep the chains of multiply-adds going, 128 bytes a step. Memory
+    /// is with one where eight rows or fewer stay in half of the first cache, and for short dot products of one or two,
+    /// which end while others begin; a long one alone cannot catch up after a delay.
     fn streams<I: Isa>(&self, caches: Caches) -> usize {
         let (few, dot) = (self.rows <= 2, self.chain == Chain::Dot);
+        let (a_size, lines) = if dot { (2, true) } else { (4, self.step == 4 * PANEL) };
         match self.bytes {
             bytes if bytes <= caches.l2 || self.rows > max_rows::<I>(1).min(8) => usize::MAX,
             bytes if few && (bytes <= caches.l3 || (self.rows == 1 && !dot)) => 128 / self.step,
-            bytes if bytes <= caches.l3 => usize::MAX,
             _ if few => 2 - usize::from(dot && self.k <= LONG_ROW),
-            _ if (dot || self.step == 4 * PANEL) && self.rows * self.k <= caches.l1d / if dot { 4 } else { 8 } => 1,
+            bytes if bytes > caches.l3 && lines && self.rows * self.k * a_size <= caches.l1d / 2 => 1,
             _ => usize::MAX,
         }
     }
@@ -396,7 +396,11 @@ mod tests {
                     };
                     let [near, last, far] = [CACHES.l2, CACHES.l3, usize::MAX].map(reads);
                     let case = format!("{rows} rows of {k}, {step} bytes: {near:?} {last:?} {far:?}");
-                    assert!(near.0 >= last.0 && near.0 >= far.0 && far.0 >= 1, "{case}");
+                    let lines = step == 64 || chain == Chain::Dot;
+                    assert_eq!(near.0, group_panels::<I>(rows), "{case}");
+                    assert!(rows > 2 || (last.0 * step <= 128 && far.0 * step <= 128), "{case}");
+                    assert!(rows <= 2 || lines || far.0 == near.0, "{case}");
+                    assert!(!((3..=8).contains(&rows) && k == 512 && lines) || far.0 == 1, "{case}");
                     assert!(far.1 > near.1 && (5 << 10..=16 << 10).contains(&far.1), "{case}");
                 }
             }

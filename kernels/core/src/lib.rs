@@ -4,7 +4,7 @@
 //!   one shape; [`HeadsRef`], [`HeadsMut`]: queries, keys and values as `[B, S, H, D]`;
 //!   [`ScoresRef`]: a broadcast `[B, H, S_q, S_k]`. All are checked when built.
 //! - [`Operand`]: a matrix whose storage type is known at run time.
-//! - [`pack`], [`pack_pairs`]: a matrix rearranged into the panels that tiles read.
+//! - [`pack`], [`pack_pairs`]: a matrix rearranged into the panels that tiles read; [`panels`]: such panels, kept.
 //! - [`Mask`]: which keys a query attends to.
 //! - [`Threads`]: where parallel work runs; [`Workspace`]: scratch memory that is allocated once.
 //! - [`Activation`]: the functions that fused kernels apply.
@@ -24,6 +24,7 @@ mod mask;
 mod operand;
 pub mod pack;
 pub mod pack_pairs;
+pub mod panels;
 pub mod parts;
 mod queue;
 mod scores;

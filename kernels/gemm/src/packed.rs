@@ -1,12 +1,8 @@
 //! Weights packed once, used by every call.
 
 use crate::product::Right;
-use crate::tile::PANEL;
-use aligned_vec::{AVec, ConstAlign};
-use gristmill_core::pack::pack_operand;
-use gristmill_core::pack_pairs::{pack_pairs, pair_index};
-use gristmill_core::{Error, MatRef, Operand};
-use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Isa, Kernel, Simd, TypedPtr, bf16};
+use gristmill_core::{Error, MatRef, panels::Panels};
+use gristmill_simd::{Bf16Magnitudes, Element, Simd, TypedPtr};
 
 /// A right-hand side B `[k, n]`, packed into panels of 16 columns.
 ///
@@ -15,22 +11,12 @@ use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Isa, Kernel, Simd, TypedPtr
 /// than its own, use a [`PackedRhsBuilder`].
 #[derive(Clone)]
 pub struct PackedRhs<B: Element = f32> {
-    panels: AVec<B, ConstAlign<64>>,
+    panels: Panels<B>,
     k: usize,
     n: usize,
     working_set: usize,
     /// Those of bf16 values; of other types nobody asks.
     magnitudes: Bf16Magnitudes,
-}
-
-/// Rows of a panel of a matrix with `k` rows.
-fn depth<B: Element>(k: usize) -> usize {
-    if B::DTYPE == Dtype::Bf16 { k.next_multiple_of(2) } else { k }
-}
-
-/// Where element `p` of column `j` lies in a panel.
-fn index<B: Element>(p: usize, j: usize) -> usize {
-    if B::DTYPE == Dtype::Bf16 { pair_index(p, j) } else { p * PANEL + j }
 }
 
 impl<B: Element> PackedRhs<B> {
@@ -42,10 +28,10 @@ impl<B: Element> PackedRhs<B> {
     pub fn from_in_out(b: MatRef<'_, B>) -> Result<Self, Error> {
         let simd = Simd::choose(None)?;
         let (k, n) = (b.rows(), b.cols());
-        let (mut panels, len) = room(k, n)?;
-        panels.resize(len, B::default());
-        simd.run(Pack { b: b.into(), panels: &mut panels });
-        let magnitudes = magnitudes(simd, &mut panels);
+        let mut panels = Panels::with_room(k, n)?;
+        panels.reach(n);
+        panels.pack(simd, 0, b);
+        let magnitudes = panels.magnitudes(simd);
         Ok(Self { panels, k, n, working_set: 0, magnitudes })
     }
 
@@ -69,7 +55,7 @@ impl<B: Element> PackedRhs<B> {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.panels.len() * size_of::<B>()
+        size_of_val(self.panels.values())
     }
 
     /// Says that so many bytes are read in turn, these panels among them, as all weights of a model are: whether a product
@@ -102,22 +88,13 @@ impl<B: Element> PackedRhs<B> {
                 found: weights.len(),
             });
         }
-        let (depth, column) = (depth::<B>(self.k), output % PANEL);
-        let panel = &self.panels[output / PANEL * depth * PANEL..][..depth * PANEL];
-        // Steps of a column that lie side by side.
-        let together = if B::DTYPE == Dtype::Bf16 { 2 } else { 1 };
-        for (row, weights) in panel.chunks_exact(together * PANEL).zip(weights.chunks_mut(together)) {
-            for (weight, &value) in weights.iter_mut().zip(&row[together * column..]) {
-                *weight =
-                    if T::DTYPE == B::DTYPE { T::from_bits(value.to_bits()) } else { T::from_f32(value.to_f32()) };
-            }
-        }
+        self.panels.read_column(output, weights);
         Ok(())
     }
 
     /// The panels, `n.div_ceil(16)` times `k * 16` values, or of bf16 as many rows of pairs as hold `k` values.
     pub(crate) fn erased(&self) -> Right<'_> {
-        let panels = TypedPtr::new(self.panels.as_ptr());
+        let panels = TypedPtr::new(self.panels.values().as_ptr());
         Right::Packed { panels, working_set: self.working_set(), magnitudes: self.magnitudes }
     }
 }
@@ -130,19 +107,6 @@ impl<B: Element> std::fmt::Debug for PackedRhs<B> {
             .field("n", &self.n)
             .finish_non_exhaustive()
     }
-}
-
-/// An empty vector with room for the panels of a `k x n` matrix, and their length.
-fn room<B: Element>(k: usize, n: usize) -> Result<(AVec<B, ConstAlign<64>>, usize), Error> {
-    let len = n
-        .checked_next_multiple_of(PANEL)
-        .zip(k.checked_next_multiple_of(2).map(|_| depth::<B>(k)))
-        .and_then(|(columns, depth)| columns.checked_mul(depth))
-        .filter(|&len| len <= isize::MAX as usize / size_of::<B>() - PANEL)
-        .ok_or(Error::SizeOverflow { what: "elements of a packed matrix" })?;
-    let mut panels = AVec::new(64);
-    panels.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes: len * size_of::<B>() })?;
-    Ok((panels, len))
 }
 
 /// A [`PackedRhs`] in the making, from the weight of a linear layer `[out, in]` whose rows come some at a time: the
@@ -174,7 +138,7 @@ impl<B: Element> PackedRhsBuilder<B> {
     /// As [`PackedRhs::from_in_out`].
     pub fn new(inputs: usize, outputs: usize) -> Result<Self, Error> {
         let simd = Simd::choose(None)?;
-        let (panels, _) = room(inputs, outputs)?;
+        let panels = Panels::with_room(inputs, outputs)?;
         let packed = PackedRhs { panels, k: inputs, n: outputs, working_set: 0, magnitudes: Bf16Magnitudes::NONE };
         Ok(Self { packed, simd, done: 0 })
     }
@@ -192,7 +156,6 @@ impl<B: Element> PackedRhsBuilder<B> {
     /// Nothing is packed then.
     pub fn push<T: Element>(&mut self, rows: MatRef<'_, T>) -> Result<(), Error> {
         let PackedRhs { panels, k, n, .. } = &mut self.packed;
-        let depth = depth::<B>(*k);
         if rows.cols() != *k {
             return Err(Error::ShapeMismatch { what: "inputs of a weight", expected: *k, found: rows.cols() });
         }
@@ -200,29 +163,9 @@ impl<B: Element> PackedRhsBuilder<B> {
         if end > *n {
             return Err(Error::RangeOutOfBounds { start: self.done, end, len: *n });
         }
-        // Panels are made as they are reached: a whole one is still in cache when it is filled.
-        panels.resize(end.next_multiple_of(PANEL) * depth, B::default());
-        if *k == 0 {
-            // Nothing to pack, for more rows than can be counted through.
-            self.done = end;
-            return Ok(());
-        }
-        let mut row = 0;
-        while row < rows.rows() {
-            let (start, column) = (self.done / PANEL * PANEL * depth, self.done % PANEL);
-            let count = (PANEL - column).min(rows.rows() - row);
-            let panel = &mut panels[start..][..PANEL * depth];
-            let part = rows.submatrix(row..row + count, 0..*k)?;
-            if column == 0 {
-                self.simd.run(Pack { b: part.transposed().into(), panels: panel });
-            } else {
-                for p in 0..*k {
-                    (0..count).for_each(|j| panel[index::<B>(p, column + j)] = B::from_f32(part.at(j, p).to_f32()));
-                }
-            }
-            self.done += count;
-            row += count;
-        }
+        panels.reach(end);
+        panels.pack(self.simd, self.done, rows.transposed());
+        self.done = end;
         Ok(())
     }
 
@@ -235,38 +178,9 @@ impl<B: Element> PackedRhsBuilder<B> {
             let (expected, found) = (self.packed.n, self.done);
             return Err(Error::ShapeMismatch { what: "outputs of a packed weight", expected, found });
         }
-        self.packed.magnitudes = magnitudes(self.simd, &mut self.packed.panels);
+        self.packed.magnitudes = self.packed.panels.magnitudes(self.simd);
         Ok(self.packed)
     }
-}
-
-struct Pack<'p, B> {
-    b: Operand<'p>,
-    panels: &'p mut [B],
-}
-
-impl<B: Element> Kernel for Pack<'_, B> {
-    type Output = ();
-
-    fn run<I: Isa>(self, isa: I) {
-        // Without columns there are no panels, and the length of one may not be representable.
-        match as_bf16(self.panels) {
-            _ if self.b.cols() == 0 => (),
-            Some(panels) => pack_pairs(isa, self.b, panels),
-            None => pack_operand(isa, self.b, self.b.rows(), false, self.panels),
-        }
-    }
-}
-
-/// The magnitudes of bf16 values.
-fn magnitudes<B: Element>(simd: Simd, values: &mut [B]) -> Bf16Magnitudes {
-    as_bf16(values).map_or(Bf16Magnitudes::NONE, |values| Bf16Magnitudes::find(simd, values))
-}
-
-/// The values as bf16, if they are.
-fn as_bf16<B: Element>(values: &mut [B]) -> Option<&mut [bf16]> {
-    // SAFETY: B is bf16.
-    (B::DTYPE == Dtype::Bf16).then(|| unsafe { &mut *(values as *mut [B] as *mut [bf16]) })
 }
 
 #[cfg(test)]
@@ -287,7 +201,7 @@ mod tests {
                     builder.push(MatRef::new(&weight[first * k..end * k], end - first, k)?)?;
                     assert_eq!(builder.left(), n - end);
                 }
-                assert_eq!(builder.finish()?.panels[..], whole.panels[..], "{n} x {k} by {portion}");
+                assert_eq!(builder.finish()?.panels.values(), whole.panels.values(), "{n} x {k} by {portion}");
             }
         }
         Ok(())

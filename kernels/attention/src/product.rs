@@ -97,6 +97,7 @@ impl Product<'_> {
             b: self.right.start,
             b_step: self.right.step,
             b_panel: self.right.panel,
+            spread: 1,
             ahead: 0,
             ahead_step,
             turn: depth,

@@ -5,6 +5,7 @@ use crate::pack_pairs::{pack_pairs, pair_index};
 use crate::{Error, MatRef, Operand};
 use aligned_vec::{AVec, ConstAlign};
 use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Isa, Kernel, Simd, bf16};
+use std::fmt;
 
 /// The columns of a matrix in panels of 16, one after the other from a cache line on: rows of values ([`pack`](crate::pack)),
 /// or of pairs where they are bf16 ([`pack_pairs`](crate::pack_pairs)).
@@ -86,6 +87,12 @@ impl<B: Element> Panels<B> {
     /// The magnitudes of values that are bf16; of others [`Bf16Magnitudes::NONE`].
     pub fn magnitudes(&mut self, simd: Simd) -> Bf16Magnitudes {
         as_bf16(&mut self.values).map_or(Bf16Magnitudes::NONE, |values| Bf16Magnitudes::find(simd, values))
+    }
+}
+
+impl<B: Element> fmt::Debug for Panels<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Panels").field("type", &B::NAME).field("depth", &self.depth).finish_non_exhaustive()
     }
 }
 

@@ -12,7 +12,7 @@
 
 use crate::pairs::{Dot, InOrder, OddFirst, Way};
 use crate::product::Chain;
-use crate::registers::Accumulators;
+use crate::registers::{Accumulators, Columns};
 use crate::tile::{PANEL, Promised, Tile, TileFn, shapes};
 use gristmill_simd::{Dtype, Element, Isa, Kernel, RowPointers, bf16, f16};
 use std::marker::PhantomData;
@@ -160,7 +160,7 @@ impl<T: Element, W: Way, const MR: usize, const SLOTS: usize> Micro<'_, T, W, MR
                         a.advance(isa, (4 * T::PER_WORD) as isize);
                     }
                     let first = (turn + 1 - SLOTS) * PANEL;
-                    t.epilogue.finish(isa, sums, first..first + PANEL, true);
+                    t.epilogue.finish(isa, sums, Columns::side_by_side::<1>(first, PANEL), true);
                 }
             }
             sums.rotate_left(1);

@@ -7,7 +7,7 @@ use crate::left::{Left, begin_alike, gap, left, widened_len};
 use crate::panels::Form;
 use crate::plan::{Crew, Plan, Sizes, Source, next_group, products_per_job, usable_threads};
 use crate::product::{Chain, Product, Right, pairs};
-use crate::tile::{PANEL, Tile, max_rows};
+use crate::tile::{PANEL, Tile, max_rows, spreads};
 use gristmill_core::{Error, Operand, SendPtr, Threads, Workspace, cache::Caches, parts::cuts, parts::part};
 use gristmill_simd::{Isa, Kernel, Simd};
 use std::ops::Range;
@@ -254,8 +254,13 @@ impl Job<'_> {
         while panel < panels.end {
             let left = panels.end - panel;
             let count = self.group_at::<I>(panel, left);
-            // One call is enough for groups that lie one after the other, all but the last.
-            let width = if one_by_one { (left / count).saturating_sub(1).max(1) * count } else { count };
+            // One call is enough for groups abreast, and for groups side by side, all but the last of which is asked for.
+            let abreast = source == Source::Panels && one_by_one && spreads(rows.len(), count);
+            let spread = if abreast { left / count } else { 1 };
+            let width = match spread {
+                1 if one_by_one => (left / count).saturating_sub(1).max(1) * count,
+                spread => spread * count,
+            };
             let first = panel * PANEL;
             let cols = (n - first).min(width * PANEL);
             // At least one block, so that k = 0 still stores its zeros.
@@ -287,7 +292,7 @@ impl Job<'_> {
                         _ => b.soon(self.plan.reach, tile_steps),
                     };
                     // Nobody else asks memory for the first steps of the next group.
-                    let alone = source == Source::Panels && blocks == 1 && !is_last && !far;
+                    let alone = source == Source::Panels && blocks == 1 && !is_last && !far && spread == 1;
                     let held = accumulators.as_mut_ptr().wrapping_add(block.start * count * PANEL);
                     let tile = Tile {
                         a: a.at(block.start, from),
@@ -296,6 +301,7 @@ impl Job<'_> {
                         b: b.b,
                         b_step: b.b_step,
                         b_panel: b.b_panel,
+                        spread,
                         ahead,
                         ahead_step,
                         turn: tile_steps - if alone { self.plan.reach.min(tile_steps) } else { 0 },

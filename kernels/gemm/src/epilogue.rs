@@ -1,11 +1,11 @@
 //! What happens to the accumulators of a tile: scaling, C, bias, activation, residual, in that order.
 
-use crate::registers::{Accumulators, Step, each, each_as, takes};
+use crate::registers::{Accumulators, Columns, Step, each, each_as, takes};
 use crate::tile::{MAX_TILE, PANEL};
 use crate::turned::FinishTurned;
 use gristmill_core::Activation;
 use gristmill_simd::{Element, Isa, Kernel, TypedPtr};
-use std::{marker::PhantomData, mem::MaybeUninit, ops::Range};
+use std::{marker::PhantomData, mem::MaybeUninit};
 
 /// A vector that is added to every row or to every column of C.
 #[derive(Clone, Copy, Debug)]
@@ -102,56 +102,60 @@ impl Epilogue<'_> {
             && matches!(self.activation, Activation::Identity | Activation::Relu)
     }
 
-    /// Finishes `NP` panels of a tile: in registers where that fits, or spilled. They hold the columns from the first of
-    /// `cols` on, and may be the last ones. Unless `all` steps may be written out for the tile's shape, only plain stores
-    /// stay in registers.
+    /// Finishes `NP` panels of a tile, which are these columns of it: in registers where that fits, or spilled.
+    /// Unless `all` steps may be written out for the tile's shape, only plain stores stay in registers.
     ///
     /// # Safety
-    /// Bias, residual and C are valid for `MR` rows and these columns, of which only the last panel's may be fewer
-    /// than 16, and nobody else uses this part of C.
+    /// Bias, residual and C are valid for `MR` rows and these columns, and nobody else uses this part of C.
     #[inline(always)]
     pub(crate) unsafe fn finish<I: Isa, const MR: usize, const NP: usize>(
         &self,
         isa: I,
         acc: &mut Accumulators<I, MR, NP>,
-        Range { start: first, end }: Range<usize>,
+        cols: Columns,
         all: bool,
     ) {
-        let (cols, first_col) = (end - first, first as isize);
         // SAFETY: the caller's promise; a bias is the same row for every row; the array holds MR rows of NP whole
         // panels, and has no other use.
         unsafe {
             if !self.fits_registers::<I>() || !(all || self.stores()) {
                 let mut spilled = MaybeUninit::<[f32; MAX_TILE]>::uninit();
                 let spilled = spilled.as_mut_ptr().cast::<f32>();
-                each_as(isa, acc, NP * PANEL, spilled, (NP * PANEL) as isize, Step::Store);
-                let (epilogue, cols) = (&self.advanced(first), cols.min(NP * PANEL));
-                let tile = Spilled { epilogue, acc: spilled, rows: MR, cols, acc_row: NP * PANEL };
-                return if self.c_row == 1 && self.c_col != 1 {
-                    isa.vectorize(FinishTurned(tile))
-                } else {
-                    isa.vectorize(Finish(tile))
-                };
+                let acc_row = NP * PANEL;
+                each_as(isa, acc, Columns::side_by_side::<NP>(0, acc_row), spilled, acc_row as isize, Step::Store);
+                // As many panels at once as lie side by side.
+                let panels = if cols.apart == PANEL { NP } else { 1 };
+                for q in (0..NP).step_by(panels) {
+                    let epilogue = &self.advanced(cols.first + q * cols.apart);
+                    let last = if q + panels == NP { cols.last.min(PANEL) } else { PANEL };
+                    let (acc, cols) = (spilled.wrapping_add(q * PANEL), (panels - 1) * PANEL + last);
+                    let tile = Spilled { epilogue, acc, rows: MR, cols, acc_row };
+                    if self.c_row == 1 && self.c_col != 1 {
+                        isa.vectorize(FinishTurned(tile));
+                    } else {
+                        isa.vectorize(Finish(tile));
+                    }
+                }
+                return;
             }
-            let c = self.c.offset(first_col);
             if all {
                 if self.alpha != 1.0 {
                     each_as(isa, acc, cols, std::ptr::null_mut::<f32>(), 0, Step::Scale(isa.splat(self.alpha)));
                 }
                 if self.beta != 0.0 {
-                    each(isa, acc, cols, c, self.c_row, Step::AddScaled(isa.splat(self.beta)));
+                    each(isa, acc, cols, self.c, self.c_row, Step::AddScaled(isa.splat(self.beta)));
                 }
                 if let Bias::PerColumn(bias, _) = self.bias {
-                    each(isa, acc, cols, bias.offset(first_col), 0, Step::Add);
+                    each(isa, acc, cols, bias, 0, Step::Add);
                 }
                 if let Activation::Relu = self.activation {
                     each_as(isa, acc, cols, std::ptr::null_mut::<f32>(), 0, Step::Relu);
                 }
                 if let Some(residual) = self.residual {
-                    each(isa, acc, cols, residual.ptr.offset(first_col), residual.row, Step::Add);
+                    each(isa, acc, cols, residual.ptr, residual.row, Step::Add);
                 }
             }
-            each(isa, acc, cols, c, self.c_row, Step::Store);
+            each(isa, acc, cols, self.c, self.c_row, Step::Store);
         }
     }
 

@@ -9,7 +9,7 @@ use gristmill_simd::{Bf16Magnitudes, Element, Simd, TypedPtr};
 /// The panels do not depend on the level or on the threads: one packed matrix serves all of them. It holds
 /// `k * n` values of the storage type `B`, with `n` rounded up to a multiple of 16. To pack a matrix into another type
 /// than its own, use a [`PackedRhsBuilder`].
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct PackedRhs<B: Element = f32> {
     panels: Panels<B>,
     k: usize,
@@ -96,16 +96,6 @@ impl<B: Element> PackedRhs<B> {
     pub(crate) fn erased(&self) -> Right<'_> {
         let panels = TypedPtr::new(self.panels.values().as_ptr());
         Right::Packed { panels, working_set: self.working_set(), magnitudes: self.magnitudes }
-    }
-}
-
-impl<B: Element> std::fmt::Debug for PackedRhs<B> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PackedRhs")
-            .field("type", &B::NAME)
-            .field("k", &self.k)
-            .field("n", &self.n)
-            .finish_non_exhaustive()
     }
 }
 

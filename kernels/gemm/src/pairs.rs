@@ -11,8 +11,8 @@
 //! The same panels serve f32 activations by multiply-adds, for which the two halves of a lane are widened by one
 //! operation each, and bf16 activations by the dot product of pairs.
 
-use crate::registers::{Accumulators, Keep, Step, each_as};
-use crate::tile::{PANEL, Promised, Tile, TileFn, shapes};
+use crate::registers::{Accumulators, Keep};
+use crate::tile::{Promised, Steps, Tile, TileFn, shapes};
 use gristmill_core::pack_pairs::PAIR_ROW;
 use gristmill_simd::{Element, Isa, Kernel, bf16};
 use std::marker::PhantomData;
@@ -53,7 +53,10 @@ unsafe fn pair_tile<I: Isa, W: Way, const MR: usize, const NP: usize>(tile: &Til
     // SAFETY: passed on.
     unsafe {
         let isa = I::assume();
-        Promised::new(tile).each_call(isa, NP, |tile| isa.vectorize(Micro::<W, MR, NP>(tile, PhantomData)));
+        let mut groups = Some(Promised::new(tile));
+        while let Some(first) = groups {
+            groups = isa.vectorize(Micro::<W, MR, NP>(first, PhantomData));
+        }
     }
 }
 
@@ -66,19 +69,12 @@ const UNROLL: usize = 2;
 struct Micro<'t, W, const MR: usize, const NP: usize>(Promised<'t>, PhantomData<W>);
 
 impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
-    /// The first of the panels that are computed now.
-    #[inline(always)]
-    fn panels(&self) -> *const bf16 {
-        let t = self.0.tile();
-        t.b.cast::<bf16>().wrapping_offset((self.0.first / PANEL) as isize * t.b_panel)
-    }
-
     /// All steps. With `KEEP` the panels are left widened, in the order of the multiply-adds.
     ///
     /// # Safety
     /// P1, P2, P6, and with `KEEP` there is a place.
     #[inline(always)]
-    unsafe fn all<I: Isa, const KEEP: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
+    unsafe fn keeping<I: Isa, const KEEP: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
         let t = self.0.tile();
         // SAFETY: the caller's promise.
         unsafe {
@@ -114,16 +110,16 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
         let t = self.0.tile();
         let a_step = if UNIT { 1 } else { t.a_step };
         let mut a = t.rows::<W>(a_step, 2 * from as isize);
-        let panels = self.panels();
+        let (panels, apart) = (self.0.panels::<bf16>(), self.0.apart::<MR, NP>());
         let mut b = panels.wrapping_offset(from as isize * PAIR_STEP);
         let mut ahead = panels.wrapping_offset(t.ahead + further + 2 * from as isize * t.ahead_step);
         let mut keep = Keep::<KEEP>::new(t, 2 * from);
         for _ in 0..times {
             for u in 0..UNROLL as isize {
                 for q in 0..NP as isize {
-                    isa.prefetch(ahead.wrapping_offset(q * t.b_panel + u * PAIR_STEP));
+                    isa.prefetch(ahead.wrapping_offset(q * apart + u * PAIR_STEP));
                 }
-                let pairs = load_pairs::<I, NP>(isa, t, b.wrapping_offset(u * PAIR_STEP));
+                let pairs = load_pairs::<I, NP>(isa, apart, b.wrapping_offset(u * PAIR_STEP));
                 // SAFETY: P1, P6: both steps of the pair.
                 unsafe {
                     if W::DOT {
@@ -161,7 +157,11 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
     unsafe fn last<I: Isa, const KEEP: bool>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
         let t = self.0.tile();
         let step = t.k as isize - 1;
-        let pairs = load_pairs::<I, NP>(isa, t, self.panels().wrapping_offset(step / 2 * PAIR_STEP));
+        let pairs = load_pairs::<I, NP>(
+            isa,
+            self.0.apart::<MR, NP>(),
+            self.0.panels::<bf16>().wrapping_offset(step / 2 * PAIR_STEP),
+        );
         let even = half(isa, &pairs, false);
         // SAFETY: P6.
         unsafe { Keep::<KEEP>::new(t, t.k - 1).step(isa, &even, 0) };
@@ -180,47 +180,44 @@ impl<W: Way, const MR: usize, const NP: usize> Micro<'_, W, MR, NP> {
     }
 }
 
-impl<W: Way, const MR: usize, const NP: usize> Kernel for Micro<'_, W, MR, NP> {
-    type Output = ();
+impl<'t, W: Way, const MR: usize, const NP: usize> Kernel for Micro<'t, W, MR, NP> {
+    type Output = Option<Promised<'t>>;
 
     const DOT: bool = W::DOT;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
         let t = self.0.tile();
-        t.check_width(NP);
         debug_assert!(t.b_step == PAIR_STEP && (t.a_step == 1 || !W::DOT), "steps of {} and {}", t.a_step, t.b_step);
-        let mut group = self;
-        loop {
-            let t = group.0.tile();
-            let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
-            if !t.start.is_null() {
-                // SAFETY: P3, P4.
-                unsafe { each_as(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Step::Load) };
-            }
-            // SAFETY: P1, P2, P6; P3, P5.
-            unsafe {
-                if W::DOT || t.keep.is_null() {
-                    group.all::<I, false>(isa, &mut acc);
-                } else {
-                    group.all::<I, true>(isa, &mut acc);
-                }
-                t.epilogue.finish(isa, &mut acc, group.0.first..t.cols, W::DOT);
-            }
-            match group.0.next(isa, NP) {
-                Some(next) if Promised::loops_inside::<I>() => group = Self(next, PhantomData),
-                _ => return,
+        self.0.run::<I, Self, MR, NP>(isa, W::DOT)
+    }
+}
+
+impl<'t, W: Way, const MR: usize, const NP: usize> Steps<'t, MR, NP> for Micro<'t, W, MR, NP> {
+    #[inline(always)]
+    fn of(group: Promised<'t>) -> Self {
+        Self(group, PhantomData)
+    }
+
+    #[inline(always)]
+    unsafe fn all<I: Isa>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
+        // SAFETY: P1, P2, P6.
+        unsafe {
+            if W::DOT || self.0.tile().keep.is_null() {
+                self.keeping::<I, false>(isa, acc);
+            } else {
+                self.keeping::<I, true>(isa, acc);
             }
         }
     }
 }
 
-/// A row of pairs of every panel, as it lies in memory.
+/// A row of pairs of every panel, as it lies in memory, from one panel to the one that lies `apart`.
 #[inline(always)]
-fn load_pairs<I: Isa, const NP: usize>(isa: I, t: &Tile<'_>, b: *const bf16) -> [I::Row; NP] {
+fn load_pairs<I: Isa, const NP: usize>(isa: I, apart: isize, b: *const bf16) -> [I::Row; NP] {
     let mut pairs = [isa.splat_row(0.0); NP];
     for (q, panel) in pairs.iter_mut().enumerate() {
-        let p = b.wrapping_offset(q as isize * t.b_panel);
+        let p = b.wrapping_offset(q as isize * apart);
         for (v, register) in panel.as_mut().iter_mut().enumerate() {
             // SAFETY: P2: 16 pairs, that is 32-bit lanes.
             *register = unsafe { isa.load(p.wrapping_add(2 * v * I::LANES).cast()) };

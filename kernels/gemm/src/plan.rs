@@ -2,7 +2,7 @@
 
 use crate::panels::source;
 use crate::product::{Chain, Product};
-use crate::tile::{PANEL, PREFETCH_STEPS, max_rows};
+use crate::tile::{PANEL, PREFETCH_STEPS, max_rows, spreads};
 use gristmill_core::{Threads, cache::Caches, parts::part};
 use gristmill_simd::{Dtype, Isa};
 use std::{marker::PhantomData, ops::Range};
@@ -243,32 +243,37 @@ struct Reading {
 }
 
 impl Reading {
-    /// Panels at most that are read side by side. Out of the nearest caches many streams come as fast as few. For one or
-    /// two rows the last level is fastest with as few as keep the chains of multiply-adds going, 128 bytes a step. Memory
-    /// is with one where eight rows or fewer stay in half of the first cache, and for short dot products of one or two,
-    /// which end while others begin; a long one alone cannot catch up after a delay.
+    /// Panels at most that are read together. Out of the nearest caches many streams come as fast as few. For one or two
+    /// rows the last level is fastest with as few as keep the chains of multiply-adds going, 128 bytes a step. Memory is
+    /// with two that are spread, which never end, and for more rows with one, where they stay in half of the first cache.
     fn streams<I: Isa>(&self, caches: Caches) -> usize {
         let (few, dot) = (self.rows <= 2, self.chain == Chain::Dot);
         let (a_size, lines) = if dot { (2, true) } else { (4, self.step == 4 * PANEL) };
         match self.bytes {
             bytes if bytes <= caches.l2 || self.rows > max_rows::<I>(1).min(8) => usize::MAX,
-            bytes if few && (bytes <= caches.l3 || (self.rows == 1 && !dot)) => 128 / self.step,
-            _ if few => 2 - usize::from(dot && self.k <= LONG_ROW),
-            bytes if bytes > caches.l3 && lines && self.rows * self.k * a_size <= caches.l1d / 2 => 1,
+            bytes if bytes <= caches.l3 && few => 128 / self.step,
+            bytes if bytes <= caches.l3 => usize::MAX,
+            _ if spreads(self.rows, 2) => 2,
+            _ if lines && self.rows * self.k * a_size <= caches.l1d / 2 => 1,
             _ => usize::MAX,
         }
     }
 
-    /// How many steps of `group` panels to be ahead in asking for them: of those in memory as many bytes as come while a
-    /// line is on its way, more where rows are many and the processor itself looks less far ahead.
+    /// How many steps of `group` panels to ask ahead: in memory as many bytes as come while a line is on its way, more where
+    /// many rows or widening let the processor itself look less far. Two rows of f32 are a sixth slower from 8 KiB on.
     fn reach(&self, group: usize, caches: Caches) -> usize {
-        match (group, self.rows) {
-            _ if self.bytes <= caches.l2 => PREFETCH_STEPS / 4,
-            (_, 1) if self.bytes <= caches.l3 => 2 * PREFETCH_STEPS,
-            (1, rows @ 3..) => ((6 + rows) << 10) / self.step,
-            (2, 1) => (6 << 10) / (group * self.step),
-            _ => (10 << 10) / (group * self.step),
-        }
+        let dot = self.chain == Chain::Dot;
+        let kib = match self.rows {
+            _ if self.bytes <= caches.l2 => return PREFETCH_STEPS / 4,
+            1 | 2 if self.bytes <= caches.l3 && dot => return PREFETCH_STEPS / 2,
+            1 | 2 if self.bytes <= caches.l3 => return 2 * PREFETCH_STEPS,
+            rows @ 3.. if group == 1 => 6 + rows,
+            _ if dot => 10,
+            _ if self.step < 4 * PANEL => 12,
+            1 | 2 => 6,
+            _ => 8,
+        };
+        (kib << 10) / (group * self.step)
     }
 }
 
@@ -398,9 +403,10 @@ mod tests {
                     let case = format!("{rows} rows of {k}, {step} bytes: {near:?} {last:?} {far:?}");
                     let lines = step == 64 || chain == Chain::Dot;
                     assert_eq!(near.0, group_panels::<I>(rows), "{case}");
-                    assert!(rows > 2 || (last.0 * step <= 128 && far.0 * step <= 128), "{case}");
-                    assert!(rows <= 2 || lines || far.0 == near.0, "{case}");
-                    assert!(!((3..=8).contains(&rows) && k == 512 && lines) || far.0 == 1, "{case}");
+                    assert!(rows > 2 || last.0 * step <= 128, "{case}");
+                    assert!(rows > 6 || far.0 == near.0.min(2), "{case}");
+                    assert!(rows <= 6 || lines || far.0 == near.0, "{case}");
+                    assert!(!(7..=8).contains(&rows) || k != 512 || !lines || far.0 == 1, "{case}");
                     assert!(far.1 > near.1 && (5 << 10..=16 << 10).contains(&far.1), "{case}");
                 }
             }
@@ -419,8 +425,9 @@ mod tests {
 
         fn run<I: Isa>(self, _: I) {
             let streams =
-                |k| Reading { rows: 3, k, step: 64, bytes: usize::MAX, chain: Chain::InOrder }.streams::<I>(CACHES);
-            assert_eq!((streams(2048), streams(2049)), (1, usize::MAX));
+                |k| Reading { rows: 8, k, step: 64, bytes: usize::MAX, chain: Chain::InOrder }.streams::<I>(CACHES);
+            let one = if max_rows::<I>(1) < 8 { usize::MAX } else { 1 };
+            assert_eq!((streams(768), streams(769)), (one, usize::MAX));
         }
     }
 

@@ -57,16 +57,34 @@ pub(crate) fn takes<I: Isa>(p: TypedPtr) -> bool {
     I::LANES == PANEL || p.dtype() == Dtype::F32
 }
 
-/// Applies a step to every accumulator; `p` is row 0 of the step's matrix, whose rows are `row` apart.
+/// Where the panels of accumulators lie in a matrix.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns {
+    /// The first column.
+    pub(crate) first: usize,
+    /// From the first column of a panel to that of the next.
+    pub(crate) apart: usize,
+    /// Columns of the last panel, if not more than it has.
+    pub(crate) last: usize,
+}
+
+impl Columns {
+    /// `cols` columns from `first` on, side by side.
+    pub(crate) fn side_by_side<const NP: usize>(first: usize, cols: usize) -> Self {
+        Self { first, apart: PANEL, last: cols - (NP - 1) * PANEL }
+    }
+}
+
+/// Applies a step to every accumulator; the step's matrix begins at `p`, and its rows are `row` apart.
 ///
 /// # Safety
-/// The matrix must be readable, and writable if the step stores, for `MR` rows and `cols` columns, of which only the
-/// last panel's may be fewer than 16; the registers [take](takes) its type.
+/// The matrix must be readable, and writable if the step stores, for `MR` rows and these columns; the registers
+/// [take](takes) its type.
 #[inline(always)]
 pub(crate) unsafe fn each<I: Isa, const MR: usize, const NP: usize>(
     isa: I,
     acc: &mut Accumulators<I, MR, NP>,
-    cols: usize,
+    cols: Columns,
     p: TypedPtr,
     row: isize,
     step: Step<I>,
@@ -89,15 +107,15 @@ pub(crate) unsafe fn each<I: Isa, const MR: usize, const NP: usize>(
 pub(crate) unsafe fn each_as<I: Isa, T: Element, const MR: usize, const NP: usize>(
     isa: I,
     acc: &mut Accumulators<I, MR, NP>,
-    cols: usize,
+    cols: Columns,
     p: *mut T,
     row: isize,
     step: Step<I>,
 ) {
-    for (q, panel_of_row_0) in (0..NP).map(|q| (q, p.wrapping_add(q * PANEL))) {
+    for (q, panel_of_row_0) in (0..NP).map(|q| (q, p.wrapping_add(cols.first + q * cols.apart))) {
         for v in 0..PANEL / I::LANES {
             let first = v * I::LANES;
-            let tail = (q + 1 == NP).then(|| isa.tail((cols - q * PANEL).saturating_sub(first)));
+            let tail = (q + 1 == NP).then(|| isa.tail(cols.last.saturating_sub(first)));
             for (r, registers) in acc.iter_mut().enumerate() {
                 let p = panel_of_row_0.wrapping_offset(r as isize * row).wrapping_add(first);
                 let register = &mut registers[q].as_mut()[v];

@@ -37,6 +37,7 @@ impl Product<'_> {
                     b: b.ptr_at(0, first),
                     b_step,
                     b_panel: PANEL as isize,
+                    spread: 1,
                     // There may be no memory behind the last row.
                     ahead: if k > PREFETCH_STEPS { PREFETCH_STEPS as isize * b_step } else { 0 },
                     ahead_step: b_step,

@@ -20,7 +20,7 @@
 use crate::epilogue::Epilogue;
 use crate::pairs::{Dot, InOrder, OddFirst, Way, pair_tile_of};
 use crate::product::Chain;
-use crate::registers::{Accumulators, Keep, Step, each_as};
+use crate::registers::{Accumulators, Columns, Keep, Step, each_as};
 pub use gristmill_core::pack::PANEL;
 use gristmill_simd::{Dtype, Element, Isa, Kernel, RowPointers, Simd, TypedPtr, bf16, f16};
 use std::marker::PhantomData;
@@ -36,13 +36,19 @@ const UNROLL: usize = 4;
 
 /// Operands and destination of one tile. All strides are in elements.
 ///
-/// A tile is `NP` panels wide; where `cols` are more, it is one after the other that wide. The safety of [`TileFn`] rests on
-/// these preconditions, for `MR` rows and `cols` columns:
+/// A tile is a group of `NP` panels wide, or, for more `cols`, one after the other. Groups lie side by side, or abreast:
+/// ```text
+///   spread 1:   a a  b b  c c        groups a, b and c of two panels
+///   spread 3:   a b c    a b c       each panel of a group begins a stream that goes on through the groups
+/// ```
+///
+/// The safety of [`TileFn`] rests on these preconditions, for `MR` rows and `cols` columns:
 ///
 /// - **P1** `a + r * a_row + p * a_step` is readable for `r < MR`, `p < k`;
 /// - **P2** `b + q * b_panel + p * b_step + j` is readable for `16 q < cols`, `p < k`, `j < 16`, or, for a masked tile,
 ///   for `16 q + j < cols`; it is of the function's type;
-/// - **P3** `cols` fill `NP` panels, or a multiple of them, but for a part of the last one;
+/// - **P3** `cols` fill `NP` panels, or a multiple of them, but for a part of the last one: `NP * spread` panels where
+///   `spread` is more than 1, which is only for packed panels and six rows or fewer;
 /// - **P4** `start` is null, or `start + r * start_row + j` is readable for `r < MR`, `j < cols`, which fill `NP` panels;
 /// - **P5** the destination of `epilogue` is valid for `MR` rows and `cols` columns, and nobody else uses it;
 /// - **P6** `keep` is null, or `keep + i` is writable for `i < NP * k * 16`, and nobody else uses it; `cols` fill `NP`
@@ -61,7 +67,9 @@ pub struct Tile<'e> {
     pub b_step: isize,
     /// From a panel of B to the next.
     pub b_panel: isize,
-    /// Where the tile prefetches: in elements of B from `b`, at step 0 and for panel 0, other panels `b_panel` apart.
+    /// From a panel of a group to the group's next, in panels.
+    pub spread: usize,
+    /// Where the tile prefetches: in elements of B from `b`, at step 0 and for panel 0, other panels as far apart as B's.
     /// Nothing is read there, and it may lie outside of B; results do not depend on it.
     pub ahead: isize,
     /// From one step's prefetch to the next, in elements of B.
@@ -90,6 +98,12 @@ impl Tile<'_> {
         let all = self.cols.div_ceil(PANEL);
         debug_assert!(all > 0 && all.is_multiple_of(panels), "P3: {} columns, {panels} panels", self.cols);
         debug_assert!(all == panels || (self.start.is_null() && self.keep.is_null()), "P4, P6: {} columns", self.cols);
+        debug_assert!(
+            self.spread == 1 || all == panels * self.spread,
+            "P3: {} columns, {} apart",
+            self.cols,
+            self.spread
+        );
     }
 
     /// Rows of A from step `from` on, steps `a_step` apart: of f32, or of bf16 where pairs are multiplied whole.
@@ -121,7 +135,10 @@ unsafe fn tile<I: Isa, B: Element, const MR: usize, const NP: usize, const MASKE
         if keeps {
             isa.vectorize(Micro::<B, MR, NP, MASKED, true>(tile, PhantomData));
         } else {
-            tile.each_call(isa, NP, |tile| isa.vectorize(Micro::<B, MR, NP, MASKED, false>(tile, PhantomData)));
+            let mut groups = Some(tile);
+            while let Some(first) = groups {
+                groups = isa.vectorize(Micro::<B, MR, NP, MASKED, false>(first, PhantomData));
+            }
         }
     }
 }
@@ -131,7 +148,12 @@ unsafe fn tile<I: Isa, B: Element, const MR: usize, const NP: usize, const MASKE
 pub(crate) struct Promised<'t> {
     tile: &'t Tile<'t>,
     /// Column where the panels begin that are computed now.
-    pub(crate) first: usize,
+    first: usize,
+}
+
+/// Whether tiles of these rows and panels go through panels that are [spread](Tile::spread).
+pub(crate) const fn spreads(rows: usize, panels: usize) -> bool {
+    rows <= 6 && panels > 1
 }
 
 impl<'t> Promised<'t> {
@@ -146,30 +168,84 @@ impl<'t> Promised<'t> {
         self.tile
     }
 
-    /// The next `panels` panels of the tile, if it has more. The compiler knows nothing of it: what it kept of one group for
-    /// the others would be in the way of the loops over steps.
+    /// The first of the panels that are computed now.
     #[inline(always)]
-    pub(crate) fn next<I: Isa>(self, isa: I, panels: usize) -> Option<Self> {
+    pub(crate) fn panels<B: Element>(&self) -> *const B {
+        self.tile.b.cast::<B>().wrapping_offset((self.first / PANEL) as isize * self.tile.b_panel)
+    }
+
+    /// From one of them to the next.
+    #[inline(always)]
+    pub(crate) fn apart<const MR: usize, const NP: usize>(&self) -> isize {
+        self.spread::<MR, NP>() as isize * self.tile.b_panel
+    }
+
+    /// The same in panels: a constant where tiles know no other.
+    #[inline(always)]
+    fn spread<const MR: usize, const NP: usize>(&self) -> usize {
+        if const { spreads(MR, NP) } { self.tile.spread } else { 1 }
+    }
+
+    /// Their columns of C.
+    #[inline(always)]
+    fn columns<const MR: usize, const NP: usize>(&self) -> Columns {
+        let apart = self.spread::<MR, NP>() * PANEL;
+        Columns { first: self.first, apart, last: self.tile.cols - self.first - (NP - 1) * apart }
+    }
+
+    /// The next group of the tile, if it has more. The compiler knows nothing of it: what it kept of one group for the
+    /// others would be in the way of the loops over steps.
+    #[inline(always)]
+    fn next<I: Isa, const MR: usize, const NP: usize>(self, isa: I) -> Option<Self> {
         // SAFETY: it is the same reference.
         let tile = unsafe { &*isa.opaque(std::ptr::from_ref(self.tile)) };
-        let first = self.first + panels * PANEL;
-        (first < tile.cols).then_some(Self { tile, first })
+        let (step, end) = match self.spread::<MR, NP>() {
+            1 => (NP * PANEL, tile.cols),
+            spread => (PANEL, spread * PANEL),
+        };
+        let first = self.first + step;
+        (first < end).then_some(Self { tile, first })
     }
 
-    /// Whether one call goes through all groups of panels. Few registers do not last for another loop.
-    pub(crate) const fn loops_inside<I: Isa>() -> bool {
-        I::REGISTERS > 16
-    }
-
-    /// Calls `f` once, or, where the loop over groups of `panels` panels is outside, for each group.
+    /// Computes this group and the following ones, or tells the next: few registers do not last for another loop. `all` that
+    /// is done to the accumulators may be written out, or only plain stores.
     #[inline(always)]
-    pub(crate) fn each_call<I: Isa>(self, isa: I, panels: usize, f: impl Fn(Self)) {
-        let mut group = Some(self);
-        while let Some(now) = group {
-            f(now);
-            group = if Self::loops_inside::<I>() { None } else { now.next(isa, panels) };
+    pub(crate) fn run<I: Isa, S: Steps<'t, MR, NP>, const MR: usize, const NP: usize>(
+        self,
+        isa: I,
+        all: bool,
+    ) -> Option<Self> {
+        self.tile.check_width(NP);
+        let mut group = self;
+        loop {
+            let t = group.tile;
+            let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
+            // SAFETY: the preconditions are promised.
+            unsafe {
+                if !t.start.is_null() {
+                    each_as(isa, &mut acc, group.columns::<MR, NP>(), t.start.cast_mut(), t.start_row, Step::Load);
+                }
+                S::of(group).all(isa, &mut acc);
+                t.epilogue.finish(isa, &mut acc, group.columns::<MR, NP>(), all);
+            }
+            match group.next::<I, MR, NP>(isa) {
+                Some(next) if I::REGISTERS > 16 => group = next,
+                next => return next,
+            }
         }
     }
+}
+
+/// A group of a tile, and the steps that its accumulators go through. A trait, since a closure is not always inlined.
+pub(crate) trait Steps<'t, const MR: usize, const NP: usize> {
+    /// The group.
+    fn of(group: Promised<'t>) -> Self;
+
+    /// All steps of k.
+    ///
+    /// # Safety
+    /// The preconditions of the tile's function, for the panels that are computed now.
+    unsafe fn all<I: Isa>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>);
 }
 
 /// A tile; with `KEEP` one that leaves its panels, packed and widened.
@@ -189,27 +265,7 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
         MR < NP * PANEL / I::LANES
     }
 
-    /// All steps.
-    ///
-    /// # Safety
-    /// P1, P2, P6, and with `KEEP` there is a place.
-    #[inline(always)]
-    unsafe fn all<I: Isa>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
-        let t = self.0.tile();
-        let panel = PANEL as isize;
-        // SAFETY: the caller's promise.
-        unsafe {
-            if !MASKED && t.a_step == 1 && t.b_step == panel {
-                self.unrolled(isa, [1, panel, t.b_panel], acc);
-            } else if !MASKED && t.a_step == 1 && t.b_panel == panel {
-                self.unrolled(isa, [1, t.b_step, panel], acc);
-            } else {
-                self.steps::<I, 1, true>(isa, [t.a_step, t.b_step, t.b_panel], acc, (0, t.k, 0));
-            }
-        }
-    }
-
-    /// The same, as many at a time as are written out.
+    /// All steps, as many at a time as are written out.
     ///
     /// # Safety
     /// P1, P2, P6.
@@ -244,14 +300,13 @@ impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEE
         (from, times, further): (usize, usize, isize),
     ) {
         const { assert!(UNROLL == 1 || UNROLL == 4) };
-        let (t, first) = (self.0.tile(), self.0.first);
-        let panels = t.b.cast::<B>().wrapping_offset((first / PANEL) as isize * b_panel);
+        let (t, panels) = (self.0.tile(), self.0.panels::<B>());
         let mut at = Place {
             a: t.rows::<InOrder>(a_step, from as isize),
             b: panels.wrapping_offset(from as isize * b_step),
             ahead: panels.wrapping_offset(t.ahead + further + from as isize * t.ahead_step),
             keep: Keep::<KEEP>::new(t, from),
-            last_cols: t.cols - first - (NP - 1) * PANEL,
+            last_cols: t.cols - self.0.first - (NP - 1) * PANEL,
         };
         for _ in 0..times {
             // Not a loop: next to nothing decides whether it stays one, which costs wide products 7 %.
@@ -340,31 +395,37 @@ struct Place<B, const KEEP: bool> {
     last_cols: usize,
 }
 
-impl<B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEEP: bool> Kernel
-    for Micro<'_, B, MR, NP, MASKED, KEEP>
+impl<'t, B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEEP: bool> Kernel
+    for Micro<'t, B, MR, NP, MASKED, KEEP>
 {
-    type Output = ();
+    type Output = Option<Promised<'t>>;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
         debug_assert!(Self::KEEPS || self.0.tile().keep.is_null(), "P6: no tile of this kind leaves panels");
-        self.0.tile().check_width(NP);
-        let mut group = self;
-        loop {
-            let t = group.0.tile();
-            let mut acc: Accumulators<I, MR, NP> = [[isa.splat_row(0.0); NP]; MR];
-            if !t.start.is_null() {
-                // SAFETY: P3, P4.
-                unsafe { each_as(isa, &mut acc, t.cols, t.start.cast_mut(), t.start_row, Step::Load) };
-            }
-            // SAFETY: P1, P2, P6; P3, P5.
-            unsafe {
-                group.all(isa, &mut acc);
-                t.epilogue.finish(isa, &mut acc, group.0.first..t.cols, B::DTYPE == Dtype::F32 || I::LANES == PANEL);
-            }
-            match group.0.next(isa, NP) {
-                Some(next) if Promised::loops_inside::<I>() => group = Self(next, PhantomData),
-                _ => return,
+        self.0.run::<I, Self, MR, NP>(isa, B::DTYPE == Dtype::F32 || I::LANES == PANEL)
+    }
+}
+
+impl<'t, B: Element, const MR: usize, const NP: usize, const MASKED: bool, const KEEP: bool> Steps<'t, MR, NP>
+    for Micro<'t, B, MR, NP, MASKED, KEEP>
+{
+    #[inline(always)]
+    fn of(group: Promised<'t>) -> Self {
+        Self(group, PhantomData)
+    }
+
+    #[inline(always)]
+    unsafe fn all<I: Isa>(&self, isa: I, acc: &mut Accumulators<I, MR, NP>) {
+        let (t, apart, panel) = (self.0.tile(), self.0.apart::<MR, NP>(), PANEL as isize);
+        // SAFETY: P1, P2, P6, and with `KEEP` there is a place.
+        unsafe {
+            if !MASKED && t.a_step == 1 && t.b_step == panel {
+                self.unrolled(isa, [1, panel, apart], acc);
+            } else if !MASKED && t.a_step == 1 && apart == panel {
+                self.unrolled(isa, [1, t.b_step, panel], acc);
+            } else {
+                self.steps::<I, 1, true>(isa, [t.a_step, t.b_step, apart], acc, (0, t.k, 0));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The end of a tile of C^T, whose columns are the rows of C: they are turned in registers, four at a time.
 
 use crate::epilogue::Spilled;
-use crate::registers::Accumulators;
+use crate::registers::{Accumulators, Columns};
 use crate::tile::PANEL;
 use gristmill_simd::{Isa, Kernel};
 
@@ -38,11 +38,15 @@ impl Kernel for FinishTurned<'_> {
                 }
                 if j + COLUMNS <= cols {
                     // SAFETY: the caller's promise: what was valid for these columns is for these rows.
-                    unsafe { epilogue.turned(first + j).finish(isa, &mut turned, 0..rows, true) };
+                    unsafe {
+                        epilogue.turned(first + j).finish(isa, &mut turned, Columns::side_by_side::<1>(0, rows), true)
+                    };
                 } else {
                     for (j, row) in (first + j..).zip(turned).take(cols - j) {
                         // SAFETY: as above.
-                        unsafe { epilogue.turned(j).finish(isa, &mut [row], 0..rows, true) };
+                        unsafe {
+                            epilogue.turned(j).finish(isa, &mut [row], Columns::side_by_side::<1>(0, rows), true)
+                        };
                     }
                 }
             }

@@ -4,7 +4,7 @@ use crate::common::{Product, mat};
 use gristmill_core::{Activation, MatMut, Threads, Workspace};
 use gristmill_gemm::{GemmOptions, gemm};
 use gristmill_simd::{Element, Level, Simd, bf16, f16, naive};
-use gristmill_testkit::{Fill, Layout, Matrix, assert_bits_eq, fill, sweep};
+use gristmill_testkit::{Fill, Layout, Matrix, Strided, assert_bits_eq, fill, sweep};
 
 const M: usize = 29;
 const N: usize = 53;
@@ -32,6 +32,30 @@ fn fused_equals_plain_and_then_map() {
             let got = fused.tuned(fused.b.mat(), level, threads);
             assert_bits_eq(&got.data, &want.data, format!("{level} {activation:?}"));
         });
+    }
+}
+
+/// Panels of a tile that lie far apart find their own columns of bias, residual and C, whether registers finish them or not.
+fn few_rows<A: Element, B: Element, C: Element>(activation: Activation) {
+    for (m, n) in [(1, 101), (2, 128), (4, 101), (6, 70)] {
+        for order in [[0, 1], [1, 0]] {
+            let c = |seed| Strided::filled([m, n], &Layout { order, ..Layout::default() }, Fill::Normal, seed);
+            let (a, b) = (matrix(m, K, 1).to::<A>(), matrix(K, n, 2).to::<B>());
+            let bias = Some(matrix(1, n, 4).to::<C>().data);
+            let (alpha, beta, residual) = (0.5, -1.5, Some(c(5)));
+            Product { alpha, beta, bias, activation, residual, ..Product::plain(a, b, c(3)) }.check();
+        }
+    }
+}
+
+#[test]
+fn few_rows_over_many_panels_are_finished_in_place() {
+    for activation in Activation::ALL {
+        few_rows::<f32, f32, f32>(activation);
+        few_rows::<f32, f16, f32>(activation);
+        few_rows::<f16, f16, f16>(activation);
+        few_rows::<bf16, bf16, bf16>(activation);
+        few_rows::<f32, bf16, f32>(activation);
     }
 }
 

@@ -22,10 +22,11 @@ impl<B: Element> Panels<B> {
     /// # Errors
     /// [`Error::SizeOverflow`] or [`Error::OutOfMemory`] when they cannot be held.
     pub fn with_room(k: usize, n: usize) -> Result<Self, Error> {
-        let depth = if B::DTYPE == Dtype::Bf16 { k.checked_next_multiple_of(2) } else { Some(k) };
+        // Whole pairs can be counted for every type: a product of any type may round its depth up to them.
+        let pairs = k.checked_next_multiple_of(2);
         let (depth, len) = n
             .checked_next_multiple_of(PANEL)
-            .zip(depth)
+            .zip(pairs.map(|even| if B::DTYPE == Dtype::Bf16 { even } else { k }))
             .and_then(|(columns, depth)| Some((depth, columns.checked_mul(depth)?)))
             .filter(|&(_, len)| len <= isize::MAX as usize / size_of::<B>() - PANEL)
             .ok_or(Error::SizeOverflow { what: "elements of a packed matrix" })?;
@@ -157,5 +158,7 @@ mod tests {
             let refused = Panels::<bf16>::with_room(k, n).map(|_| ());
             assert!(matches!(refused, Err(Error::SizeOverflow { .. })), "{k} x {n}: {refused:?}");
         }
+        assert!(Panels::<f32>::with_room(usize::MAX - 1, 0).is_ok());
+        assert!(Panels::<f32>::with_room(usize::MAX, 0).is_err());
     }
 }

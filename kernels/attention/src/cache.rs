@@ -3,8 +3,7 @@
 use crate::check::equal;
 use crate::pages::Layout;
 use crate::write::Write;
-use aligned_vec::{AVec, ConstAlign};
-use gristmill_core::{Error, HeadsRef, Threads, list::reserve};
+use gristmill_core::{Error, HeadsRef, Threads, kept::Kept, list::reserve};
 use gristmill_gemm::tile::PANEL;
 use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Simd, TypedPtr};
 use std::ops::Range;
@@ -55,7 +54,7 @@ pub struct KvCache<T = f32> {
 }
 
 struct Page<T> {
-    values: AVec<T, ConstAlign<64>>,
+    values: Kept<T>,
     /// Sequences that it belongs to.
     users: usize,
     /// How many of its keys are in panels, whole ones; those of the next one are in squares.
@@ -359,9 +358,7 @@ impl<T: Element> KvCache<T> {
         let room = all - self.free.len();
         reserve(&mut self.free, room)?;
         for _ in 0..more {
-            let mut values = AVec::new(64);
-            let bytes = self.page_len * size_of::<T>();
-            values.try_reserve_exact(self.page_len).map_err(|_| Error::OutOfMemory { bytes })?;
+            let mut values = Kept::with_capacity(self.page_len)?;
             values.resize(self.page_len, T::default());
             self.free.push(self.pages.len());
             self.pages.push(Page { values, users: 0, turned: 0, magnitudes: None, coming: None });

@@ -4,7 +4,8 @@
 //!   one shape; [`HeadsRef`], [`HeadsMut`]: queries, keys and values as `[B, S, H, D]`;
 //!   [`ScoresRef`]: a broadcast `[B, H, S_q, S_k]`. All are checked when built.
 //! - [`Operand`]: a matrix whose storage type is known at run time.
-//! - [`pack`], [`pack_pairs`]: a matrix rearranged into the panels that tiles read; [`panels`]: such panels, kept.
+//! - [`pack`], [`pack_pairs`]: a matrix rearranged into the panels that tiles read; [`panels`]: such panels, kept;
+//!   [`kept`]: memory for that.
 //! - [`Mask`]: which keys a query attends to.
 //! - [`Threads`]: where parallel work runs; [`Workspace`]: scratch memory that is allocated once.
 //! - [`Activation`]: the functions that fused kernels apply.
@@ -18,6 +19,7 @@ mod batch;
 pub mod cache;
 mod error;
 mod heads;
+pub mod kept;
 mod layout;
 pub mod list;
 mod mask;

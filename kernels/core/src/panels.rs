@@ -1,9 +1,9 @@
 //! Panels that are kept.
 
+use crate::kept::Kept;
 use crate::pack::{PANEL, pack_operand};
 use crate::pack_pairs::{pack_pairs, pair_index};
 use crate::{Error, MatRef, Operand};
-use aligned_vec::{AVec, ConstAlign};
 use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Isa, Kernel, Simd, bf16};
 use std::fmt;
 
@@ -11,7 +11,7 @@ use std::fmt;
 /// or of pairs where they are bf16 ([`pack_pairs`](crate::pack_pairs)).
 #[derive(Clone)]
 pub struct Panels<B: Element> {
-    values: AVec<B, ConstAlign<64>>,
+    values: Kept<B>,
     /// Rows of a panel.
     depth: usize,
 }
@@ -30,9 +30,7 @@ impl<B: Element> Panels<B> {
             .and_then(|(columns, depth)| Some((depth, columns.checked_mul(depth)?)))
             .filter(|&(_, len)| len <= isize::MAX as usize / size_of::<B>() - PANEL)
             .ok_or(Error::SizeOverflow { what: "elements of a packed matrix" })?;
-        let mut values = AVec::new(64);
-        values.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes: len * size_of::<B>() })?;
-        Ok(Self { values, depth })
+        Ok(Self { values: Kept::with_capacity(len)?, depth })
     }
 
     /// All values.

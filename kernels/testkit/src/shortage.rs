@@ -1,6 +1,7 @@
 //! Lets memory run out, to test what a call leaves behind.
 
 use crate::{assert_bits_eq, sweep};
+use gristmill_core::kept::{self, Kept};
 use gristmill_core::{Error, Threads, Workspace, cache::Caches};
 use gristmill_simd::{Element, Level, Simd};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -77,6 +78,9 @@ pub fn every<S, T, E: Debug>(
 ) -> usize {
     // What a process finds out once may take memory that a call does not.
     let _ = (Caches::detected(), Simd::choose(None));
+    // Packed weights and pages of caches, too, are to ask for memory each.
+    kept::share(false);
+    drop([(); 64].map(|()| Kept::<f32>::with_capacity(1)));
     let [alone, lasting] = [false, true].map(|lasting| {
         let enough = (0..).find(|&after| {
             let (shortage, mut state) = (Shortage { after, lasting, least }, fresh());

@@ -3,6 +3,7 @@
 //! One query of one head has few chains of multiply-adds, each as long as a head is wide: alone it would wait for its
 //! own sums, and for one stream of keys after another.
 
+use crate::ahead::LINE;
 use crate::product::Product;
 use gristmill_gemm::Chain;
 use gristmill_gemm::tile::PANEL;
@@ -16,16 +17,19 @@ pub(crate) struct Abreast<'p> {
     /// Of columns.
     panels: usize,
     depth: usize,
+    /// Bytes from what is read to what is asked for; zero for nothing.
+    reach: usize,
 }
 
 impl<'p> Abreast<'p> {
-    /// `rows` by `cols` elements, each a chain of `depth` multiply-adds.
+    /// `rows` by `cols` elements, each a chain of `depth` multiply-adds. Asks for what lies `reach` bytes behind what it
+    /// reads, unless that is zero.
     ///
     /// # Safety
     /// P1 and P3 to P5 of [`Product`] for so many rows, and P2 for whole panels of each row.
     #[inline(always)]
-    pub(crate) unsafe fn new(product: Product<'p>, [rows, cols, depth]: [usize; 3]) -> Self {
-        Self { product, rows, panels: cols.div_ceil(PANEL), depth }
+    pub(crate) unsafe fn new(product: Product<'p>, [rows, cols, depth]: [usize; 3], reach: usize) -> Self {
+        Self { product, rows, panels: cols.div_ceil(PANEL), depth, reach }
     }
 
     /// Whether the right operand is of pairs.
@@ -42,21 +46,25 @@ impl<'p> Abreast<'p> {
 
     #[inline(always)]
     fn of<I: Isa, B: Element>(&self, isa: I) {
-        // The rows of values of several heads lie side by side, their panels of keys one after the other.
+        // Rows of values of a head follow each other, panels of keys do not.
         let values = self.product.right.panel == PANEL as isize;
         let mut panel = 0;
         while panel < self.panels {
-            // As few streams as keep the multiply-adds busy at the speed of the memory.
-            let panels = match (I::LANES, self.panels - panel, values) {
-                (16, 8.., true) => self.rows::<I, B, 2, 8>(isa, panel),
-                (16, 4.., true) => self.rows::<I, B, 4, 4>(isa, panel),
-                (16, 4.., _) if B::DTYPE == Dtype::F32 => self.rows::<I, B, 1, 4>(isa, panel),
-                (16, 4.., _) => self.rows::<I, B, 2, 4>(isa, panel),
-                (16, 2.., _) => self.rows::<I, B, 4, 2>(isa, panel),
-                (16, ..) => self.rows::<I, B, 8, 1>(isa, panel),
-                (8, 2.., _) => self.rows::<I, B, 2, 2>(isa, panel),
-                (8, ..) => self.rows::<I, B, 4, 1>(isa, panel),
-                _ => self.rows::<I, B, 2, 1>(isa, panel),
+            // As few streams as keep the multiply-adds busy at the speed of the memory: a panel of keys is one, and so are
+            // the values of a head, of which several go in step where each is short.
+            let panels = match (I::LANES, self.panels - panel, self.reach) {
+                (16, 8.., 0) if values => self.rows::<I, B, 2, 8, false>(isa, panel),
+                (16, 8.., _) if values => self.rows::<I, B, 1, 8, true>(isa, panel),
+                (16, 4.., 0) if values => self.rows::<I, B, 4, 4, false>(isa, panel),
+                (16, 4.., _) if values => self.rows::<I, B, 1, 4, true>(isa, panel),
+                (16, 4.., _) => self.rows::<I, B, 1, 4, false>(isa, panel),
+                (16, 2.., _) => self.rows::<I, B, 4, 2, false>(isa, panel),
+                (16, ..) => self.rows::<I, B, 8, 1, false>(isa, panel),
+                (8, 4.., 0) if values => self.rows::<I, B, 1, 4, false>(isa, panel),
+                (8, 4.., _) if values => self.rows::<I, B, 1, 4, true>(isa, panel),
+                (8, 2.., _) => self.rows::<I, B, 2, 2, false>(isa, panel),
+                (8, ..) => self.rows::<I, B, 4, 1, false>(isa, panel),
+                _ => self.rows::<I, B, 2, 1, false>(isa, panel),
             };
             panel += panels;
         }
@@ -64,16 +72,20 @@ impl<'p> Abreast<'p> {
 
     /// `NP` panels of all rows from `panel` on, `MR` rows at a time; NP.
     #[inline(always)]
-    fn rows<I: Isa, B: Element, const MR: usize, const NP: usize>(&self, isa: I, panel: usize) -> usize {
+    fn rows<I: Isa, B: Element, const MR: usize, const NP: usize, const ASKS: bool>(
+        &self,
+        isa: I,
+        panel: usize,
+    ) -> usize {
         let mut row = 0;
         while row < self.rows {
             // SAFETY: the promise that was made for all rows and panels.
             unsafe {
                 if row + MR <= self.rows {
-                    self.chains::<I, B, MR, NP>(isa, row, panel);
+                    self.chains::<I, B, MR, NP, ASKS>(isa, row, panel);
                     row += MR;
                 } else {
-                    self.chains::<I, B, 1, NP>(isa, row, panel);
+                    self.chains::<I, B, 1, NP, ASKS>(isa, row, panel);
                     row += 1;
                 }
             }
@@ -84,7 +96,12 @@ impl<'p> Abreast<'p> {
     /// # Safety
     /// There are MR rows from `row` on, and NP panels from `panel` on, of what [`new`](Self::new) was promised.
     #[inline(always)]
-    unsafe fn chains<I: Isa, B: Element, const MR: usize, const NP: usize>(&self, isa: I, row: usize, panel: usize) {
+    unsafe fn chains<I: Isa, B: Element, const MR: usize, const NP: usize, const ASKS: bool>(
+        &self,
+        isa: I,
+        row: usize,
+        panel: usize,
+    ) {
         let Product { left, right, .. } = self.product;
         // SAFETY: the caller's promise.
         let mut sums = unsafe { self.begin::<I, MR, NP>(isa, row, panel) };
@@ -92,6 +109,13 @@ impl<'p> Abreast<'p> {
         let mut a: [_; MR] = array::from_fn(|r| left.start.wrapping_offset((row + r) as isize * left.row));
         let mut b: [_; MR] = array::from_fn(|r| first.wrapping_offset((row + r) as isize * right.row));
         for _ in 0..self.depth {
+            if ASKS {
+                for b in &b {
+                    for line in (0..NP * PANEL * size_of::<B>()).step_by(LINE) {
+                        isa.prefetch(b.cast::<u8>().wrapping_add(self.reach + line));
+                    }
+                }
+            }
             for (r, row) in sums.iter_mut().enumerate() {
                 // SAFETY: P1.
                 let x = isa.splat(unsafe { *a[r] });

@@ -12,7 +12,7 @@ use gristmill_simd::{Dtype, Isa, TypedPtr};
 use std::ptr;
 
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// What the products of the first blocks of a unit with the keys and with the values prefetch for the next unit, as if
 /// those began there; null, and nothing, stand for what they read themselves soon.

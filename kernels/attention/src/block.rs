@@ -1,8 +1,9 @@
 //! One thread's work: blocks of query rows from scores to output.
 
 use crate::abreast::Abreast;
-use crate::ahead::{Ahead, RowsAhead};
+use crate::ahead::{Ahead, LINE, RowsAhead};
 use crate::any::{AnyOutput, any};
+use crate::cache::PAGE;
 use crate::driver::Call;
 use crate::mask::Edit;
 use crate::operands::Form;
@@ -21,6 +22,9 @@ use std::{array, ptr};
 
 /// The most rows of a block at any level.
 pub(crate) const MAX_ROWS: usize = 12;
+
+/// Bytes from a value of a cache that is read to the one that is asked for.
+const REACH: usize = 64 * LINE;
 
 /// A thread with its scratch memory.
 pub(crate) struct Worker<'w, 'a> {
@@ -238,7 +242,7 @@ impl<'w, 'a> Worker<'w, 'a> {
         // keys in whole panels, of which these begin one.
         unsafe {
             if self.plan.by_head {
-                self.abreast(isa, Abreast::new(product, [rows, keys, depth]));
+                self.abreast(isa, Abreast::new(product, [rows, keys, depth], 0));
             } else {
                 product.run(isa, self.tiles, [rows, keys, depth], &mut self.rows_ahead);
             }
@@ -381,7 +385,9 @@ impl<'w, 'a> Worker<'w, 'a> {
         // read exactly; the sums, and the chains of a cache, have whole panels.
         unsafe {
             if self.plan.by_head {
-                self.abreast(isa, Abreast::new(product, [rows, dim, steps]));
+                // Behind the last value of a page that is not full nothing is wanted.
+                let reach = if depth == PAGE { REACH } else { 0 };
+                self.abreast(isa, Abreast::new(product, [rows, dim, steps], reach));
             } else {
                 product.run(isa, self.tiles, [rows, dim, steps], &mut RowsAhead::default());
             }

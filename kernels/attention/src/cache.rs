@@ -16,7 +16,7 @@ pub const PAGE: usize = 64;
 /// [`attention_cached`](crate::attention_cached).
 ///
 /// Tokens lie in pages of [`PAGE`]. A page holds keys transposed in panels of 16, which is how attention reads them, the
-/// panels of all heads side by side, and then values in rows of all heads; of bf16 it holds pairs, as the dot product
+/// panels of all heads side by side, and then values in rows, head by head; of bf16 it holds pairs, as the dot product
 /// wants them: two elements of a key, two tokens of a value, which are filled up to a multiple of 16 elements. The newest
 /// keys, up to 16 of them that came one by one, are not transposed yet. Sequences share pages: [`select`](KvCache::select) copies a beam by counting one
 /// more user of each of its pages, and only a page that is both shared and not full is copied, once, when one of its
@@ -321,11 +321,12 @@ impl<T: Element> KvCache<T> {
                 to.values[first..][..len].copy_from_slice(&from.values[first..][..len]);
             };
             copy(0, slot.next_multiple_of(PANEL) * self.layout.key_len() * kv_heads);
-            if pairs {
-                let panels = (self.layout.keys()..self.page_len).step_by(PAGE * PANEL);
-                panels.for_each(|panel| copy(panel, slot.next_multiple_of(2) * PANEL));
-            } else {
-                copy(self.layout.keys(), slot * self.layout.value_len() * kv_heads);
+            // Of as many columns as a row, or a pair of rows, of values has in one place.
+            let (columns, rows) =
+                if pairs { (PANEL, slot.next_multiple_of(2)) } else { (self.layout.value_len(), slot) };
+            if columns > 0 {
+                let places = (self.layout.keys()..self.page_len).step_by(PAGE * columns);
+                places.for_each(|place| copy(place, rows * columns));
             }
             (from.users, to.users) = (from.users - 1, 1);
             to.turned = from.turned.min(slot.next_multiple_of(PANEL));

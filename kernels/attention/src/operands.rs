@@ -111,19 +111,10 @@ impl Worker<'_, '_> {
             Source::Cache(cache) => {
                 let start = cache.values_from(unit.batch, unit.kv_head, first);
                 let layout = cache.layout();
-                let [heads, len] = [layout.kv_heads, layout.value_len()].map(|size| size as isize);
-                let (page, panel) = (PAGE as isize, PANEL as isize);
-                return match layout.pairs {
-                    true => Right {
-                        start,
-                        step: PAIR_ROW as isize,
-                        panel: page * panel,
-                        row: page * len,
-                        pairs: true,
-                        exact: false,
-                    },
-                    false => Right { start, step: heads * len, panel, row: len, pairs: false, exact: true },
-                };
+                let (len, page) = (layout.value_len() as isize, PAGE as isize);
+                let panel = PANEL as isize;
+                let (step, panel) = if layout.pairs { (PAIR_ROW as isize, page * panel) } else { (len, panel) };
+                return Right { start, step, panel, row: page * len, pairs: layout.pairs, exact: !layout.pairs };
             }
         };
         if !self.plan.pack_values {

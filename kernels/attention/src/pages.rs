@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   keys      panels of 16 keys, those of all heads side by side: step by step, or in pairs two steps at a time
-//!   values    rows of all heads; or in pairs, head by head, panels of 16 columns, two tokens at a time
+//!   values    head by head: rows; or in pairs, panels of 16 columns, two tokens at a time
 //! ```
 
 use crate::cache::PAGE;
@@ -52,11 +52,9 @@ impl Layout {
     /// Where among the values of a page element `d` of a head's value lies, that of the token at `slot`.
     #[inline]
     pub(crate) fn value_at(&self, slot: usize, head: usize, d: usize) -> usize {
-        if self.pairs {
-            head * PAGE * self.value_len() + d / PANEL * PAGE * PANEL + pair_index(slot, d % PANEL)
-        } else {
-            (slot * self.kv_heads + head) * self.value_dim + d
-        }
+        let len = self.value_len();
+        let within = if self.pairs { d / PANEL * PAGE * PANEL + pair_index(slot, d % PANEL) } else { slot * len + d };
+        head * PAGE * len + within
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Write<'w, S, T> {
     pub(crate) layout: Layout,
     /// Panels of 16 keys, head by head in each.
     pub(crate) keys: &'w mut [T],
-    /// Rows of all heads, or panels of each.
+    /// Rows, or panels, of each head.
     pub(crate) values: &'w mut [T],
     /// Of what the page holds of each, if they are wanted.
     pub(crate) magnitudes: Option<&'w mut [Bf16Magnitudes; 2]>,

@@ -44,6 +44,7 @@ fn steps_equal_one_pass<T: Element>() {
         (8, 1, 64, 64, vec![15, 1, 1, 100, 1]),
         (4, 1, 32, 16, vec![1; 35]),
         (3, 1, 16, 48, vec![510, 1, 1, 1, 1, 510, 1, 1, 1]),
+        (3, 1, 16, 208, vec![63, 1, 1, 64, 1]),
     ] {
         let (keys, heads) = (steps.iter().sum(), kv_heads * group);
         let sizes = Sizes { batch: 2, kv_heads, group, dim, value_dim, ..Sizes::single(keys, keys, dim) };

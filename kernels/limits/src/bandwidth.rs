@@ -7,6 +7,7 @@ mod read;
 
 use crate::clock::{median, on_every_thread, turn};
 use aligned_vec::AVec;
+use gristmill_core::kept::Kept;
 use gristmill_simd::{Level, Simd};
 use std::{hint::black_box, sync::Mutex};
 
@@ -94,22 +95,35 @@ pub struct Bandwidth {
 }
 
 /// One thread's part.
-struct Share {
-    /// The operands that are read; the first one alone where there is one.
-    sources: [AVec<f32>; 2],
-    /// What is written; nothing for reading.
-    target: AVec<f32>,
+enum Share {
+    /// What is read alone lies as packed weights and the pages of caches do, in large pages where there are any.
+    Read(Kept<f32>),
+    /// What is read for something that is written, the first operand alone where there is one, lies as any list.
+    Copy { sources: [AVec<f32>; 2], target: AVec<f32> },
 }
 
 impl Bandwidth {
     /// Allocates the memory for the current pool. The widest registers of the CPU will be used.
+    ///
+    /// # Panics
+    /// When there is no memory for it.
     pub fn new(footprint: Footprint) -> Bandwidth {
         let simd = Simd::choose(Level::available().last()).expect("a level that is available");
         let Footprint { traffic, bytes } = footprint;
         let (threads, operands) = (rayon::current_num_threads(), traffic.operands());
         let len = (bytes as usize / size_of::<f32>()).div_ceil(threads * operands).max(REGISTERS * LINE);
-        let filled = |there: bool| buffer(std::iter::repeat_n(1.0, if there { len } else { 0 }));
-        let share = || Share { sources: [filled(true), filled(operands > 2)], target: filled(operands > 1) };
+        let share = || match traffic {
+            Traffic::Read => {
+                let mut data = Kept::with_capacity(len).expect("memory for the footprint");
+                data.resize(len, 1.0);
+                Share::Read(data)
+            }
+            Traffic::Copy | Traffic::Add => {
+                let filled = |len| buffer(std::iter::repeat_n(1.0, len));
+                let second = if operands > 2 { len } else { 0 };
+                Share::Copy { sources: [filled(len), filled(second)], target: filled(len) }
+            }
+        };
         Bandwidth { simd, traffic, shares: (0..threads).map(|_| Mutex::new(share())).collect() }
     }
 
@@ -131,15 +145,20 @@ impl Bandwidth {
     pub fn turn(&self, pattern: Pattern) -> f64 {
         on_every_thread(|thread| {
             let mut share = self.shares[thread].lock().expect("no thread panics with a share");
-            let Share { sources: [a, b], target } = &mut *share;
-            let (passes, mut values) = (CALL.div_ceil(a.len()), 0);
+            let (data, mut written) = match &mut *share {
+                Share::Read(data) => (&data[..], None),
+                Share::Copy { sources: [a, b], target } => (&a[..], Some((&b[..], target))),
+            };
+            let (passes, mut values) = (CALL.div_ceil(data.len()), 0);
             let time = turn(|| {
-                values = black_box(match pattern {
-                    Pattern::Read { streams, ahead } => self.simd.run(read::Read { data: a, passes, streams, ahead }),
-                    Pattern::Copy { streaming, ahead } => {
-                        self.simd.run(copy::Copy { sources: [a, b], target, passes, streaming, ahead })
+                values = black_box(match (pattern, &mut written) {
+                    (Pattern::Read { streams, ahead }, _) => self.simd.run(read::Read { data, passes, streams, ahead }),
+                    (Pattern::Copy { streaming, ahead }, Some((second, target))) => {
+                        let sources = [data, second];
+                        self.simd.run(copy::Copy { sources, target, passes, streaming, ahead })
                     }
-                    Pattern::Memcpy => copy::memcpy(a, target, passes),
+                    (Pattern::Memcpy, Some((_, target))) => copy::memcpy(data, target, passes),
+                    (Pattern::Copy { .. } | Pattern::Memcpy, None) => panic!("{pattern:?} where nothing is written"),
                 });
             });
             (values * size_of::<f32>()) as f64 / time
@@ -177,7 +196,7 @@ mod tests {
         on_two_threads(|| {
             let footprint = Footprint { traffic: Traffic::Add, bytes: 6 << 20 };
             for share in Bandwidth::new(footprint).shares {
-                let Share { sources: [a, b], target } = share.into_inner().unwrap();
+                let Share::Copy { sources: [a, b], target } = share.into_inner().unwrap() else { panic!("operands") };
                 assert_eq!([a.len(), b.len(), target.len()], [1 << 18; 3]);
             }
         });

@@ -17,13 +17,13 @@ pub(crate) struct Abreast<'p> {
     /// Of columns.
     panels: usize,
     depth: usize,
-    /// Bytes from what is read to what is asked for; zero for nothing.
+    /// Bytes from the values that are read to those that are asked for; zero for none.
     reach: usize,
 }
 
 impl<'p> Abreast<'p> {
-    /// `rows` by `cols` elements, each a chain of `depth` multiply-adds. Asks for what lies `reach` bytes behind what it
-    /// reads, unless that is zero.
+    /// `rows` by `cols` elements, each a chain of `depth` multiply-adds. Of rows of values it asks for what lies `reach`
+    /// bytes behind what it reads, unless that is zero; panels, of keys or of pairs, are not asked for.
     ///
     /// # Safety
     /// P1 and P3 to P5 of [`Product`] for so many rows, and P2 for whole panels of each row.

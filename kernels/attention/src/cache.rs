@@ -15,12 +15,14 @@ pub const PAGE: usize = 64;
 /// Keys and values of any number of sequences, each of its own length, stored as `T`, for
 /// [`attention_cached`](crate::attention_cached).
 ///
-/// Tokens lie in pages of [`PAGE`]. A page holds keys transposed in panels of 16, which is how attention reads them, the
-/// panels of all heads side by side, and then values in rows, head by head; of bf16 it holds pairs, as the dot product
-/// wants them: two elements of a key, two tokens of a value, which are filled up to a multiple of 16 elements. The newest
-/// keys, up to 16 of them that came one by one, are not transposed yet. Sequences share pages: [`select`](KvCache::select) copies a beam by counting one
-/// more user of each of its pages, and only a page that is both shared and not full is copied, once, when one of its
-/// users appends. Pages that nobody uses any more are kept for later; growing never moves a page.
+/// Tokens lie in pages of [`PAGE`]. A page holds keys transposed in panels of 16, which is how attention reads them,
+/// the panels of all heads side by side, and then values in rows, head by head; of bf16 it holds pairs, as the dot
+/// product wants them: two elements of a key, two tokens of a value, which are filled up to a multiple of 16 elements.
+/// The newest keys, up to 16 of them that came one by one, are not transposed yet. Sequences share pages:
+/// [`select`](KvCache::select) copies a beam by counting one more user of each of its pages, and only a page that is
+/// both shared and not full is copied, once, when one of its users appends. Pages that nobody uses any more are kept
+/// for later; growing never moves a page. The memory of pages comes in slabs that other caches and packed weights share
+/// ([`gristmill_core::kept`]): it goes back to the system when all of those in a slab are gone.
 ///
 /// ```
 /// use gristmill_attention::{AttentionOptions, KvCache, attention_cached};

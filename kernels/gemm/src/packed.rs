@@ -53,7 +53,7 @@ impl<B: Element> PackedRhs<B> {
         self.n
     }
 
-    /// Bytes held.
+    /// Bytes held, in a slab that other weights share ([`gristmill_core::kept`]).
     pub fn bytes(&self) -> usize {
         size_of_val(self.panels.values())
     }

@@ -272,6 +272,15 @@ mod tests {
     }
 
     #[test]
+    fn a_slab_is_filled_to_its_end_and_no_further() {
+        let mut slabs = Slabs(Vec::new());
+        for bytes in [SLAB / 2, SLAB / 2 - LINE, LINE, 1] {
+            slabs.take(bytes, true).unwrap();
+        }
+        assert_eq!(held(&slabs), [[SLAB, SLAB, 3], [SLAB, LINE, 1]]);
+    }
+
+    #[test]
     fn what_is_given_back_is_used_again() {
         let mut slabs = Slabs(Vec::new());
         let parts = [LARGE, LARGE, LARGE].map(|bytes| slabs.take(bytes, true).unwrap());

@@ -194,10 +194,19 @@ mod tests {
     #[test]
     fn shares_make_up_the_footprint() {
         on_two_threads(|| {
-            let footprint = Footprint { traffic: Traffic::Add, bytes: 6 << 20 };
-            for share in Bandwidth::new(footprint).shares {
-                let Share::Copy { sources: [a, b], target } = share.into_inner().unwrap() else { panic!("operands") };
-                assert_eq!([a.len(), b.len(), target.len()], [1 << 18; 3]);
+            for traffic in [Traffic::Read, Traffic::Copy, Traffic::Add] {
+                let lens = Bandwidth::new(Footprint { traffic, bytes: 6 << 20 }).shares.into_iter().map(|share| {
+                    match share.into_inner().unwrap() {
+                        Share::Read(data) => [data.len(), 0, 0],
+                        Share::Copy { sources: [a, b], target } => [a.len(), b.len(), target.len()],
+                    }
+                });
+                let expected = match traffic {
+                    Traffic::Read => [3 << 18, 0, 0],
+                    Traffic::Copy => [3 << 17, 0, 3 << 17],
+                    Traffic::Add => [1 << 18; 3],
+                };
+                assert_eq!(lens.collect::<Vec<_>>(), [expected; 2], "{traffic:?}");
             }
         });
     }

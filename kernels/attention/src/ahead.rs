@@ -130,6 +130,12 @@ pub(crate) struct RowsAhead {
 }
 
 impl RowsAhead {
+    /// Whether there was nothing to ask for.
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pace == 0
+    }
+
     /// Asks for the next rows, beside so many panels of scores.
     #[inline(always)]
     pub(crate) fn ask<I: Isa>(&mut self, isa: I, panels: usize) {

@@ -139,8 +139,12 @@ impl Product<'_> {
                     panels /= 2;
                 }
                 let masked = panel >= whole;
-                tile.cols = if masked { cols - panel * PANEL } else { panels * PANEL };
                 let function = if panels == widest && !masked { wide } else { get(panels, masked) };
+                // Where nothing is to be asked for between tiles, all that are as wide go in one call.
+                if panels == widest && !masked && self.chains.is_null() && ahead.is_empty() {
+                    panels = (whole - panel) / widest * widest;
+                }
+                tile.cols = if masked { cols - panel * PANEL } else { panels * PANEL };
                 // SAFETY: the tile's operands and destination are those of the rows from `first` on and the columns from
                 // `panel * 16` on: P1 to P3, P5. A masked tile is one panel wide and reads the columns that exist; there is
                 // a tile of so many rows.

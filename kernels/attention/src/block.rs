@@ -304,7 +304,7 @@ impl<'w, 'a> Worker<'w, 'a> {
                 }
             }
             for maxima in maxima.chunks_exact_mut(4) {
-                maxima.copy_from_slice(&isa.spread_max_each(array::from_fn(|r| maxima[r])));
+                maxima.copy_from_slice(&isa.reduce_max_each(array::from_fn(|r| maxima[r])).map(|max| isa.splat(max)));
             }
             let near = !edited && softmax::near(isa, maxima, minima);
             let mut lanes = [isa.splat(0.0); MAX_ROWS];

@@ -52,10 +52,10 @@ impl Rounded<'_> {
             for r in rows.clone() {
                 maxima[r - first] = self.max(isa, r);
             }
-            let maxima = isa.spread_max_each(maxima);
+            let maxima = isa.reduce_max_each(maxima);
             for r in rows {
                 // The largest score, since the scale is positive: above minus infinity again.
-                let max = isa.mul(maxima[r - first], isa.splat(self.scale));
+                let max = isa.mul(isa.splat(maxima[r - first]), isa.splat(self.scale));
                 let max = isa.max(max, isa.splat(LOWEST));
                 lanes[r] = self.exponentials::<I, NARROW>(isa, r, max);
             }

@@ -1,16 +1,21 @@
 //! The softmax of rows of few keys: the rows of a block in step.
 //!
 //! A short row is a chain of dependent operations that nothing else in the row overlaps. Here other rows do: the maxima
-//! of four rows are taken, and the sums of other four, while the exponentials of those between them are computed, several
-//! registers in step.
+//! of all rows come first, of four at a time, then exponentials, several registers in step, and sums of four rows. Whether
+//! exponents are near is asked once for all of them: the answer is what everything behind it waits for.
 
-use crate::softmax::{LOWEST, near};
+use crate::block::MAX_ROWS;
+use crate::plan::WAVE;
+use crate::softmax::{LOWEST, are_near};
 use gristmill_simd::math;
 use gristmill_simd::sums::SUM_LANES;
 use gristmill_simd::{Isa, Kernel};
 
 /// Rows whose maxima, and sums, are reduced together.
 const ROWS: usize = 4;
+
+/// The most rows: those of a wave.
+const MOST: usize = WAVE * MAX_ROWS;
 
 /// Whether rows of `limit` keys are short.
 #[inline(always)]
@@ -27,7 +32,7 @@ pub(crate) fn takes<I: Isa>(limit: usize) -> bool {
 /// `limit` keys; no row has more keys than that, or fewer than the first row.
 ///
 /// # Panics
-/// Unless it [`takes`] rows of `limit` keys.
+/// Unless it [`takes`] rows of `limit` keys, and there are no more rows than a wave has.
 #[inline(always)]
 pub(crate) unsafe fn weigh<I: Isa>(
     isa: I,
@@ -57,78 +62,71 @@ struct Weigh<'w, const N: usize, const EXPS: usize> {
     sums: &'w mut [f32],
 }
 
-/// Rows that go together.
-struct Four<V> {
-    /// Where each of them lies; the last one stands in for those that are missing.
-    at: [*mut f32; ROWS],
-    /// How many keys each of them sees.
-    keys: [usize; ROWS],
-    /// Their largest scores, in all lanes.
-    maxima: [V; ROWS],
-    /// Whether no score is more than 87 below its row's largest.
-    near: bool,
-}
-
 impl<const N: usize, const EXPS: usize> Weigh<'_, N, EXPS> {
-    /// Rows `first .. first + 4`.
+    /// Row `r`; the last one stands in for those that are missing.
     #[inline(always)]
-    fn four<I: Isa>(&self, isa: I, first: usize, masked: bool) -> Four<I::F32> {
-        let (mut at, mut keys) = ([self.rows; ROWS], [0; ROWS]);
-        for (r, (at, keys)) in at.iter_mut().zip(&mut keys).enumerate() {
-            let r = (first + r).min(self.keys.len() - 1);
-            *at = self.rows.wrapping_add(r * self.stride);
-            if masked {
-                *keys = self.keys[r];
-            }
-        }
-        let mut four = Four { at, keys, maxima: [isa.splat(LOWEST); ROWS], near: false };
-        let mut min = [isa.splat(f32::INFINITY); ROWS];
-        for (r, min) in min.iter_mut().enumerate() {
-            for j in 0..N {
-                let x = Self::scores(isa, &four, r, j, masked);
-                // NaN is passed over.
-                (four.maxima[r], *min) = (isa.max(x, four.maxima[r]), isa.min(x, *min));
-            }
-        }
-        four.maxima = isa.spread_max_each(four.maxima);
-        four.near = near(isa, four.maxima, min);
-        four
+    fn row(&self, r: usize) -> *mut f32 {
+        self.rows.wrapping_add(r.min(self.keys.len() - 1) * self.stride)
     }
 
     /// Register `j` of row `r`, where `masked` with minus infinity for keys that the row does not see.
     #[inline(always)]
-    fn scores<I: Isa>(isa: I, four: &Four<I::F32>, r: usize, j: usize, masked: bool) -> I::F32 {
+    fn scores<I: Isa>(&self, isa: I, r: usize, j: usize, masked: bool) -> I::F32 {
         // SAFETY: whoever made this promised `N` registers in each row.
-        let x = unsafe { isa.load(four.at[r].add(j * I::LANES)) };
+        let x = unsafe { isa.load(self.row(r).add(j * I::LANES)) };
         if !masked {
             return x;
         }
-        let seen = isa.tail_mask(isa.tail(four.keys[r].saturating_sub(j * I::LANES)));
+        let keys = self.keys[r.min(self.keys.len() - 1)];
+        let seen = isa.tail_mask(isa.tail(keys.saturating_sub(j * I::LANES)));
         isa.select(seen, x, isa.splat(f32::NEG_INFINITY))
     }
 
-    /// Stores the exponentials of the rows from `begin` on, as many as are computed in step, and leaves lanes of their sums.
+    /// The largest score of each row, and whether no score of any is more than 87 below the largest of all.
+    #[inline(always)]
+    fn maxima<I: Isa>(&self, isa: I, masked: bool) -> ([f32; MOST], bool) {
+        let mut maxima = [LOWEST; MOST];
+        let (mut largest, mut smallest) = (isa.splat(LOWEST), [isa.splat(f32::INFINITY); ROWS]);
+        for (first, maxima) in (0..self.keys.len()).step_by(ROWS).zip(maxima.chunks_exact_mut(ROWS)) {
+            let mut max = [isa.splat(LOWEST); ROWS];
+            for (r, (max, min)) in max.iter_mut().zip(&mut smallest).enumerate() {
+                for j in 0..N {
+                    let x = self.scores(isa, first + r, j, masked);
+                    // NaN is passed over.
+                    (*max, *min) = (isa.max(x, *max), isa.min(x, *min));
+                }
+                largest = isa.max(*max, largest);
+            }
+            maxima.copy_from_slice(&isa.reduce_max_each(max));
+        }
+        let [a, b, c, d] = smallest;
+        let least = isa.min(isa.min(a, b), isa.min(c, d));
+        (maxima, are_near(isa, isa.sub(least, isa.splat(isa.reduce_max(largest)))))
+    }
+
+    /// Stores the exponentials of the rows from `first` on, as many as are computed in step, and leaves lanes of their sums.
     #[inline(always)]
     fn exponentials<I: Isa, const NEAR: bool>(
+        &self,
         isa: I,
-        four: &Four<I::F32>,
-        begin: usize,
+        first: usize,
+        maxima: &[f32],
         masked: bool,
         lanes: &mut [I::F32],
     ) {
         let mut x = [isa.splat(0.0); EXPS];
         for (i, x) in x.iter_mut().enumerate() {
-            let r = begin + i / N;
-            *x = isa.sub(Self::scores(isa, four, r, i % N, masked), four.maxima[r]);
+            let r = i / N;
+            *x = isa.sub(self.scores(isa, first + r, i % N, masked), isa.splat(maxima[r]));
         }
         // What is hidden becomes zero, and is not near.
         let p = if NEAR { math::exp_near_each(isa, x) } else { math::exp_nonpositive_each(isa, x) };
-        for ((at, lanes), p) in four.at[begin..].iter().zip(lanes).zip(p.chunks_exact(N)) {
+        for (r, (lanes, p)) in lanes.iter_mut().zip(p.chunks_exact(N)).enumerate() {
             let mut sums = [isa.splat(0.0); N];
             for (j, (sum, &p)) in sums.iter_mut().zip(p).enumerate() {
                 *sum = p;
                 // SAFETY: whoever made this promised `N` registers in each row.
-                unsafe { isa.store(at.add(j * I::LANES), p) };
+                unsafe { isa.store(self.row(first + r).add(j * I::LANES), p) };
             }
             // The halving tree over all lanes, without those that nothing was added to.
             let mut half = SUM_LANES / I::LANES / 2;
@@ -142,13 +140,23 @@ impl<const N: usize, const EXPS: usize> Weigh<'_, N, EXPS> {
         }
     }
 
-    /// Reduces the lanes of the sums of rows `first .. first + 4`, as many as there are.
+    /// Replaces the scores by exponentials, and sums them.
     #[inline(always)]
-    fn put_sums<I: Isa>(&mut self, isa: I, first: usize, lanes: [I::F32; ROWS]) {
-        let (all, sums) = (isa.reduce_add_each(lanes), &mut self.sums[first..]);
-        match sums.first_chunk_mut() {
-            Some(sums) => *sums = all,
-            None => sums.iter_mut().zip(all).for_each(|(sum, all)| *sum = all),
+    fn exp_and_sum<I: Isa, const NEAR: bool>(&mut self, isa: I, maxima: &[f32; MOST], masked: bool) {
+        let rows = self.keys.len();
+        for first in (0..rows).step_by(ROWS) {
+            let mut lanes = [isa.splat(0.0); ROWS];
+            for (begin, lanes) in (first..).step_by(EXPS / N).zip(lanes.chunks_exact_mut(EXPS / N)) {
+                // No others stand in for a row that is done.
+                if begin < rows {
+                    self.exponentials::<I, NEAR>(isa, begin, &maxima[begin..][..EXPS / N], masked, lanes);
+                }
+            }
+            let (all, sums) = (isa.reduce_add_each(lanes), &mut self.sums[first..]);
+            match sums.first_chunk_mut() {
+                Some(sums) => *sums = all,
+                None => sums.iter_mut().zip(all).for_each(|(sum, all)| *sum = all),
+            }
         }
     }
 }
@@ -160,25 +168,12 @@ impl<const N: usize, const EXPS: usize> Kernel for &mut Weigh<'_, N, EXPS> {
     fn run<I: Isa>(self, isa: I) {
         const { assert!(EXPS.is_multiple_of(N) && ROWS.is_multiple_of(EXPS / N), "whole rows") };
         const { assert!(N * I::LANES <= SUM_LANES, "a lane of a sum has one element at most") };
-        let rows = self.keys.len();
         let masked = self.keys[0] < N * I::LANES;
-        let (mut next, mut lanes) = (self.four(isa, 0, masked), [isa.splat(0.0); ROWS]);
-        for first in (0..rows).step_by(ROWS) {
-            let four = next;
-            next = self.four(isa, first + ROWS, masked);
-            if first > 0 {
-                self.put_sums(isa, first - ROWS, lanes);
-            }
-            for (begin, lanes) in (0..ROWS).step_by(EXPS / N).zip(lanes.chunks_exact_mut(EXPS / N)) {
-                // No others stand in for a row that is done.
-                if first + begin < rows {
-                    match four.near {
-                        true => Weigh::<N, EXPS>::exponentials::<I, true>(isa, &four, begin, masked, lanes),
-                        false => Weigh::<N, EXPS>::exponentials::<I, false>(isa, &four, begin, masked, lanes),
-                    }
-                }
-            }
+        let (maxima, near) = self.maxima(isa, masked);
+        if near {
+            self.exp_and_sum::<I, true>(isa, &maxima, masked);
+        } else {
+            self.exp_and_sum::<I, false>(isa, &maxima, masked);
         }
-        self.put_sums(isa, (rows - 1) / ROWS * ROWS, lanes);
     }
 }

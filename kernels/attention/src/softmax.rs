@@ -67,7 +67,7 @@ pub(crate) fn near<I: Isa, const N: usize>(isa: I, max: [I::F32; N], min: [I::F3
 
 /// Whether no lane is below -87, nor NaN: the exponentials of what is nowhere below these are near ones.
 #[inline(always)]
-fn are_near<I: Isa>(isa: I, least: I::F32) -> bool {
+pub(crate) fn are_near<I: Isa>(isa: I, least: I::F32) -> bool {
     isa.mask_bits(isa.le(isa.splat(-87.0), least)) == u32::MAX >> (32 - I::LANES)
 }
 

@@ -74,6 +74,19 @@ impl<const BF16: bool> Avx512<BF16> {
     fn fold<const MAX: bool>(self, a: __m512, b: __m512) -> __m512 {
         if MAX { self.max(a, b) } else { self.add(a, b) }
     }
+
+    /// The first lane of each quarter.
+    #[inline(always)]
+    fn firsts(self, v: __m512) -> [f32; 4] {
+        let mut firsts = [0.0; 4];
+        // SAFETY: the token proves AVX-512 F; the array has room for four lanes.
+        unsafe {
+            let quarters = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
+            let all = _mm512_permutexvar_ps(quarters, v);
+            _mm_storeu_ps(firsts.as_mut_ptr(), _mm512_castps512_ps128(all));
+        }
+        firsts
+    }
 }
 
 // SAFETY: every instruction used is in the token's feature list, and each operation touches what its documentation
@@ -351,27 +364,11 @@ unsafe impl<const BF16: bool> Isa for Avx512<BF16> {
 
     #[inline(always)]
     fn reduce_add_each(self, registers: [__m512; 4]) -> [f32; 4] {
-        let mut sums = [0.0; 4];
-        // SAFETY: the token proves AVX-512 F; the array has room for four lanes.
-        unsafe {
-            let firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
-            let all = _mm512_permutexvar_ps(firsts, self.fold_each::<false>(registers));
-            _mm_storeu_ps(sums.as_mut_ptr(), _mm512_castps512_ps128(all));
-        }
-        sums
+        self.firsts(self.fold_each::<false>(registers))
     }
     #[inline(always)]
-    fn spread_max_each(self, registers: [__m512; 4]) -> [__m512; 4] {
-        let max = self.fold_each::<true>(registers);
-        // SAFETY: the token proves AVX-512 F; registers only.
-        unsafe {
-            [
-                _mm512_shuffle_f32x4::<0x00>(max, max),
-                _mm512_shuffle_f32x4::<0x55>(max, max),
-                _mm512_shuffle_f32x4::<0xaa>(max, max),
-                _mm512_shuffle_f32x4::<0xff>(max, max),
-            ]
-        }
+    fn reduce_max_each(self, registers: [__m512; 4]) -> [f32; 4] {
+        self.firsts(self.fold_each::<true>(registers))
     }
 }
 

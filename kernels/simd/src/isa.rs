@@ -388,14 +388,9 @@ pub unsafe trait Isa: Copy + Send + Sync + std::fmt::Debug + 'static {
     fn reduce_add_each(self, [a, b, c, d]: [Self::F32; 4]) -> [f32; 4] {
         [self.reduce_add(a), self.reduce_add(b), self.reduce_add(c), self.reduce_add(d)]
     }
-    /// The largest lane of each register in all of its lanes, of four registers in step; no lane may be NaN. The sign of
-    /// a zero is not specified.
+    /// [`reduce_max`](Isa::reduce_max) of four registers in step; no lane may be NaN.
     #[inline(always)]
-    fn spread_max_each(self, a: [Self::F32; 4]) -> [Self::F32; 4] {
-        let mut max = a;
-        for (max, a) in max.iter_mut().zip(a) {
-            *max = self.splat(self.reduce_max(a));
-        }
-        max
+    fn reduce_max_each(self, [a, b, c, d]: [Self::F32; 4]) -> [f32; 4] {
+        [self.reduce_max(a), self.reduce_max(b), self.reduce_max(c), self.reduce_max(d)]
     }
 }

@@ -8,11 +8,13 @@ use crate::plain::{self, PlainRow, Summed};
 use crate::rows::{self, Buffers, Job, Row};
 use crate::{RowOptions, SoftmaxOptions};
 use gristmill_core::{Error, Mask, Operand};
-use gristmill_simd::Isa;
 use gristmill_simd::math::{self, ExpNear};
 use gristmill_simd::slices::{self, Chain, Map, Map2};
 use gristmill_simd::sums::{reduce64, sum_registers};
+use gristmill_simd::{Dtype, Element, Isa, bf16, f16};
+use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::ptr;
 
 /// Elements of a row that is brought once: whole blocks of 64 lanes, in a part of the nearest cache.
 const KEPT: usize = 2048;
@@ -28,18 +30,27 @@ pub(crate) trait Finish: Copy + Sync {
     /// Where no score is so far below the largest, exponentials and results need no care.
     const NEAR: f32;
 
-    /// The second pass over a plain row: the lanes of the sum of `f` of the scores. `y` is free for what `f` gives. Asks for
-    /// the row that begins at `next`.
+    /// The second pass over a plain row: the lanes of the sum of `f` of the scores. Asks for the row that begins at `next`.
     ///
     /// # Safety
     /// (Plain).
-    unsafe fn sum<I: Isa>(isa: I, row: PlainRow, f: &impl Chain<I>, next: *const f32) -> I::Lanes64;
+    unsafe fn sum<I: Isa, X: Element, Y: Element>(
+        isa: I,
+        row: PlainRow<X, Y>,
+        f: &impl Chain<I>,
+        next: *const X,
+    ) -> I::Lanes64;
 
     /// The last pass over a plain row, and beside it the first pass over another, if there is one: its extremes.
     ///
     /// # Safety
     /// (Plain), for both; [`sum`](Finish::sum) has been over the whole row.
-    unsafe fn last<I: Isa>(self, isa: I, row: Summed, next: Option<PlainRow>) -> [f32; 2];
+    unsafe fn last<I: Isa, X: Element, Y: Element>(
+        self,
+        isa: I,
+        row: Summed<X, Y>,
+        next: Option<PlainRow<X, Y>>,
+    ) -> [f32; 2];
 }
 
 /// Runs a member of the family over all rows of `y`.
@@ -79,8 +90,14 @@ impl<F: Finish> Job for Family<'_, F> {
     #[inline(always)]
     unsafe fn run<I: Isa>(&self, isa: I, rows: Range<usize>) {
         if self.is_plain() {
-            // SAFETY: (Job) gives the rows (Plain), and nobody else makes them.
-            return unsafe { plain::run(isa, self.finish, rows.map(|i| self.plain_row(i)), self.y.cols()) };
+            // SAFETY: (Job), nobody else makes the rows, and they are plain ones of these types.
+            return unsafe {
+                match self.y.dtype() {
+                    Dtype::F32 => self.plain::<I, f32>(isa, rows),
+                    Dtype::F16 => self.plain::<I, f16>(isa, rows),
+                    Dtype::Bf16 => self.plain::<I, bf16>(isa, rows),
+                }
+            };
         }
         let mut buffers = Buffers::default();
         let n = self.y.cols();
@@ -103,18 +120,36 @@ impl<F: Finish> Job for Family<'_, F> {
 }
 
 impl<F: Finish> Family<'_, F> {
-    /// Whether rows need no scratch memory: visible scores are the input's values, and all are f32 side by side.
+    /// Whether visible scores are the input's values, side by side and of the output's type.
     #[inline(always)]
     fn is_plain(&self) -> bool {
-        self.scores.are_plain() && [&self.x, &self.y].into_iter().all(|matrix| Row::of(matrix, 0).is_f32s())
+        self.scores.are_plain()
+            && self.x.dtype() == self.y.dtype()
+            && [&self.x, &self.y].into_iter().all(|matrix| Row::of(matrix, 0).is_dense())
     }
 
-    /// Row `i`, where they need none.
+    /// Plain rows of type T.
+    ///
+    /// # Safety
+    /// (Job), nobody else makes the rows, and they are plain, of type T.
     #[inline(always)]
-    fn plain_row(&self, i: usize) -> PlainRow {
-        let at = |matrix: &Operand<'_>| matrix.ptr_at(i, 0).cast::<f32>();
+    unsafe fn plain<I: Isa, T: Element>(&self, isa: I, rows: Range<usize>) {
         let all = self.y.cols();
-        PlainRow { x: at(&self.x), y: at(&self.y).cast_mut(), n: self.scores.visible(i, all), all }
+        // Of two rows at a time.
+        let mut room = [const { MaybeUninit::<[f32; KEPT]>::uninit() }; 2];
+        let room = room.each_mut().map(|room| room.as_mut_ptr().cast::<f32>());
+        let rows = rows.map(|i| {
+            let y = self.y.ptr_at(i, 0).cast::<T>().cast_mut();
+            let kept = match T::DTYPE {
+                Dtype::F32 => y.cast(),
+                _ if all <= KEPT => room[i % 2],
+                _ => ptr::null_mut(),
+            };
+            PlainRow { x: self.x.ptr_at(i, 0).cast::<T>(), kept, y, n: self.scores.visible(i, all), all }
+        });
+        // SAFETY: the caller's promise is (Plain) but for the exponentials, of which `y` has room if they are of its type,
+        // and else the arrays, each for every other row.
+        unsafe { plain::run(isa, self.finish, rows, all) }
     }
 
     /// A row that fits into `buffer`.
@@ -128,7 +163,7 @@ impl<F: Finish> Family<'_, F> {
         unsafe {
             self.bring(isa, i, 0..visible, buffer);
             let y = buffer.as_mut_ptr();
-            plain::one(isa, self.finish, PlainRow { x: y, y, n: visible, all });
+            plain::one(isa, self.finish, PlainRow { x: y, kept: y, y, n: visible, all });
             Row::of(&self.y, i).write(isa, 0, &buffer[..all]);
         }
     }
@@ -345,12 +380,13 @@ impl<I: Isa> Extremes<I> {
     /// # Safety
     /// They must be readable.
     #[inline(always)]
-    pub(crate) unsafe fn block(isa: I, start: *const f32) -> [I::F32; 4] {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let at = |g: usize| start.add(g * I::LANES);
-            [isa.load(at(0)), isa.load(at(1)), isa.load(at(2)), isa.load(at(3))]
+    pub(crate) unsafe fn block<T: Element>(isa: I, start: *const T) -> [I::F32; 4] {
+        let mut block = [isa.splat(0.0); 4];
+        for (g, v) in block.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *v = unsafe { T::load(isa, start.add(g * I::LANES)) };
         }
+        block
     }
 
     /// Takes note of a block.
@@ -363,7 +399,7 @@ impl<I: Isa> Extremes<I> {
 
     /// Takes note of some values.
     #[inline(always)]
-    pub(crate) fn see(&mut self, isa: I, x: &[f32]) {
+    pub(crate) fn see<T: Element>(&mut self, isa: I, x: &[T]) {
         let mut blocks = x.chunks_exact(Self::BLOCK);
         for block in &mut blocks {
             // SAFETY: a block.
@@ -372,7 +408,7 @@ impl<I: Isa> Extremes<I> {
         for (rest, (min, max)) in blocks.remainder().chunks(I::LANES).zip(&mut self.0) {
             let tail = isa.tail(rest.len());
             // SAFETY: the tail has as many lanes as `rest` has values.
-            let v = unsafe { isa.load_tail(rest.as_ptr(), tail) };
+            let v = unsafe { T::load_tail(isa, rest.as_ptr(), tail) };
             let here = isa.tail_mask(tail);
             (*min, *max) = (isa.select(here, isa.min(v, *min), *min), isa.select(here, isa.max(v, *max), *max));
         }

@@ -1,7 +1,7 @@
 //! Softmax of rows and its logarithm.
 
 use crate::plain::{self, PlainRow, Summed};
-use crate::scores::{self, Exponential, Finish};
+use crate::scores::{self, Exponential, Finish, NearExponential};
 use crate::{SoftmaxOptions, check};
 use gristmill_core::{Error, MatMut, MatRef, Operand};
 use gristmill_simd::slices::{self, Chain, Map};
@@ -122,6 +122,20 @@ impl<I: Isa, const BESIDE: bool> Map<I> for DivideSafe<I, BESIDE> {
     }
 }
 
+/// One function and then another.
+struct Then<F, G>(F, G);
+
+impl<I: Isa, F: Map<I>, G: Map<I>> Map<I> for Then<F, G> {
+    #[inline(always)]
+    fn map(&self, isa: I, x: I::F32) -> I::F32 {
+        self.1.map(isa, self.0.map(isa, x))
+    }
+    #[inline(always)]
+    fn map_four(&self, isa: I, x: [I::F32; 4]) -> [I::F32; 4] {
+        self.1.map_four(isa, self.0.map_four(isa, x))
+    }
+}
+
 impl Finish for Quotient {
     #[inline(always)]
     fn hidden(sum: f32) -> f32 {
@@ -137,22 +151,42 @@ impl Finish for Quotient {
     const NEAR: f32 = -41.0;
 
     #[inline(always)]
-    unsafe fn sum<I: Isa>(
+    unsafe fn sum<I: Isa, X: Element, Y: Element>(
         isa: I,
-        PlainRow { x, y, n, .. }: PlainRow,
+        PlainRow { x, kept, n, .. }: PlainRow<X, Y>,
         f: &impl Chain<I>,
-        next: *const f32,
+        next: *const X,
     ) -> I::Lanes64 {
+        let lanes = isa.splat_lanes64(0.0);
         // SAFETY: the caller's promise.
-        unsafe { slices::map_sum_raw(isa, n, x, y, isa.splat_lanes64(0.0), f, [next]) }
+        unsafe {
+            match kept.is_null() {
+                true => slices::sum_of_raw(isa, n, x, lanes, f, [next]),
+                false => slices::map_sum_raw(isa, n, x, kept, lanes, f, [next]),
+            }
+        }
     }
 
     #[inline(always)]
-    unsafe fn last<I: Isa>(self, isa: I, Summed { row, sum, near, .. }: Summed, next: Option<PlainRow>) -> [f32; 2] {
-        let (divisor, y) = (Divisor::new(isa, sum), (row.y.cast_const(), row.y));
+    unsafe fn last<I: Isa, X: Element, Y: Element>(
+        self,
+        isa: I,
+        Summed { row, max, sum, near }: Summed<X, Y>,
+        next: Option<PlainRow<X, Y>>,
+    ) -> [f32; 2] {
+        let (max, divisor) = (isa.splat(max), Divisor::new(isa, sum));
+        let (x, y) = ((row.x, row.y), (row.kept.cast_const(), row.y));
         // SAFETY: the caller's promise.
         unsafe {
             match (near, self.beside) {
+                // Without a place the exponentials are computed again.
+                (true, _) if row.kept.is_null() => {
+                    let f = Then(NearExponential(max), DivideSafe::<I, false>(divisor));
+                    plain::map_beside(isa, row.n, x, &f, next)
+                }
+                (false, _) if row.kept.is_null() => {
+                    plain::map_beside(isa, row.n, x, &Then(Exponential(max), Divide(divisor)), next)
+                }
                 (true, true) => plain::map_beside(isa, row.n, y, &DivideSafe::<I, true>(divisor), next),
                 (true, false) => plain::map_beside(isa, row.n, y, &DivideSafe::<I, false>(divisor), next),
                 (false, _) => {
@@ -203,13 +237,23 @@ impl Finish for Logarithm {
     const NEAR: f32 = -87.0;
 
     #[inline(always)]
-    unsafe fn sum<I: Isa>(isa: I, PlainRow { x, n, .. }: PlainRow, f: &impl Chain<I>, next: *const f32) -> I::Lanes64 {
+    unsafe fn sum<I: Isa, X: Element, Y: Element>(
+        isa: I,
+        PlainRow { x, n, .. }: PlainRow<X, Y>,
+        f: &impl Chain<I>,
+        next: *const X,
+    ) -> I::Lanes64 {
         // SAFETY: the caller's promise.
         unsafe { slices::sum_of_raw(isa, n, x, isa.splat_lanes64(0.0), f, [next]) }
     }
 
     #[inline(always)]
-    unsafe fn last<I: Isa>(self, isa: I, Summed { row, max, sum, .. }: Summed, next: Option<PlainRow>) -> [f32; 2] {
+    unsafe fn last<I: Isa, X: Element, Y: Element>(
+        self,
+        isa: I,
+        Summed { row, max, sum, .. }: Summed<X, Y>,
+        next: Option<PlainRow<X, Y>>,
+    ) -> [f32; 2] {
         // SAFETY: the caller's promise.
         unsafe { plain::map_beside(isa, row.n, (row.x, row.y), &Shift::new(isa, max, sum), next) }
     }

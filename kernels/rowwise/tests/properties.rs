@@ -79,6 +79,7 @@ fn check_softmax_of(mix: u8, x: &Matrix, y: &Matrix, options: &SoftmaxOptions<'_
     match mix {
         0 => check_softmax::<f32, f32>(x, y, options),
         1 => check_softmax::<f16, f16>(x, y, options),
+        2 => check_softmax::<bf16, bf16>(x, y, options),
         _ => check_softmax::<bf16, f32>(x, y, options),
     }
 }
@@ -117,24 +118,33 @@ fn masked() -> impl Strategy<Value = ([usize; 2], Matrix, Matrix, OwnedMask)> {
     })
 }
 
-/// Which loop a row takes depends on how far its lowest score lies below its highest.
+/// Which loop a row takes depends on how far its lowest score lies below its highest, and on its length.
 #[test]
 fn rows_at_the_limits_of_the_loops_equal_naive() {
-    for limit in [-41.0f32, -87.0, -104.0] {
-        for lowest in [limit.next_up(), limit, limit.next_down()] {
-            let x: Vec<f32> = (0..130).map(|j| if j == 77 { lowest } else { -((j % 7) as f32) }).collect();
+    fn check<T: Element>(lowest: T) {
+        for n in [130, 2100] {
+            let mut scores = (0..n).map(|j| if j == 77 { lowest } else { T::from_f32(-((j % 7) as f32)) });
+            let x = Strided::new([1, n], &Layout::default(), T::default(), || scores.next().unwrap());
             sweep::levels(|level| {
                 let options = softmax_options(level, Threads::Serial);
-                let x = MatRef::new(&x, 1, x.len()).unwrap();
-                let (mut got, mut want) = ([0.0; 130], [0.0; 130]);
-                softmax(x, MatMut::new(&mut got, 1, 130).unwrap(), &options).unwrap();
-                naive!(level, naive::softmax(x, MatMut::new(&mut want, 1, 130).unwrap(), &options)).unwrap();
-                assert_bits_eq(&got, &want, format!("softmax {level} {lowest}"));
-                log_softmax(x, MatMut::new(&mut got, 1, 130).unwrap(), &options).unwrap();
-                naive!(level, naive::log_softmax(x, MatMut::new(&mut want, 1, 130).unwrap(), &options)).unwrap();
-                assert_bits_eq(&got, &want, format!("log_softmax {level} {lowest}"));
+                let (mut got, mut want) = (x.clone(), x.clone());
+                softmax(x.mat(), got.mat_mut(), &options).unwrap();
+                naive!(level, naive::softmax(x.mat(), want.mat_mut(), &options)).unwrap();
+                assert_bits_eq(&got.values(), &want.values(), format!("softmax {level} {lowest:?} {}", T::NAME));
+                log_softmax(x.mat(), got.mat_mut(), &options).unwrap();
+                naive!(level, naive::log_softmax(x.mat(), want.mat_mut(), &options)).unwrap();
+                assert_bits_eq(&got.values(), &want.values(), format!("log_softmax {level} {lowest:?} {}", T::NAME));
             });
         }
+    }
+    fn around<T: Element>(limit: f32) {
+        let bits = T::from_f32(limit).to_bits();
+        [bits - 1, bits, bits + 1].map(T::from_bits).into_iter().for_each(check);
+    }
+    for limit in [-41.0, -87.0, -104.0] {
+        around::<f32>(limit);
+        around::<f16>(limit);
+        around::<bf16>(limit);
     }
 }
 
@@ -142,7 +152,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn softmax_equals_naive((mut x, mut y) in input_and_output(), kind in 0..4u8, mix in 0..3u8, seed: u64) {
+    fn softmax_equals_naive((mut x, mut y) in input_and_output(), kind in 0..4u8, mix in 0..4u8, seed: u64) {
         spread(&mut x, kind, seed);
         spread(&mut y, kind, seed);
         sweep::levels_and_threads(|level, threads| check_softmax_of(mix, &x, &y, &softmax_options(level, threads)));
@@ -152,7 +162,7 @@ proptest! {
     fn masked_softmax_equals_naive(
         ([batch, heads], x, y, mask) in masked(),
         scale in prop_oneof![Just(1.0f32), Just(0.125), -2.0..2.0f32],
-        mix in 0..3u8,
+        mix in 0..4u8,
     ) {
         sweep::levels_and_threads(|level, threads| {
             let options = SoftmaxOptions { scale, mask: mask.mask(), batch, heads, ..softmax_options(level, threads) };
@@ -283,6 +293,7 @@ fn every_length() {
             let options = options(level, Threads::Serial);
             check_softmax::<f32, f32>(&x, &y, &softmax_options(level, Threads::Serial));
             check_softmax::<f16, f16>(&x, &y, &softmax_options(level, Threads::Serial));
+            check_softmax::<bf16, bf16>(&x, &y, &softmax_options(level, Threads::Serial));
             for activation in Activation::ALL {
                 check_activation::<f32, f32>((&x, &y), Some(&bias), activation, &options);
                 check_activation::<f16, f16>((&x, &y), Some(&bias), activation, &options);

@@ -22,15 +22,16 @@ impl Config {
     /// As [`parameters`](Config::parameters).
     pub fn model_bytes(&self, precision: Precision) -> Result<usize> {
         self.parameters()?;
-        let (size, panel) = (precision.size() as f64, PANEL as f64);
-        Ok(self.sum(|inputs, outputs| size * inputs * (outputs / panel).ceil() * panel, size, 4.0) as usize)
+        // Packed weights are whole panels of outputs and, in bf16, whole pairs of inputs.
+        let (size, pair) = (precision.size() as f64, if precision == Precision::Bf16 { 2.0 } else { 1.0 });
+        let whole = |count: f64, n: f64| (count / n).ceil() * n;
+        let packed = |inputs, outputs| size * whole(inputs, pair) * whole(outputs, PANEL as f64);
+        Ok(self.sum(packed, size, 4.0) as usize)
     }
 
     /// The sum over all tensors: `weight` of the inputs and outputs of each packed one, so much for each value of a
-    /// table of embeddings, and for each of what is kept in f32.
-    ///
-    /// Every term is a product of at most three 64-bit sizes and a small factor, so f64 cannot overflow; it is exact
-    /// wherever the answer passes the check of [`parameters`](Config::parameters).
+    /// table of embeddings, and for each of what is kept in f32. It cannot overflow, as a term is a product of three
+    /// sizes at most, and is exact wherever it passes the check of [`parameters`](Config::parameters).
     fn sum(&self, weight: impl Fn(f64, f64) -> f64, value: f64, number: f64) -> f64 {
         let [d, source, target] = [self.d_model, self.src_vocab, self.tgt_vocab].map(|size| size as f64);
         let table = |is_tied, vocabulary: f64| if is_tied { 0.0 } else { value * vocabulary * d };

@@ -13,12 +13,12 @@ use gristmill::list;
 pub struct GenerateOptions<'o> {
     /// Ids after the beginning token; at most 256 by default.
     pub max_new_tokens: usize,
-    /// The end token is not chosen before there are so many ids after the beginning token. If it is the largest
-    /// number as well, sentences have exactly this length.
+    /// The end token cannot follow fewer ids after the beginning token: probabilities are then those among the others.
+    /// If it is the largest number as well, sentences have exactly this length.
     pub min_new_tokens: usize,
     /// Hypotheses of each sentence that are followed at a time; 1 is greedy search, or sampling.
     pub beams: usize,
-    /// Hypotheses of each sentence that are returned, at most `beams`.
+    /// Hypotheses of each sentence that are returned, at most `beams`; fewer where no more are possible.
     pub n_best: usize,
     /// Hypotheses compete by `log_probability / length.powf(length_penalty)`, the length being the ids after the
     /// beginning token: above 0 favours long ones. 1 by default; others than 0 and 1 may be rounded differently on
@@ -88,7 +88,7 @@ impl GenerateOptions<'_> {
 pub struct Hypothesis {
     /// The beginning token and what follows, up to and including the end token where the sentence has ended.
     pub ids: Vec<u32>,
-    /// The natural logarithm of the probability that the model gives the ids after the first.
+    /// The natural logarithm of the probability of the ids after the first, given `shortlist` and `min_new_tokens`.
     pub log_probability: f32,
     /// What hypotheses compete by: see [`GenerateOptions::length_penalty`].
     pub score: f32,
@@ -161,7 +161,7 @@ impl Session<'_> {
         self.search(sources, options, false, &mut receive).map(drop)
     }
 
-    /// The `n_best` hypotheses of every source, best first, with their log-probabilities.
+    /// At most `n_best` hypotheses of every source, best first, with their log-probabilities.
     ///
     /// # Errors
     /// As [`generate`](Session::generate).

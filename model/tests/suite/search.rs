@@ -147,17 +147,19 @@ fn every_hypothesis_is_found_where_the_beam_holds_all() {
 }
 
 #[test]
-fn one_beam_is_greedy() {
-    // Of two beams where one has no second choice: a shortlist of one id and the end leaves one path.
+fn where_nothing_competes_a_search_is_greedy() {
     for (name, config) in variants() {
         let (model, sources) = (seeded(config), sources());
         let mut session = session(&model);
         let greedy = GenerateOptions { max_new_tokens: 18, ..Default::default() };
-        let expected = plain(session.hypotheses(&sources, &greedy).unwrap());
+        // Two beams of which one has no second choice: a shortlist of one id, before the end may come, is one path.
+        let forced = GenerateOptions { min_new_tokens: 18, shortlist: Some(&[7]), ..greedy };
+        let expected = plain(session.hypotheses(&sources, &forced).unwrap());
         for early_stopping in [true, false] {
-            let found = session.hypotheses(&sources, &GenerateOptions { early_stopping, ..greedy }).unwrap();
-            assert!(plain(found) == expected, "{name}");
+            let beams = GenerateOptions { beams: 2, n_best: 2, early_stopping, ..forced };
+            assert!(plain(session.hypotheses(&sources, &beams).unwrap()) == expected, "{name}: two beams");
         }
+        let expected = plain(session.hypotheses(&sources, &greedy).unwrap());
         let certain = Sampling { top_k: 1, seed: 9, ..Default::default() };
         let found = session.hypotheses(&sources, &GenerateOptions { sampling: Some(certain), ..greedy }).unwrap();
         assert!(plain(found) == expected, "{name}: one candidate");

@@ -1,6 +1,6 @@
 //! What the machine can do with a pool of threads, measured in this process.
 
-use crate::cases::Dtype;
+use crate::cases::{Dtype, Work};
 use gristmill_limits::{Arithmetic, Bandwidth, Footprint, Pattern, Rates};
 use gristmill_simd::{Level, LevelError, Simd};
 use std::{collections::HashMap, sync::Mutex};
@@ -42,17 +42,22 @@ impl Limits {
         self.fma.last().is_some_and(|&(best, _)| best != self.level())
     }
 
-    /// What bounds a case with operands of `dtype` at our level. The fastest way through a footprint is searched when
-    /// it is first asked for.
-    pub fn pace(&self, dtype: Dtype, footprint: Footprint) -> Pace {
-        let arithmetic = match dtype {
-            Dtype::Bf16 => Arithmetic::bf16(self.ours),
-            _ => Arithmetic::fma(self.ours),
-        };
+    /// What bounds a piece of work at our level, on the current pool. The fastest way through a footprint is searched
+    /// when it is first asked for.
+    pub fn pace(&self, work: &Work) -> Pace {
+        let footprint = work.footprint();
         let bandwidth = Bandwidth::new(footprint);
         let mut patterns = self.patterns.lock().expect("no search panics");
         let pattern = *patterns.entry(footprint).or_insert_with(|| bandwidth.best().0);
-        Pace { arithmetic, bandwidth, pattern }
+        Pace { arithmetic: arithmetic(self.ours, work), bandwidth, pattern }
+    }
+}
+
+/// The fastest instruction that the work can use: operations on rows of bf16 compute in f32.
+fn arithmetic(simd: Simd, work: &Work) -> Arithmetic {
+    match work {
+        Work::Gemm(_) | Work::Attention(_) | Work::Model(_) if work.dtype() == Dtype::Bf16 => Arithmetic::bf16(simd),
+        _ => Arithmetic::fma(simd),
     }
 }
 
@@ -67,5 +72,24 @@ impl Pace {
     /// One turn of each rate.
     pub fn turn(&self) -> Rates {
         Rates { gflops: self.arithmetic.turn(), gbs: self.bandwidth.turn(self.pattern) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases::Case;
+
+    #[test]
+    fn only_products_use_the_dot_product() {
+        let simd = Simd::choose(Level::available().last()).unwrap();
+        let of = |id: &str| format!("{:?}", arithmetic(simd, &id.parse::<Case>().unwrap().work));
+        let [fma, bf16] = [Arithmetic::fma(simd), Arithmetic::bf16(simd)].map(|arithmetic| format!("{arithmetic:?}"));
+        for id in ["gemm/bf16/nn/9x9x9/t1", "attention/bf16/1x1x9x9x9/none/t1", "model/encoder/bf16/base/1x9/t1"] {
+            assert_eq!(of(id), bf16, "{id}");
+        }
+        for id in ["softmax/bf16/9x9/t1", "layernorm/bf16/9x9/t1", "gemm/bf16w/nn/9x9x9/t1", "gemm/f16/nn/9x9x9/t1"] {
+            assert_eq!(of(id), fma, "{id}");
+        }
     }
 }

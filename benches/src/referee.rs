@@ -96,7 +96,7 @@ pub fn judge(
     let (mut contenders, wrong) = pool.install(|| admit(contest))?;
     let mut limit = Vec::new();
     let medians = pool.install(|| {
-        let pace = limits.pace(case.work.dtype(), case.work.footprint());
+        let pace = limits.pace(&case.work);
         race(&mut contenders, contest.output(), time, || limit.push(pace.turn()))
     });
 

@@ -3,8 +3,8 @@
 use crate::progress::Progress;
 use crate::search::Search;
 use crate::{Failure, Machine};
-use gristmill_model::{Hypothesis, Session, Tokenizer, Transformer};
-use std::io::{Read, Write};
+use gristmill_model::{Checkpoint, Hypothesis, Session, Tokenizer, Transformer};
+use std::io::{IsTerminal, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,7 +20,8 @@ pub(crate) struct Arguments {
     /// Sentences that are generated together.
     #[arg(long, value_name = "N", default_value = "32")]
     batch: NonZeroUsize,
-    /// Write the score and the log-probability before each sentence, separated by tabs.
+    /// Write the score and the log-probability before each sentence, separated by tabs. Probabilities are those among
+    /// the ids that --shortlist and --min-new-tokens leave.
     #[arg(long)]
     scores: bool,
     /// Say on stderr what generation took, without loading the model and reading the sentences.
@@ -32,14 +33,16 @@ pub(crate) struct Arguments {
     machine: Machine,
 }
 
-/// All lines are read and checked before the first sentence is generated.
+/// The options are checked before weights are loaded, and all lines before the first sentence is generated.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut checkpoint = Checkpoint::open(&arguments.model)?;
+    let config = checkpoint.config().clone();
+    arguments.search.check(&config)?;
+    let tokenizer = if arguments.ids { None } else { Some(Tokenizer::new(&config)?) };
     let model = {
         let _progress = Progress::new("loading", 1);
-        Transformer::load(&arguments.model, arguments.machine.precision)?
+        Transformer::new(config, &mut checkpoint, arguments.machine.precision)?
     };
-    let tokenizer = if arguments.ids { None } else { Some(Tokenizer::new(model.config())?) };
-    arguments.search.options(0).validate()?;
     let sources = read_sources(&model, tokenizer.as_ref())?;
     arguments.machine.with_session(&model, |session| write_targets(session, &sources, tokenizer.as_ref(), arguments))
 }
@@ -83,8 +86,9 @@ fn write_targets(
     tokenizer: Option<&Tokenizer>,
     arguments: &Arguments,
 ) -> Result<(), Failure> {
-    let progress = Progress::new("sentences", sources.len());
     let mut out = std::io::stdout().lock();
+    // On a terminal, the sentences themselves are the progress, and a bar would end up between them.
+    let progress = (!out.is_terminal()).then(|| Progress::new("sentences", sources.len()));
     let size = arguments.batch.get();
     let (mut time, mut generated) = (Duration::ZERO, 0);
     for (index, batch) in sources.chunks(size).enumerate() {
@@ -97,8 +101,13 @@ fn write_targets(
             session.generate(batch, &options)?.into_iter().map(plain).collect()
         };
         time += start.elapsed();
-        for Hypothesis { ids, log_probability, score } in hypotheses.into_iter().flatten() {
+        let numbered = (index * size + 1..).zip(hypotheses);
+        let numbered = numbered.flat_map(|(line, all)| all.into_iter().map(move |hypothesis| (line, hypothesis)));
+        for (line, Hypothesis { ids, log_probability, score }) in numbered {
             generated += ids.len() - 1;
+            if options.n_best > 1 {
+                write!(out, "{line}\t")?;
+            }
             if arguments.scores {
                 write!(out, "{score}\t{log_probability}\t")?;
             }
@@ -108,7 +117,7 @@ fn write_targets(
             }
         }
         out.flush()?;
-        progress.advance(batch.len());
+        progress.iter().for_each(|bar| bar.advance(batch.len()));
     }
     drop(progress);
     if arguments.time {

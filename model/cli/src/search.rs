@@ -1,6 +1,6 @@
 //! How `gristmill generate` searches.
 
-use gristmill_model::{GenerateOptions, Sampling};
+use gristmill_model::{Config, Error, GenerateOptions, Sampling};
 
 #[derive(clap::Args)]
 pub(crate) struct Search {
@@ -13,7 +13,8 @@ pub(crate) struct Search {
     /// Hypotheses to follow for each sentence.
     #[arg(long, value_name = "N", default_value_t = 1)]
     beams: usize,
-    /// Hypotheses to write for each sentence, best first, each on a line of its own.
+    /// Hypotheses to write for each sentence at most, best first, each on a line of its own; above 1, lines begin with
+    /// the number of the sentence's line, from 1, and a tab.
     #[arg(long, value_name = "N", default_value_t = 1)]
     n_best: usize,
     /// Hypotheses compete by their log-probability over their length to this power.
@@ -40,6 +41,15 @@ pub(crate) struct Search {
 }
 
 impl Search {
+    /// Finds what the options contradict, among themselves or in the configuration.
+    pub(crate) fn check(&self, config: &Config) -> Result<(), Error> {
+        self.options(0).validate()?;
+        config.bos.ok_or(Error::NoBeginning)?;
+        let (ids, vocabulary) = (self.shortlist.as_deref().unwrap_or_default(), config.tgt_vocab);
+        let stranger = ids.iter().position(|&id| id as usize >= vocabulary);
+        stranger.map_or(Ok(()), |position| Err(Error::IdOutOfRange { position, id: ids[position], vocabulary }))
+    }
+
     /// The options for a batch whose first sentence has this number.
     pub(crate) fn options(&self, first_sentence: usize) -> GenerateOptions<'_> {
         let &Search { temperature, top_k, top_p, .. } = self;

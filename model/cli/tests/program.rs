@@ -119,8 +119,10 @@ fn searches_are_those_of_the_library() {
     };
     for (flags, options) in [(&beam[..], options), (&draw[..], drawn)] {
         let found = session.hypotheses(&sources, &options).unwrap();
+        let several = |line| if options.n_best > 1 { format!("{line}\t") } else { String::new() };
         let line = |h: &Hypothesis| format!("{}\t{}\t{}\n", h.score, h.log_probability, serde_json::json!(h.ids));
-        let expected: String = found.iter().flatten().map(line).collect();
+        let lines = |(number, all): (i32, &Vec<_>)| all.iter().map(|h| several(number) + &line(h)).collect::<String>();
+        let expected: String = (1..).zip(&found).map(lines).collect();
         // Cut into batches, every sentence keeps its number.
         for batch in ["1", "2", "9"] {
             let more = ["--ids", "--max-new-tokens", "9", "--scores", "--batch", batch];
@@ -139,6 +141,24 @@ fn searches_are_those_of_the_library() {
         (&["--shortlist", "x"], "--shortlist"),
     ] {
         let message = refused(&generate(&folder, &[&["--ids"], flags].concat()), b"[2]\n");
+        assert!(message.contains(says), "{flags:?}: {message}");
+    }
+}
+
+#[test]
+fn options_are_checked_before_weights_and_sentences_are_read() {
+    let folder = Folder::new("early");
+    let mut tensors = TensorFile::of(&small());
+    tensors.put("extra", &[1], &[0.0]);
+    folder.write("model.safetensors", &tensors.bytes());
+    for (config, flags, says) in [
+        (small(), &["--shortlist", "1,99"][..], "id 99 at position 1"),
+        (small(), &["--n-best", "2"], "n_best is 2"),
+        (Config { bos: None, ..small() }, &[], "bos"),
+        (small(), &[], "extra"),
+    ] {
+        folder.write("config.json", &json(&config));
+        let message = refused(&generate(&folder, &[&["--ids"], flags].concat()), b"no ids\n");
         assert!(message.contains(says), "{flags:?}: {message}");
     }
 }

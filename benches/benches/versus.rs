@@ -103,14 +103,10 @@ fn measure(arguments: &Arguments, threads: usize) -> Result<ExitCode, Box<dyn Er
     let mut report = Report::new(json);
     let mut sound = true;
     for case in cases {
-        let contest = match contest::prepare(&case) {
-            Ok(contest) => contest,
-            Err(unsupported) => {
-                println!("{unsupported}");
-                continue;
-            }
-        };
-        match referee::judge(&case, &*contest, &pool, &limits, arguments.seconds) {
+        // A case that memory cannot hold ends here, with an error.
+        let pace = pool.install(|| limits.pace(&case.work)).map_err(|error| format!("{case}: {error}"))?;
+        let contest = contest::prepare(&case).map_err(|error| format!("{case}: {error}"))?;
+        match referee::judge(&case, &*contest, &pool, &pace, arguments.seconds) {
             Ok(verdict) => report.add(&verdict)?,
             Err(wrong) => {
                 println!("{case}: {wrong}");

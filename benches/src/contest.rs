@@ -112,28 +112,36 @@ pub trait Contest: Sync {
 /// Allocates and fills the data of a case.
 ///
 /// # Errors
-/// [`Unsupported`] when there is no kernel for the case.
-pub fn prepare(case: &Case) -> Result<Box<dyn Contest>, Unsupported> {
+/// When there is no kernel for the case, or its model cannot be made.
+pub fn prepare(case: &Case) -> Result<Box<dyn Contest>, Unprepared> {
     let contest = match &case.work {
         Work::Gemm(work) => contests::gemm(work, case.threads),
         Work::Attention(work) => contests::attention(work, case.threads),
         Work::Rows(work) => contests::rows(work),
-        Work::Model(work) => contests::model(work),
+        Work::Model(work) => contests::model(work).map_err(Unprepared::Model)?,
     };
-    contest.ok_or_else(|| Unsupported(case.clone()))
+    contest.ok_or(Unprepared::Unsupported)
 }
 
-/// There is no kernel for this case.
-#[derive(Clone, Debug)]
-pub struct Unsupported(pub Case);
+/// Why a case cannot be made ready.
+#[derive(Debug)]
+pub enum Unprepared {
+    /// There is no kernel for it.
+    Unsupported,
+    /// Its model cannot be made.
+    Model(gristmill_model::Error),
+}
 
-impl fmt::Display for Unsupported {
+impl fmt::Display for Unprepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no kernel computes {}", self.0)
+        match self {
+            Unprepared::Unsupported => write!(f, "no kernel computes it"),
+            Unprepared::Model(error) => error.fmt(f),
+        }
     }
 }
 
-impl std::error::Error for Unsupported {}
+impl std::error::Error for Unprepared {}
 
 /// Two outputs that should agree and do not.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -181,6 +189,14 @@ impl fmt::Display for Difference {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_kernel_computes_is_refused() {
+        for id in ["softmax/f16w/3x3/t1", "model/step/bf16w/base/1x1/t1", "model/step/f32/tiny/1x1/t1"] {
+            let error = prepare(&id.parse().unwrap()).err();
+            assert!(matches!(error, Some(Unprepared::Unsupported)), "{id}: {error:?}");
+        }
+    }
 
     #[test]
     fn bits_and_tolerances() {

@@ -42,8 +42,8 @@ pub(crate) fn rows(work: &Rows) -> Option<Box<dyn Contest>> {
     }
 }
 
-pub(crate) fn model(work: &Model) -> Option<Box<dyn Contest>> {
-    model::Sentences::new(work.clone()).map(|contest| Box::new(contest) as _)
+pub(crate) fn model(work: &Model) -> Result<Option<Box<dyn Contest>>, gristmill_model::Error> {
+    Ok(model::Sentences::new(work.clone())?.map(|contest| Box::new(contest) as _))
 }
 
 /// Whether our kernels run at a level whose multiply-add rounds once, and so which naive version they equal.

@@ -1,6 +1,7 @@
 //! What the machine can do with a pool of threads, measured in this process.
 
 use crate::cases::{Dtype, Work};
+use gristmill_core::Error;
 use gristmill_limits::{Arithmetic, Bandwidth, Footprint, Pattern, Rates};
 use gristmill_simd::{Level, LevelError, Simd};
 use std::{collections::HashMap, sync::Mutex};
@@ -44,12 +45,15 @@ impl Limits {
 
     /// What bounds a piece of work at our level, on the current pool. The fastest way through a footprint is searched
     /// when it is first asked for.
-    pub fn pace(&self, work: &Work) -> Pace {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when the footprint cannot be held.
+    pub fn pace(&self, work: &Work) -> Result<Pace, Error> {
         let footprint = work.footprint();
-        let bandwidth = Bandwidth::new(footprint);
+        let bandwidth = Bandwidth::new(footprint)?;
         let mut patterns = self.patterns.lock().expect("no search panics");
         let pattern = *patterns.entry(footprint).or_insert_with(|| bandwidth.best().0);
-        Pace { arithmetic: arithmetic(self.ours, work), bandwidth, pattern }
+        Ok(Pace { arithmetic: arithmetic(self.ours, work), bandwidth, pattern, pinned: self.pinned() })
     }
 }
 
@@ -66,6 +70,8 @@ pub struct Pace {
     arithmetic: Arithmetic,
     bandwidth: Bandwidth,
     pattern: Pattern,
+    /// As [`Limits::pinned`].
+    pub(crate) pinned: bool,
 }
 
 impl Pace {

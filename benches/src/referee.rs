@@ -7,7 +7,7 @@ use crate::{
     cases::Case,
     contest::{Contender, Contest, Difference},
     cost::Cost,
-    limits::Limits,
+    limits::Pace,
 };
 use gristmill_limits::{Rates, median, turn};
 use rayon::ThreadPool;
@@ -82,7 +82,7 @@ impl fmt::Display for Wrong {
 
 impl std::error::Error for Wrong {}
 
-/// Judges one case inside `pool`, for about `time`.
+/// Judges one case inside `pool`, for about `time`, beside the machine's own `pace` for it.
 ///
 /// # Errors
 /// [`Wrong`] when our own output is not the naive version's, bit for bit.
@@ -90,19 +90,16 @@ pub fn judge(
     case: &Case,
     contest: &dyn Contest,
     pool: &ThreadPool,
-    limits: &Limits,
+    pace: &Pace,
     time: Duration,
 ) -> Result<Verdict, Wrong> {
     let (mut contenders, wrong) = pool.install(|| admit(contest))?;
     let mut limit = Vec::new();
-    let medians = pool.install(|| {
-        let pace = limits.pace(&case.work);
-        race(&mut contenders, contest.output(), time, || limit.push(pace.turn()))
-    });
+    let medians = pool.install(|| race(&mut contenders, contest.output(), time, || limit.push(pace.turn())));
 
     let operations = case.work.operations();
     let total: Cost = operations.iter().copied().sum();
-    let rates = raised(Rates::medians(&limit), total, &medians, limits.pinned());
+    let rates = raised(Rates::medians(&limit), total, &medians, pace.pinned);
     let limit_ns: f64 = operations.iter().map(|cost| rates.least_ns(cost.flops, cost.bytes)).sum();
 
     let ours = medians[0];

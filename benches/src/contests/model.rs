@@ -18,16 +18,18 @@ pub(super) struct Sentences {
 }
 
 impl Sentences {
-    pub(super) fn new(case: cases::Model) -> Option<Self> {
+    /// `None` for sentences of no tokens as well.
+    pub(super) fn new(case: cases::Model) -> Result<Option<Self>, Error> {
         let precision = match case.dtype {
             Dtype::F32 => Precision::F32,
             Dtype::F16 => Precision::F16,
             Dtype::Bf16 => Precision::Bf16,
-            Dtype::F16w | Dtype::Bf16w => return None,
+            Dtype::F16w | Dtype::Bf16w => return Ok(None),
         };
-        let model = Transformer::seeded(case.configuration()?, SEED, precision).ok()?;
+        let Some(config) = case.configuration().filter(|_| case.batch > 0 && case.seq > 0) else { return Ok(None) };
+        let model = Transformer::seeded(config, SEED, precision)?;
         let sources = (0..case.batch).map(|index| sentence(&model, index, case.seq)).collect();
-        Some(Sentences { case, model, sources })
+        Ok(Some(Sentences { case, model, sources }))
     }
 
     /// A session that is ready for the task: for a step, all but the last token has been decoded.

@@ -7,7 +7,7 @@ mod read;
 
 use crate::clock::{median, on_every_thread, turn};
 use aligned_vec::AVec;
-use gristmill_core::kept::Kept;
+use gristmill_core::{Error, kept::Kept};
 use gristmill_simd::{Level, Simd};
 use std::{hint::black_box, sync::Mutex};
 
@@ -105,26 +105,27 @@ enum Share {
 impl Bandwidth {
     /// Allocates the memory for the current pool. The widest registers of the CPU will be used.
     ///
-    /// # Panics
-    /// When there is no memory for it.
-    pub fn new(footprint: Footprint) -> Bandwidth {
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn new(footprint: Footprint) -> Result<Bandwidth, Error> {
         let simd = Simd::choose(Level::available().last()).expect("a level that is available");
         let Footprint { traffic, bytes } = footprint;
         let (threads, operands) = (rayon::current_num_threads(), traffic.operands());
         let len = (bytes as usize / size_of::<f32>()).div_ceil(threads * operands).max(REGISTERS * LINE);
         let share = || match traffic {
             Traffic::Read => {
-                let mut data = Kept::with_capacity(len).expect("memory for the footprint");
+                let mut data = Kept::with_capacity(len)?;
                 data.resize(len, 1.0);
-                Share::Read(data)
+                Ok::<_, Error>(Share::Read(data))
             }
             Traffic::Copy | Traffic::Add => {
                 let filled = |len| buffer(std::iter::repeat_n(1.0, len));
                 let second = if operands > 2 { len } else { 0 };
-                Share::Copy { sources: [filled(len), filled(second)], target: filled(len) }
+                Ok(Share::Copy { sources: [filled(len)?, filled(second)?], target: filled(len)? })
             }
         };
-        Bandwidth { simd, traffic, shares: (0..threads).map(|_| Mutex::new(share())).collect() }
+        let shares = (0..threads).map(|_| share().map(Mutex::new)).collect::<Result<_, Error>>()?;
+        Ok(Bandwidth { simd, traffic, shares })
     }
 
     /// The pattern with the best median rate, and that rate, as [`turn`](Bandwidth::turn) has it.
@@ -167,8 +168,12 @@ impl Bandwidth {
 }
 
 /// Values that start at a cache line, as the buffers of engines do.
-fn buffer(values: impl Iterator<Item = f32>) -> AVec<f32> {
-    AVec::from_iter(LINE * size_of::<f32>(), values)
+fn buffer(values: impl ExactSizeIterator<Item = f32>) -> Result<AVec<f32>, Error> {
+    let (mut buffer, len) = (AVec::new(LINE * size_of::<f32>()), values.len());
+    let bytes = len.saturating_mul(size_of::<f32>());
+    buffer.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes })?;
+    values.for_each(|value| buffer.push(value));
+    Ok(buffer)
 }
 
 #[cfg(test)]
@@ -183,9 +188,21 @@ mod tests {
     fn tiny_footprints_have_a_rate_for_every_pattern() {
         on_two_threads(|| {
             for traffic in [Traffic::Read, Traffic::Copy, Traffic::Add] {
-                let bandwidth = Bandwidth::new(Footprint { traffic, bytes: 4 });
+                let bandwidth = Bandwidth::new(Footprint { traffic, bytes: 4 }).unwrap();
                 for pattern in traffic.patterns() {
                     assert!(bandwidth.turn(pattern) > 0.0, "{pattern:?}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn memory_that_cannot_be_had_is_an_error() {
+        on_two_threads(|| {
+            for traffic in [Traffic::Read, Traffic::Copy, Traffic::Add] {
+                for bytes in [1 << 60, u64::MAX] {
+                    let error = Bandwidth::new(Footprint { traffic, bytes }).err();
+                    assert!(matches!(error, Some(Error::OutOfMemory { .. })), "{traffic:?}: {error:?}");
                 }
             }
         });
@@ -195,11 +212,10 @@ mod tests {
     fn shares_make_up_the_footprint() {
         on_two_threads(|| {
             for traffic in [Traffic::Read, Traffic::Copy, Traffic::Add] {
-                let lens = Bandwidth::new(Footprint { traffic, bytes: 6 << 20 }).shares.into_iter().map(|share| {
-                    match share.into_inner().unwrap() {
-                        Share::Read(data) => [data.len(), 0, 0],
-                        Share::Copy { sources: [a, b], target } => [a.len(), b.len(), target.len()],
-                    }
+                let bandwidth = Bandwidth::new(Footprint { traffic, bytes: 6 << 20 }).unwrap();
+                let lens = bandwidth.shares.into_iter().map(|share| match share.into_inner().unwrap() {
+                    Share::Read(data) => [data.len(), 0, 0],
+                    Share::Copy { sources: [a, b], target } => [a.len(), b.len(), target.len()],
                 });
                 let expected = match traffic {
                     Traffic::Read => [3 << 18, 0, 0],

@@ -8,11 +8,11 @@
 //! use gristmill_limits::{Arithmetic, Bandwidth, Footprint, Rates, Traffic};
 //! use gristmill_simd::Simd;
 //!
-//! # fn main() -> Result<(), gristmill_simd::LevelError> {
+//! # fn main() -> Result<(), gristmill_core::Error> {
 //! // y = W x with 1024 x 1024 weights: a multiply-add and four bytes for each of them.
 //! let weights: u64 = 1024 * 1024;
 //! let footprint = Footprint { traffic: Traffic::Read, bytes: 4 * weights };
-//! let (_, gbs) = Bandwidth::new(footprint).best();
+//! let (_, gbs) = Bandwidth::new(footprint)?.best();
 //! let limit = Rates { gflops: Arithmetic::fma(Simd::choose(None)?).peak(), gbs };
 //! println!("{limit:?}: no product can take less than {} ns", limit.least_ns(2 * weights, 4 * weights));
 //! # Ok(())

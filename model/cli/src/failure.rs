@@ -40,6 +40,12 @@ impl Failure {
     }
 }
 
+impl From<gristmill::Error> for Failure {
+    fn from(error: gristmill::Error) -> Self {
+        Failure::Message(error.to_string())
+    }
+}
+
 impl From<gristmill_model::Error> for Failure {
     fn from(error: gristmill_model::Error) -> Self {
         Failure::Message(error.to_string())

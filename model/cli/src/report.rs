@@ -35,6 +35,8 @@ pub(crate) struct Part {
     pub(crate) runs: usize,
     pub(crate) gflops: f64,
     pub(crate) gbs: f64,
+    /// Runs after those of the median, of which `operations` are the mean.
+    pub(crate) profiled_runs: usize,
     pub(crate) operations: Vec<Line>,
 }
 
@@ -93,9 +95,12 @@ impl Report {
             "level {level}, threads {threads}, batch {batch}, {source_tokens} source tokens, {new_tokens} new"
         )?;
         writeln!(out, "memory {weights:.1} MB of weights, {caches:.1} MB of keys and values")?;
-        for Part { name, median_ms, runs, gflops, gbs, operations } in &self.parts {
+        for Part { name, median_ms, runs, gflops, gbs, profiled_runs, operations } in &self.parts {
             writeln!(out, "\n{name:<13}{median_ms:>10.3} ms   median of {runs}")?;
-            writeln!(out, "  limits: {gflops:.0} GFLOP/s, {gbs:.1} GB/s")?;
+            writeln!(
+                out,
+                "  limits: {gflops:.0} GFLOP/s, {gbs:.1} GB/s; below, the mean of {profiled_runs} more, profiled"
+            )?;
             writeln!(out, "  {:<18}{:>8}{:>12}{:>9}{:>9}", "operation", "calls", "ms", "share", "limit")?;
             for Line { name, calls, ms, share_pct, limit_pct } in operations {
                 let limit = limit_pct.map_or(String::new(), |limit| format!("{limit:.1}%"));

@@ -37,11 +37,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     // Every sentence runs to its full length.
     (config.bos, config.eos) = (Some(0), None);
+    let work = Work::new(&config, arguments)?;
     let model = {
         let _progress = Progress::new("drawing weights", 1);
         Transformer::seeded(config, 0, arguments.machine.precision)?
     };
-    let work = Work::new(model.config(), arguments);
     let mut report = arguments.machine.with_session(&model, |session| measure(session, &model, &work, arguments))?;
     if arguments.workers > 1 {
         let _progress = Progress::new("timing workers", 1);
@@ -50,6 +50,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     if arguments.json { report.write_json() } else { report.write_tables() }
 }
+
+/// Source tokens of a batch, at most: more of their activations than any machine holds.
+const TOKENS: usize = 1 << 24;
 
 /// What is timed.
 struct Work {
@@ -63,19 +66,23 @@ fn id(position: usize, vocabulary: usize) -> u32 {
 }
 
 impl Work {
-    fn new(config: &Config, arguments: &Arguments) -> Self {
+    fn new(config: &Config, arguments: &Arguments) -> Result<Self, Failure> {
         let (asked, positions) = (arguments.length as usize, config.max_length().unwrap_or(usize::MAX));
         let (length, max_new_tokens) = (asked.min(positions), asked.min(positions - 1));
+        let batch = arguments.batch as usize;
+        if length > TOKENS / batch {
+            let message = format!("{batch} sentences of {length} tokens are more than {TOKENS} tokens");
+            return Err(Failure::Message(message));
+        }
         let sentence = |first: usize| (0..length).map(|position| id(first + position, config.src_vocab)).collect();
-        let sources = (0..arguments.batch as usize).map(|index| sentence(index * length)).collect();
-        Self { length, sources, options: GenerateOptions { max_new_tokens, ..Default::default() } }
+        let sources = (0..batch).map(|index| sentence(index * length)).collect();
+        Ok(Self { length, sources, options: GenerateOptions { max_new_tokens, ..Default::default() } })
     }
 }
 
 fn measure(session: &mut Session, model: &Transformer, work: &Work, arguments: &Arguments) -> Result<Report, Failure> {
     let config = model.config();
     let Work { length, sources, options } = work;
-    let steps: Vec<_> = (0..*length).map(|position| vec![id(position, config.tgt_vocab); sources.len()]).collect();
     let simd = Simd::choose(arguments.machine.level).map_err(|error| Failure::Message(error.to_string()))?;
     let progress = Progress::new("timing", 3);
     // What is read again and again.
@@ -83,10 +90,12 @@ fn measure(session: &mut Session, model: &Transformer, work: &Work, arguments: &
         Precision::Bf16 => Arithmetic::bf16(simd),
         _ => Arithmetic::fma(simd),
     };
-    let [encoder, decoder] = config.weight_bytes(model.precision())?.map(|bytes| Rates {
-        gflops: arithmetic.peak(),
-        gbs: Bandwidth::new(Footprint { traffic: Traffic::Read, bytes: bytes as u64 }).best().1,
-    });
+    let rates = |bytes: usize| {
+        let bandwidth = Bandwidth::new(Footprint { traffic: Traffic::Read, bytes: bytes as u64 })?;
+        Ok::<_, Failure>(Rates { gflops: arithmetic.peak(), gbs: bandwidth.best().1 })
+    };
+    let [encoder, decoder] = config.weight_bytes(model.precision())?;
+    let (encoder, decoder) = (rates(encoder)?, rates(decoder)?);
 
     let encoder =
         part("encoder", session, encoder, |session, times| timed(times, || session.encode(sources).map(drop)))?;
@@ -98,7 +107,11 @@ fn measure(session: &mut Session, model: &Transformer, work: &Work, arguments: &
             session.start_profile();
         }
         let mut decoding = session.resume();
-        steps.iter().try_for_each(|ids| timed(times, || decoding.step(ids).map(drop)))
+        let mut ids = vec![0; sources.len()];
+        (0..*length).try_for_each(|position| {
+            ids.fill(id(position, config.tgt_vocab));
+            timed(times, || decoding.step(&ids).map(drop))
+        })
     })?;
     progress.advance(1);
     let generation = part("generation", session, decoder, |session, times| {
@@ -142,9 +155,10 @@ fn part(
     times.clear();
     run(session, &mut times)?;
     let operations = session.profile().map_or(Vec::new(), |profile| report::lines(limits, &times, profile));
+    let profiled_runs = times.len();
     session.stop_profile();
     let Rates { gflops, gbs } = limits;
-    Ok(Part { name, median_ms: milliseconds(median), runs, gflops, gbs, operations })
+    Ok(Part { name, median_ms: milliseconds(median), runs, gflops, gbs, profiled_runs, operations })
 }
 
 fn timed<E: Into<Failure>>(times: &mut Vec<Duration>, work: impl FnOnce() -> Result<(), E>) -> Result<(), Failure> {

@@ -244,6 +244,7 @@ fn bad_arguments_are_refused_on_one_line() {
         &["time", "--config", "base", "--batch", "0"],
         &["time", "--config", "base", "--batch", "18446744073709551615"],
         &["time", "--config", "base", "--length", "1000000000000"],
+        &["time", "--config", "base", "--batch", "65536", "--length", "65536"],
         &["info", "--all"],
     ] {
         refused(arguments, b"");
@@ -276,7 +277,9 @@ fn time_times_three_things_and_their_operations() {
     let config = Config { positions: Positions::Learned { max_length: 5 }, ..small() };
     folder.write("config.json", &json(&config));
     let times = good(&["time", "--config", folder.path().to_str().unwrap(), "--threads", "2", "--batch", "2"], b"");
-    for what in ["encoder", "decoder step", "generation", "threads 2", "batch 2", "5 source tokens, 4 new"] {
+    let settings = ["threads 2", "batch 2", "5 source tokens, 4 new"];
+    let parts = ["encoder", "decoder step", "generation", "mean of 1 more", "mean of 5 more"];
+    for what in [&settings[..], &parts].concat() {
         assert!(times.contains(what), "{what}: {times}");
     }
 

@@ -91,8 +91,9 @@ mod tests {
     fn all_whole_steps_are_copied_or_added() {
         let len = 5 * REGISTERS * LINE + 3;
         let whole = len - 3;
-        let sevens = || buffer(std::iter::repeat_n(7.0, len));
-        let (a, b) = (buffer((0..len).map(|i| i as f32)), buffer((0..len).map(|i| (i * i % 97) as f32)));
+        let sevens = || buffer(std::iter::repeat_n(7.0, len)).unwrap();
+        let a = buffer((0..len).map(|i| i as f32)).unwrap();
+        let b = buffer((0..len).map(|i| (i * i % 97) as f32)).unwrap();
         for level in Level::available() {
             let simd = Simd::choose(Some(level)).unwrap();
             for (streaming, ahead) in [(false, 0), (false, 16), (true, 0), (true, 16)] {

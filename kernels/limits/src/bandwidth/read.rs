@@ -67,7 +67,7 @@ mod tests {
         for level in Level::available() {
             let simd = Simd::choose(Some(level)).unwrap();
             for (streams, ahead) in [(1, 0), (1, 16), (4, 0), (4, 16)] {
-                let data = buffer(std::iter::repeat_n(1.0, 5 * REGISTERS * LINE + 3));
+                let data = buffer(std::iter::repeat_n(1.0, 5 * REGISTERS * LINE + 3)).unwrap();
                 let read = simd.run(Read { data: &data, passes: 2, streams, ahead });
                 assert_eq!(read, 2 * 5 * REGISTERS * LINE);
             }

@@ -5,6 +5,7 @@ use crate::{
     cases::{Case, Work},
     contests,
 };
+use serde::Serialize;
 use std::{fmt, marker::PhantomData};
 
 /// Somebody who computes a case.
@@ -144,7 +145,7 @@ impl fmt::Display for Unprepared {
 impl std::error::Error for Unprepared {}
 
 /// Two outputs that should agree and do not.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Difference {
     /// Index into the output.
     pub index: usize,

@@ -36,11 +36,18 @@ pub struct Verdict {
     /// Its time over ours: above 1 we are faster.
     pub ratio: Option<f64>,
     /// The machine's rates behind `limit_pct`.
-    #[serde(skip)]
+    #[serde(with = "RatesAsObject")]
     pub rates: Rates,
     /// Rivals that returned something else and were not timed.
-    #[serde(skip)]
     pub wrong: Vec<Wrong>,
+}
+
+/// How [`Rates`] are serialised.
+#[derive(Serialize)]
+#[serde(remote = "Rates")]
+struct RatesAsObject {
+    gflops: f64,
+    gbs: f64,
 }
 
 /// A time, and what was done in it.
@@ -66,7 +73,7 @@ pub struct Rival {
 }
 
 /// A contender whose result is not right.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Wrong {
     /// Its name.
     pub name: &'static str,
@@ -272,13 +279,14 @@ mod tests {
             rivals: vec![rival],
             best_rival: Some("gemmkit".into()),
             ratio: Some(2.0),
-            rates: Rates { gflops: 1.0, gbs: 1.0 },
-            wrong: Vec::new(),
+            rates: Rates { gflops: 6.7, gbs: 4.5 },
+            wrong: vec![Wrong { name: "faer", difference: Difference { index: 3, found: 1.5, expected: 2.0 } }],
         };
         let expected = concat!(
             r#"{"case":"gemm/f32/nt-packed/32x2048x512/t1","ours":{"median_ns":10.0,"gflops":6.5,"gbs":0.5},"#,
             r#""limit_pct":97.5,"rivals":[{"name":"gemmkit","median_ns":20.0,"ratio":2.0}],"#,
-            r#""best_rival":"gemmkit","ratio":2.0}"#
+            r#""best_rival":"gemmkit","ratio":2.0,"rates":{"gflops":6.7,"gbs":4.5},"#,
+            r#""wrong":[{"name":"faer","difference":{"index":3,"found":1.5,"expected":2.0}}]}"#
         );
         assert_eq!(serde_json::to_string(&verdict).unwrap(), expected);
     }

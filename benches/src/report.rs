@@ -12,7 +12,15 @@ use std::{
 #[derive(Debug, Default)]
 pub struct Report {
     json: Option<File>,
-    groups: BTreeMap<String, Vec<(f64, String)>>,
+    groups: BTreeMap<String, Vec<Best>>,
+}
+
+/// A case and its best rival.
+#[derive(Debug)]
+struct Best {
+    ratio: f64,
+    rival: String,
+    case: String,
 }
 
 impl Report {
@@ -30,23 +38,27 @@ impl Report {
             let line = serde_json::to_string(verdict).map_err(io::Error::other)?;
             writeln!(json, "{line}")?;
         }
-        if let Some(ratio) = verdict.ratio {
+        if let (Some(ratio), Some(rival)) = (verdict.ratio, verdict.best_rival.clone()) {
             let group = verdict.case.split('/').next().unwrap_or_default();
-            self.groups.entry(group.to_owned()).or_default().push((ratio, verdict.case.clone()));
+            self.groups.entry(group.to_owned()).or_default().push(Best { ratio, rival, case: verdict.case.clone() });
         }
         writeln!(io::stdout(), "{}", row(verdict))
     }
 
-    /// For each group, the geometric mean of the ratios to the best rival, and the lowest of them.
+    /// For each group, the geometric mean of the ratios to the best rival, who that was in how many cases, and the
+    /// lowest ratio.
     pub fn summary(&self) -> String {
         let mut text = String::new();
-        for (group, ratios) in &self.groups {
-            let logs: f64 = ratios.iter().map(|(ratio, _)| ratio.ln()).sum();
-            let mean = (logs / ratios.len() as f64).exp();
-            let worst = ratios.iter().min_by(|a, b| a.0.total_cmp(&b.0));
-            let (lowest, case) = worst.map_or((f64::NAN, ""), |(ratio, case)| (*ratio, case));
-            let count = ratios.len();
-            let _ = writeln!(text, "{group}: {count} cases, mean ratio {mean:.2}, lowest {lowest:.2} ({case})");
+        for (group, all) in &self.groups {
+            let logs: f64 = all.iter().map(|best| best.ratio.ln()).sum();
+            let (count, mean) = (all.len(), (logs / all.len() as f64).exp());
+            let mut rivals = BTreeMap::new();
+            all.iter().for_each(|best| *rivals.entry(&*best.rival).or_insert(0) += 1);
+            let rivals: Vec<_> = rivals.iter().map(|(rival, cases)| format!("{rival} in {cases}")).collect();
+            let _ = write!(text, "{group}: {count} cases, best rival {}, mean ratio {mean:.2}", rivals.join(", "));
+            if let Some(Best { ratio, rival, case }) = all.iter().min_by(|a, b| a.ratio.total_cmp(&b.ratio)) {
+                let _ = writeln!(text, ", lowest {ratio:.2} ({rival}, {case})");
+            }
         }
         text
     }
@@ -140,7 +152,12 @@ mod tests {
     #[test]
     fn the_summary_has_geometric_means() {
         let mut report = Report::default();
-        report.groups.insert("gemm".into(), vec![(2.0, "gemm/a/t1".into()), (0.5, "gemm/b/t1".into())]);
-        assert_eq!(report.summary(), "gemm: 2 cases, mean ratio 1.00, lowest 0.50 (gemm/b/t1)\n");
+        let best = |ratio, rival: &str, case: &str| Best { ratio, rival: rival.into(), case: case.into() };
+        let all =
+            [best(2.0, "plain loop", "gemm/a/t1"), best(0.5, "faer", "gemm/b/t1"), best(1.0, "faer", "gemm/c/t1")];
+        report.groups.insert("gemm".into(), all.into());
+        let expected =
+            "gemm: 3 cases, best rival faer in 2, plain loop in 1, mean ratio 1.00, lowest 0.50 (faer, gemm/b/t1)\n";
+        assert_eq!(report.summary(), expected);
     }
 }

@@ -33,7 +33,7 @@ struct Arguments {
     /// Size of the thread pool; without it, one thread and then one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// Run the cases whose id contains this text.
+    /// Run the cases whose id contains this text, or the one whose id it is, in the list or not.
     #[arg(default_value = "")]
     filter: String,
     /// Cargo says this to every bench.
@@ -63,10 +63,11 @@ fn main() -> ExitCode {
 
 /// Runs one process per thread count: some rivals read theirs from the environment, once.
 fn oversee(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let mut counts = match arguments.threads {
-        Some(threads) => vec![threads.into()],
-        None if machine::threads() > 1 => vec![1, machine::threads()],
-        None => vec![1],
+    let mut counts = match (arguments.threads, arguments.filter.parse::<Case>()) {
+        (Some(threads), _) => vec![threads.into()],
+        (None, Ok(case)) => vec![case.threads],
+        (None, Err(_)) if machine::threads() > 1 => vec![1, machine::threads()],
+        (None, Err(_)) => vec![1],
     };
     counts.retain(|&threads| !selected(arguments, threads).is_empty());
     if counts.is_empty() {
@@ -119,6 +120,11 @@ fn measure(arguments: &Arguments, threads: usize) -> Result<ExitCode, Box<dyn Er
 }
 
 fn selected(arguments: &Arguments, threads: usize) -> Vec<Case> {
-    let cases = shapes::cases(threads).into_iter();
-    cases.filter(|case| case.to_string().contains(&arguments.filter)).collect()
+    match arguments.filter.parse::<Case>() {
+        Ok(case) => Vec::from_iter((case.threads == threads).then_some(case)),
+        Err(_) => {
+            let cases = shapes::cases(threads).into_iter();
+            cases.filter(|case| case.to_string().contains(&arguments.filter)).collect()
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! The others: one small file each, built with their fastest features and used as their documentation says.
 //!
+//! One of them, candle, chooses its own vector code when it is compiled, by the target's features: only a build with
+//! `RUSTFLAGS="-C target-cpu=native"` has the fastest. The roster says what this build has.
+//!
 //! All get the operands that we get and write the same row-major output. What a rival can prepack through its own
 //! public means stays outside the timed part, as our packing does.
 
@@ -27,8 +30,13 @@ pub fn roster() -> Vec<&'static str> {
         "gemmkit-3op (its products, our softmax)",
         "plain loops",
     ];
+    let candle = if cfg!(target_feature = "avx2") {
+        "candle (gemm x86-v4, rayon, built with avx2)"
+    } else {
+        "candle (gemm x86-v4, rayon, built without avx2)"
+    };
     let optional = [
-        (cfg!(feature = "candle"), "candle (gemm x86-v4, rayon)", "no candle (--features candle)"),
+        (cfg!(feature = "candle"), candle, "no candle (--features candle)"),
         (cfg!(feature = "rten"), "rten (prepacked)", "no rten (--features rten)"),
     ];
     roster.extend(optional.map(|(there, with, without)| if there { with } else { without }));

@@ -1,4 +1,5 @@
-//! Attention over `[B, H, S, D]`. A single query attends to a cache, as decoding does.
+//! Attention over `[B, H, S, D]`. A single query of ours attends to a cache, as decoding does; it is filled, and so
+//! packed, outside the timed part.
 
 use super::{fused, sample};
 use crate::{
@@ -101,7 +102,7 @@ impl<T: Stored> Contest for Heads<T> {
 
     fn rivals(&self) -> Vec<Contender<'_>> {
         let Heads { case, threads, key_lengths, .. } = self;
-        // None of them attends in 16 bits.
+        // In 16 bits no rival is wired up.
         let [Some(q), Some(k), Some(v)] = [&self.q, &self.k, &self.v].map(Buffer::f32s) else { return Vec::new() };
         rivals::attention(AttentionOperands { case, q, k, v, key_lengths, threads: *threads })
     }

@@ -1,4 +1,5 @@
-//! Attention: whole sequences, masks, batches of short sentences, single queries against a cache.
+//! Attention: whole sequences, masks, batches of short sentences, single queries against a cache,
+//! some in 16 bits.
 
 mod suite;
 
@@ -14,5 +15,9 @@ fn main() {
         "attention/f32/32x8x32x32x64/keypad",
         "attention/f32/1x8x1x512x64/none",
         "attention/f32/8x8x1x128x64/none",
+        "attention/f16/1x8x512x512x64/none",
+        "attention/bf16/1x8x512x512x64/none",
+        "attention/f16/1x8x1x512x64/none",
+        "attention/bf16/1x8x1x512x64/none",
     ]);
 }

@@ -1,4 +1,5 @@
-//! Matrix products: linear layers with packed and plain weights, squares, the products of attention.
+//! Matrix products: linear layers with packed and plain weights, squares, the products of attention; some of
+//! them in 16 bits.
 
 mod suite;
 
@@ -27,5 +28,11 @@ fn main() {
         "gemm/f32/nn/127x509x253",
         "gemm/f32/nn/7x1000x3",
         "gemm/f32/nn/33x33x33",
+        "gemm/f16/nt-packed/1x2048x512",
+        "gemm/bf16/nt-packed/1x2048x512",
+        "gemm/f16/nt-packed/512x2048x512",
+        "gemm/bf16/nt-packed/512x2048x512",
+        "gemm/f16w/nt-packed/32x2048x512",
+        "gemm/bf16w/nt-packed/32x2048x512",
     ]);
 }

@@ -10,7 +10,8 @@ fn weights_are_as_large_as_predicted() {
     for (name, config) in variants().into_iter().chain([("odd", odd)]) {
         for precision in Precision::ALL {
             let predicted = config.model_bytes(precision).unwrap();
-            assert_eq!(Transformer::seeded(config.clone(), 1, precision).unwrap().bytes(), predicted, "{name}, {precision}");
+            let model = Transformer::seeded(config.clone(), 1, precision).unwrap();
+            assert_eq!(model.bytes(), predicted, "{name}, {precision}");
         }
     }
     // The base model: little more than its parameters, and half of that.

@@ -72,8 +72,11 @@ impl Operand<'_> {
     }
 
     /// The same shape and strides, `n` elements further on.
+    ///
+    /// # Safety
+    /// Such a matrix must lie there, for as long as this one, and be the caller's as this one is.
     #[inline]
-    pub fn shifted(self, n: isize) -> Self {
+    pub unsafe fn shifted(self, n: isize) -> Self {
         Self { start: self.start.offset(n), ..self }
     }
 
@@ -84,13 +87,13 @@ impl Operand<'_> {
         Self { shape: [cols, rows], strides: [col, row], ..self }
     }
 
-    /// The block of these rows and columns, which must lie in the matrix.
+    /// The block of these rows and columns.
     ///
     /// # Panics
-    /// Where they do not, in debug builds; otherwise the block lies elsewhere.
+    /// If the matrix does not have them.
     #[inline]
     pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> Self {
-        debug_assert!(rows.end <= self.rows() && cols.end <= self.cols(), "{rows:?}, {cols:?} of {:?}", self.shape);
+        assert!(rows.end <= self.rows() && cols.end <= self.cols(), "{rows:?}, {cols:?} of {:?}", self.shape);
         Self { start: self.ptr_at(rows.start, cols.start), shape: [rows.len(), cols.len()], ..self }
     }
 

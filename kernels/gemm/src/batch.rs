@@ -82,12 +82,11 @@ pub fn gemm_batch<'b, A: Element, B: Element, C: Element, V: Element>(
 
 /// Checks that all operands of a batch have as many matrices as C.
 pub(crate) fn check_counts(a: usize, b: usize, c: usize) -> Result<(), Error> {
-    for (what, found) in [("matrices of a against matrices of c", a), ("matrices of b against matrices of c", b)] {
-        if found != c {
-            return Err(Error::ShapeMismatch { what, expected: c, found });
-        }
+    let counts = [("matrices of a against matrices of c", a), ("matrices of b against matrices of c", b)];
+    match counts.into_iter().find(|&(_, found)| found != c) {
+        Some((what, found)) => Err(Error::ShapeMismatch { what, expected: c, found }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Products of one shape at fixed distances.
@@ -98,15 +97,16 @@ struct Batch<'p> {
     count: usize,
 }
 
-impl Products for Batch<'_> {
+impl<'p> Products for Batch<'p> {
     fn count(&self) -> usize {
         self.count
     }
     fn get(&self, i: usize) -> Product<'_> {
         let [a, b, c] = self.strides.map(|stride| stride.wrapping_mul(i as isize));
-        let Product { a: first_a, b: first_b, c: first_c, steps } = self.first;
-        let b = if let Right::Plain(first) = first_b { Right::Plain(first.shifted(b)) } else { first_b };
-        Product { a: first_a.shifted(a), b, c: first_c.shifted(c), steps }
+        // SAFETY: each operand has so many matrices, so far apart.
+        let at = |operand: Operand<'p>, n| unsafe { operand.shifted(n) };
+        let right = if let Right::Plain(first) = self.first.b { Right::Plain(at(first, b)) } else { self.first.b };
+        Product { a: at(self.first.a, a), b: right, c: at(self.first.c, c), ..self.first }
     }
     fn alike(&self) -> bool {
         true

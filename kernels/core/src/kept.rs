@@ -10,14 +10,14 @@
 //!   values    weight 0 |weight 1|weight 2            |  (room)
 //! ```
 //!
-//! A slab goes back to the system when nothing in it is kept any more, but for one that waits for what comes next. What
-//! lies in one should live about as long: the room of a part that is not the last is free again only when all parts are.
+//! A slab goes back to the system when nothing in it is kept any more, but for one that waits for what comes next. Until
+//! then the room of parts that are gone is for new ones that fit there.
 
 use crate::{Error, list};
 use aligned_vec::{AVec, ConstAlign};
 use std::alloc::{Layout, handle_alloc_error};
 use std::mem::MaybeUninit;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -89,7 +89,9 @@ impl<T> Drop for Kept<T> {
     fn drop(&mut self) {
         let bytes = self.capacity * size_of::<T>();
         if bytes > 0 {
-            slabs().give_back(self.start.cast(), bytes);
+            let slab = slabs().give_back(self.start.cast(), bytes);
+            // Not while the others wait.
+            drop(slab);
         }
     }
 }
@@ -122,8 +124,9 @@ static SLABS: Mutex<Slabs> = Mutex::new(Slabs(Vec::new()));
 
 static SHARED: AtomicBool = AtomicBool::new(true);
 
-/// Says whether lists that are made from now on share slabs, as they do unless told. Tools that watch single allocations
-/// see more where each list has memory of its own.
+/// Says whether lists that are made from now on, in the whole process, share slabs, as they do unless told. For tests that
+/// watch single allocations, which see more where each list has memory of its own.
+#[doc(hidden)]
 pub fn share(shared: bool) {
     SHARED.store(shared, Relaxed);
 }
@@ -135,13 +138,15 @@ fn slabs() -> MutexGuard<'static, Slabs> {
 
 struct Slabs(Vec<Slab>);
 
-/// Memory from which parts are taken from the front.
+/// Memory from which parts are taken.
 struct Slab {
     memory: AVec<MaybeUninit<u8>, ConstAlign<LARGE>>,
-    /// Bytes from the front that are taken, or were and are not the last.
+    /// Bytes from the front behind which nothing is taken.
     used: usize,
     /// Parts that are taken.
     parts: usize,
+    /// What is free among the used bytes, in order and apart from each other.
+    gaps: Vec<Range<usize>>,
 }
 
 impl Slabs {
@@ -149,40 +154,33 @@ impl Slabs {
     fn take(&mut self, bytes: usize, shared: bool) -> Option<NonNull<u8>> {
         let bytes = bytes.checked_next_multiple_of(LINE).filter(|&bytes| bytes <= isize::MAX as usize - LARGE)?;
         let Self(slabs) = self;
-        let fits = |slab: &Slab| shared && bytes <= slab.memory.capacity() - slab.used;
-        let place = match slabs.iter().position(fits) {
+        let place = match slabs.iter().position(|slab| shared && slab.room(bytes).is_some()) {
             Some(place) => place,
             None => {
                 list::reserve(slabs, 1).ok()?;
-                slabs.push(Slab::new(if shared && bytes <= SLAB / 2 { SLAB } else { bytes })?);
+                let large = if shared && bytes <= SLAB / 2 { Slab::new(SLAB) } else { None };
+                // Where there is no room to share, there may be enough for one.
+                slabs.push(large.or_else(|| Slab::new(bytes))?);
                 slabs.len() - 1
             }
         };
-        let slab = &mut slabs[place];
-        let start = slab.start().wrapping_add(slab.used);
-        (slab.used, slab.parts) = (slab.used + bytes, slab.parts + 1);
-        NonNull::new(start)
+        slabs[place].take(bytes)
     }
 
-    /// Takes back what [`take`](Self::take) has given.
-    fn give_back(&mut self, start: NonNull<u8>, bytes: usize) {
+    /// Takes back what [`take`](Self::take) has given; the slab, if it is to go back to the system.
+    fn give_back(&mut self, start: NonNull<u8>, bytes: usize) -> Option<Slab> {
         let Self(slabs) = self;
         let bytes = bytes.next_multiple_of(LINE);
         let offset = |slab: &mut Slab| start.addr().get().wrapping_sub(slab.start().addr());
         let Some(place) = slabs.iter_mut().position(|slab| offset(slab) < slab.memory.capacity()) else {
             unreachable!("what was taken lies in a slab")
         };
-        let slab = &mut slabs[place];
-        slab.parts -= 1;
-        if slab.parts == 0 {
-            slab.used = 0;
-            let waits = |other: &Slab| other.parts == 0 && other.memory.capacity() == SLAB;
-            if slab.memory.capacity() != SLAB || slabs.iter().filter(|slab| waits(slab)).count() > 1 {
-                slabs.swap_remove(place);
-            }
-        } else if offset(slab) + bytes == slab.used {
-            slab.used -= bytes;
-        }
+        let first = offset(&mut slabs[place]);
+        slabs[place].give_back(first..first + bytes);
+        let waits = |slab: &Slab| slab.parts == 0 && slab.memory.capacity() == SLAB;
+        let goes =
+            slabs[place].parts == 0 && (!waits(&slabs[place]) || slabs.iter().filter(|slab| waits(slab)).count() > 1);
+        goes.then(|| slabs.swap_remove(place))
     }
 }
 
@@ -191,9 +189,51 @@ impl Slab {
     fn new(bytes: usize) -> Option<Self> {
         let mut memory = AVec::new(LARGE);
         memory.try_reserve_exact(bytes).ok()?;
-        let mut slab = Self { memory, used: 0, parts: 0 };
+        let mut slab = Self { memory, used: 0, parts: 0, gaps: Vec::new() };
+        slab.reserve_gaps().ok()?;
         prefer_large_pages(slab.start(), bytes);
         Some(slab)
+    }
+
+    /// Makes room for the gaps that another part may leave: one before each part, and one that joins its neighbours.
+    fn reserve_gaps(&mut self) -> Result<(), Error> {
+        list::reserve(&mut self.gaps, self.parts + 2)
+    }
+
+    /// Where so many bytes are free.
+    fn room(&self, bytes: usize) -> Option<usize> {
+        let gap = self.gaps.iter().find(|gap| gap.len() >= bytes).map(|gap| gap.start);
+        gap.or((bytes <= self.memory.capacity() - self.used).then_some(self.used))
+    }
+
+    /// Takes so many bytes, if they are free.
+    fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+        let first = self.room(bytes)?;
+        self.reserve_gaps().ok()?;
+        if first == self.used {
+            self.used += bytes;
+        } else {
+            self.gaps.iter_mut().filter(|gap| gap.start == first).for_each(|gap| gap.start += bytes);
+            self.gaps.retain(|gap| !gap.is_empty());
+        }
+        self.parts += 1;
+        NonNull::new(self.start().wrapping_add(first))
+    }
+
+    /// Takes back a part.
+    fn give_back(&mut self, part: Range<usize>) {
+        self.parts -= 1;
+        let at = self.gaps.partition_point(|gap| gap.start < part.start);
+        self.gaps.insert(at, part);
+        // The gap behind first: it moves no other.
+        for left in [Some(at), at.checked_sub(1)].into_iter().flatten() {
+            if left + 1 < self.gaps.len() && self.gaps[left].end == self.gaps[left + 1].start {
+                self.gaps[left].end = self.gaps.remove(left + 1).end;
+            }
+        }
+        if let Some(last) = self.gaps.pop_if(|last| last.end == self.used) {
+            self.used = last.start;
+        }
     }
 
     fn start(&mut self) -> *mut u8 {
@@ -283,15 +323,28 @@ mod tests {
     #[test]
     fn what_is_given_back_is_used_again() {
         let mut slabs = Slabs(Vec::new());
-        let parts = [LARGE, LARGE, LARGE].map(|bytes| slabs.take(bytes, true).unwrap());
-        // Not the last: its room waits for the others.
-        slabs.give_back(parts[1], LARGE);
-        assert_eq!(held(&slabs), [[SLAB, 3 * LARGE, 2]]);
-        slabs.give_back(parts[2], LARGE);
-        assert_eq!(held(&slabs), [[SLAB, 2 * LARGE, 1]]);
-        assert_eq!(slabs.take(LARGE, true), Some(parts[2]));
-        slabs.give_back(parts[2], LARGE);
-        slabs.give_back(parts[0], LARGE);
+        let parts = [LARGE; 5].map(|bytes| slabs.take(bytes, true).unwrap());
+        let give_back = |slabs: &mut Slabs, i: usize| assert!(slabs.give_back(parts[i], LARGE).is_none());
+        let gaps = |slabs: &Slabs| slabs.0[0].gaps.iter().map(|gap| [gap.start, gap.end]).collect::<Vec<_>>();
+        // Apart, then from the left, the right and both sides.
+        for (i, expected) in [(1, vec![[1, 2]]), (3, vec![[1, 2], [3, 4]]), (2, vec![[1, 4]]), (0, vec![[0, 4]])] {
+            give_back(&mut slabs, i);
+            assert_eq!(gaps(&slabs), expected.iter().map(|gap| gap.map(|n| n * LARGE)).collect::<Vec<_>>());
+        }
+        assert_eq!(held(&slabs), [[SLAB, 5 * LARGE, 1]]);
+        // What fits goes there, what does not behind the last.
+        assert_eq!(slabs.take(LARGE + 1, true), Some(parts[0]));
+        assert_eq!(gaps(&slabs), [[LARGE + LINE, 4 * LARGE]]);
+        let behind = slabs.take(3 * LARGE, true).unwrap();
+        assert_eq!(behind.addr().get() - parts[0].addr().get(), 5 * LARGE);
+        let rest = slabs.take(3 * LARGE - LINE, true).unwrap();
+        assert_eq!((gaps(&slabs), held(&slabs)), (vec![], vec![[SLAB, 8 * LARGE, 4]]));
+        // The last takes the gap before it along.
+        slabs.give_back(rest, 3 * LARGE - LINE);
+        slabs.give_back(parts[4], LARGE);
+        slabs.give_back(behind, 3 * LARGE);
+        assert_eq!((gaps(&slabs), held(&slabs)), (vec![], vec![[SLAB, LARGE + LINE, 1]]));
+        slabs.give_back(parts[0], LARGE + 1);
         assert_eq!(held(&slabs), [[SLAB, 0, 0]]);
     }
 

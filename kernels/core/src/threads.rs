@@ -1,8 +1,10 @@
 //! Where parallel work runs.
 
 use crate::Queue;
-use rayon::ThreadPool;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::error::Error;
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,8 @@ use std::time::{Duration, Instant};
 pub enum Threads<'a> {
     /// The calling thread alone.
     Serial,
-    /// The rayon pool that the caller runs in, the global one outside any pool.
+    /// The rayon pool that the caller runs in, the global one outside any pool; the calling thread alone where that one
+    /// cannot be started.
     #[default]
     Global,
     /// This pool. A caller that is not in the pool waits for it; entering once around many calls, with
@@ -24,7 +27,8 @@ impl Threads<'_> {
     pub fn count(&self) -> usize {
         match self {
             Threads::Serial => 1,
-            Threads::Global => rayon::current_num_threads(),
+            Threads::Global if self.is_entered() || global_is_there() => rayon::current_num_threads(),
+            Threads::Global => 1,
             Threads::Pool(pool) => pool.current_num_threads(),
         }
     }
@@ -91,9 +95,22 @@ impl Threads<'_> {
         match self {
             _ if self.is_entered() => f(),
             Threads::Pool(pool) => pool.install(f),
-            _ => rayon::scope(|_| f()),
+            _ if global_is_there() => rayon::scope(|_| f()),
+            _ => f(),
         }
     }
+}
+
+/// Whether there is a global pool. Rayon starts it at its first use, and panics at every one if that fails.
+fn global_is_there() -> bool {
+    static THERE: OnceLock<bool> = OnceLock::new();
+    // Where there are no threads at all, Rayon makes do with the calling one.
+    cfg!(target_family = "wasm")
+        || *THERE.get_or_init(|| match ThreadPoolBuilder::new().build_global() {
+            Ok(()) => true,
+            // Somebody else has started one, unless the system had something against it.
+            Err(error) => error.source().is_none(),
+        })
 }
 
 /// How long a thread without work waits for the others of its region. Rayon lets it sleep after some ten microseconds,
@@ -187,5 +204,24 @@ mod tests {
         let caller = std::thread::current().id();
         Threads::Serial.for_each(9, |_| assert_eq!(std::thread::current().id(), caller));
         Threads::Pool(&three).for_each(1, |_| assert_eq!(std::thread::current().id(), caller));
+    }
+
+    #[test]
+    #[cfg(all(target_pointer_width = "64", unix))]
+    fn the_caller_works_alone_where_no_thread_can_be_started() {
+        const ALONE: &str = "GRISTMILL_TEST_ALONE";
+        let caller = std::thread::current().id();
+        if std::env::var_os(ALONE).is_some() {
+            assert_eq!(Threads::Global.count(), 1);
+            Threads::Global.for_each(9, |_| assert_eq!(std::thread::current().id(), caller));
+            Threads::Global.enter(|| assert_eq!(std::thread::current().id(), caller));
+            return;
+        }
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["threads::tests::the_caller_works_alone", "--test-threads=1"]);
+        // Stacks that there is no room for.
+        let child = child.env(ALONE, "").env("RUST_MIN_STACK", (1usize << 46).to_string()).output().unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("1 passed"), "{said}");
     }
 }

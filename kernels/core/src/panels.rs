@@ -39,6 +39,9 @@ impl<B: Element> Panels<B> {
     }
 
     /// Makes panels for the first `n` columns, of zeros where they are new. A panel that is filled at once is still in cache.
+    ///
+    /// # Panics
+    /// If there was no room made for so many.
     pub fn reach(&mut self, n: usize) {
         self.values.resize(n.next_multiple_of(PANEL) * self.depth, B::default());
     }
@@ -50,6 +53,8 @@ impl<B: Element> Panels<B> {
     /// If there are no panels for them, or `b` has other rows.
     pub fn pack<T: Element>(&mut self, simd: Simd, first: usize, b: MatRef<'_, T>) {
         let [k, n] = [b.rows(), b.cols()];
+        let depth = if B::DTYPE == Dtype::Bf16 { k.next_multiple_of(2) } else { k };
+        assert!(n == 0 || depth == self.depth, "{k} rows, panels of {}", self.depth);
         if k == 0 || n == 0 {
             // Nothing to pack, for more columns than can be counted through, or rows than a panel can have.
             return;

@@ -32,9 +32,11 @@ impl Queue {
         self.next_few(home, 1).map(|jobs| jobs.start)
     }
 
-    /// As [`next`](Self::next), up to `few` jobs, at least one, which are neighbours. Each take waits until all that was
+    /// As [`next`](Self::next), up to `few` jobs, or one for none, which are neighbours. Each take waits until all that was
     /// stored before is in the cache, which short jobs should not do each.
     pub fn next_few(&self, home: usize, few: usize) -> Option<Range<usize>> {
+        // A cursor stays within twice the jobs, however often it is asked.
+        let (home, few) = (home % self.segments, few.clamp(1, self.jobs.max(1)));
         (0..self.segments).find_map(|step| {
             let s = (home + step) % self.segments;
             let end = start(self.jobs, self.segments, s + 1);
@@ -44,7 +46,7 @@ impl Queue {
                 return None;
             }
             let first = next.fetch_add(few, Ordering::Relaxed);
-            (first < end).then(|| first..end.min(first.saturating_add(few)))
+            (first < end).then(|| first..end.min(first + few))
         })
     }
 }
@@ -81,6 +83,9 @@ mod tests {
         let queue = Queue::new(10, 2);
         let few: Vec<_> = std::iter::from_fn(|| queue.next_few(1, 3)).collect();
         assert_eq!(few, [5..8, 8..10, 0..3, 3..5]);
+        let (all, one) = (Queue::new(10, 2), Queue::new(2, 1));
+        assert_eq!([all.next_few(0, usize::MAX), all.next_few(0, usize::MAX)], [0..5, 5..10].map(Some));
+        assert_eq!([one.next_few(0, 0), one.next_few(0, 0), one.next_few(0, 0)], [Some(0..1), Some(1..2), None]);
     }
 
     #[test]
@@ -89,5 +94,7 @@ mod tests {
         assert_eq!([queue.next(1), queue.next(0), queue.next(1), queue.next(2)], [5, 0, 6, 1].map(Some));
         let left: Vec<_> = std::iter::from_fn(|| queue.next(1)).collect();
         assert_eq!(left, [7, 8, 9, 2, 3, 4]);
+        let queue = Queue::new(3, 3);
+        assert_eq!([usize::MAX; 4].map(|home| queue.next(home)), [Some(0), Some(1), Some(2), None]);
     }
 }

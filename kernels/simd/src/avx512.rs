@@ -5,7 +5,7 @@ use crate::{Isa, Kernel, Level, bf16, f16};
 use std::arch::{asm, x86_64::*};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, and with them AVX2, FMA and F16C; with `BF16`, that it has
-/// AVX512-BF16 too. The two levels differ in one operation.
+/// AVX512-BF16 too. The two levels differ in the dot product of pairs, and in how values are rounded to them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512<const BF16: bool>(());
 

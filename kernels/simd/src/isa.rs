@@ -12,8 +12,8 @@ pub trait Kernel {
     /// What the computation returns.
     type Output;
 
-    /// Whether it calls [`Isa::dot_bf16`]. A level that differs from another one in that operation alone runs all other
-    /// kernels as that one, so that they are not compiled twice.
+    /// Whether it calls [`Isa::dot_bf16`], or [`Isa::store_bf16_pairs`] and wants it fast. A level that differs from another
+    /// one in these operations alone runs all other kernels as that one, so that they are not compiled twice.
     const DOT: bool = false;
 
     /// Runs the computation with the operations of `isa`.
@@ -26,7 +26,8 @@ pub trait Kernel {
 /// that executes its instructions; that is the safety argument of every method that is not `unsafe`.
 ///
 /// A register holds [`LANES`](Isa::LANES) lanes of 32 bits. Every operation acts lane by lane and is exact to the
-/// bit as documented; nothing flushes subnormals, nothing approximates.
+/// bit as documented; nothing approximates, and nothing flushes subnormals but [`dot_bf16`](Isa::dot_bf16) and
+/// [`store_bf16_pairs`](Isa::store_bf16_pairs), which say so.
 ///
 /// # Safety
 ///

@@ -8,6 +8,9 @@
 //!   of any of them.
 //! - [`math`] has exp, erf, GELU and their kind on registers; [`naive`] the same in scalar code, bit for bit.
 
+#[cfg(target_endian = "big")]
+compile_error!("pairs of 16-bit values are words whose low half comes first");
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

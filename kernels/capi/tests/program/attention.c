@@ -4,13 +4,14 @@
 
 enum { B = 2, SQ = 3, SK = 5, H = 4, HKV = 2, D = 8 };
 
-static void against_loops(void) {
+static void against_loops(float scale, float softcap) {
     float q[B * SQ * H * D], k[B * SK * HKV * D], v[B * SK * HKV * D], out[B * SQ * H * D];
     size_t lengths[B] = {5, 2};
     fill(q, B * SQ * H * D, 5), fill(k, B * SK * HKV * D, 6), fill(v, B * SK * HKV * D, 7);
     gristmill_heads mq = heads(q, B, SQ, H, D), mk = heads(k, B, SK, HKV, D), mv = heads(v, B, SK, HKV, D);
     gristmill_heads mo = heads(out, B, SQ, H, D);
     gristmill_attention_options options = {0};
+    options.scale = scale, options.softcap = softcap;
     options.causal = GRISTMILL_CAUSAL_BOTTOM_RIGHT, options.key_lengths = lengths;
     CHECK(gristmill_attention(&mq, &mk, &mv, &mo, &options, NULL) == GRISTMILL_OK);
     for (int b = 0; b < B; b++)
@@ -23,7 +24,9 @@ static void against_loops(void) {
                     double s = 0.0;
                     for (int d = 0; d < D; d++)
                         s += (double)q[((b * SQ + i) * H + h) * D + d] * k[((b * SK + j) * HKV + g) * D + d];
-                    sum += weights[j] = exp(s / sqrt((double)D));
+                    s = scale != 0.0f ? scale * s : s / sqrt((double)D);
+                    if (softcap != 0.0f) s = softcap * tanh(s / softcap);
+                    sum += weights[j] = exp(s);
                 }
                 for (int d = 0; d < D; d++) {
                     double want = 0.0;
@@ -115,6 +118,7 @@ static void masks(void) {
 }
 
 void test_attention(void) {
-    against_loops();
+    against_loops(0.0f, 0.0f);
+    against_loops(0.75f, 1.5f);
     masks();
 }

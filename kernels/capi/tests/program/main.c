@@ -28,6 +28,16 @@ void to_bf16(const float *x, uint16_t *y, size_t n) {
     }
 }
 
+void to_f16(const float *x, uint16_t *y, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits, size;
+        memcpy(&bits, &x[i], sizeof bits);
+        size = bits & 0x7fffffff;
+        /* Exponents are biased by 15, not by 127. */
+        y[i] = (uint16_t)((bits >> 16 & 0x8000) | (size == 0 ? 0 : (size - (112u << 23)) >> 13));
+    }
+}
+
 int main(void) {
     CHECK(strlen(gristmill_error_message()) == 0);
     CHECK(strlen(gristmill_version()) > 0);

@@ -83,34 +83,58 @@ static void half_weights(void) {
     }
 }
 
-/* Every mix of types, on numbers that all of them have: the same results. */
+/* The same numbers in each type: f32, f16, bf16. */
+typedef struct typed {
+    float f32[12];
+    uint16_t f16[12], bf16[12];
+    gristmill_matrix in[3];
+} typed;
+
+/* From numbers that all types have. */
+static void in_every_type(typed *x, size_t rows, size_t cols) {
+    gristmill_matrix f16 = {x->f16, GRISTMILL_F16, rows, cols, cols};
+    gristmill_matrix bf16 = {x->bf16, GRISTMILL_BF16, rows, cols, cols};
+    to_f16(x->f32, x->f16, rows * cols), to_bf16(x->f32, x->bf16, rows * cols);
+    x->in[0] = matrix(x->f32, rows, cols, cols), x->in[1] = f16, x->in[2] = bf16;
+}
+
+/* Every mix of types: the same results. */
 static void mixed_types(void) {
-    enum { M = 2, N = 3, K = 4, TYPES = 2 };
-    float a[M * K], w[N * K], c[M * N], residual[M * N];
-    uint16_t half_a[M * K], half_w[N * K], half_c[M * N], want[M * N], half_residual[M * N];
-    for (int i = 0; i < M * K; i++) a[i] = (float)(i % 3) - 1.0f;
-    for (int i = 0; i < N * K; i++) w[i] = (float)(i % 4) - 2.0f;
-    for (int i = 0; i < M * N; i++) residual[i] = (float)i;
-    to_bf16(a, half_a, M * K), to_bf16(w, half_w, N * K), to_bf16(residual, half_residual, M * N);
-    gristmill_matrix as[TYPES] = {matrix(a, M, K, K), {half_a, GRISTMILL_BF16, M, K, K}};
-    gristmill_matrix ws[TYPES] = {matrix(w, N, K, K), {half_w, GRISTMILL_BF16, N, K, K}};
-    gristmill_matrix rs[TYPES] = {matrix(residual, M, N, N), {half_residual, GRISTMILL_BF16, M, N, N}};
-    gristmill_matrix mc = matrix(c, M, N, N), mh = {half_c, GRISTMILL_BF16, M, N, N};
-    for (int i = 0; i < TYPES; i++)
-        for (int j = 0; j < TYPES; j++) {
-            gristmill_gemm_options options = {1.0f, 0.0f, NULL, GRISTMILL_IDENTITY, &rs[0], 0};
-            CHECK(gristmill_gemm(&as[i], &ws[j], 1, &mc, &options, NULL) == GRISTMILL_OK);
-            for (int at = 0; at < M * N; at++) {
-                float sum = residual[at];
-                for (int p = 0; p < K; p++) sum += a[at / N * K + p] * w[at % N * K + p];
-                CHECK(c[at] == sum);
-            }
-            options.residual = &rs[1];
-            CHECK(gristmill_gemm(&as[i], &ws[j], 1, &mh, &options, NULL) == GRISTMILL_OK);
-            to_bf16(c, want, M * N);
-            CHECK(memcmp(half_c, want, sizeof want) == 0);
-            REFUSED(gristmill_gemm(&as[i], &ws[j], 1, &mc, &options, NULL), GRISTMILL_INVALID_ARGUMENT, "residual");
-        }
+    enum { M = 2, N = 3, K = 4 };
+    typed a, w, residual, want, c;
+    for (int i = 0; i < M * K; i++) a.f32[i] = (float)(i % 3) - 1.0f;
+    for (int i = 0; i < N * K; i++) w.f32[i] = (float)(i % 4) - 2.0f;
+    for (int i = 0; i < M * N; i++) {
+        want.f32[i] = residual.f32[i] = (float)i;
+        for (int p = 0; p < K; p++) want.f32[i] += a.f32[i / N * K + p] * w.f32[i % N * K + p];
+    }
+    in_every_type(&a, M, K), in_every_type(&w, N, K), in_every_type(&residual, M, N), in_every_type(&want, M, N);
+    for (int mix = 0; mix < 27; mix++) {
+        int out = mix % 3;
+        const gristmill_matrix *ma = &a.in[mix / 9], *mw = &w.in[mix / 3 % 3];
+        gristmill_gemm_options options = {1.0f, 0.0f, NULL, GRISTMILL_IDENTITY, &residual.in[out], 0};
+        memset(c.f32, 0, sizeof c.f32), in_every_type(&c, M, N);
+        CHECK(gristmill_gemm(ma, mw, 1, &c.in[out], &options, NULL) == GRISTMILL_OK);
+        CHECK(memcmp(c.in[out].data, want.in[out].data, M * N * (out == 0 ? sizeof(float) : sizeof(uint16_t))) == 0);
+        options.residual = &residual.in[(out + 1) % 3];
+        REFUSED(gristmill_gemm(ma, mw, 1, &c.in[out], &options, NULL), GRISTMILL_INVALID_ARGUMENT, "residual");
+    }
+}
+
+/* With beta a product is added to what is there. */
+static void onto_what_is_there(void) {
+    enum { M = 3, N = 5, K = 7 };
+    float a[M * K], b[K * N], c[M * N], old[M * N];
+    fill(a, M * K, 50), fill(b, K * N, 51), fill(old, M * N, 52), memcpy(c, old, sizeof c);
+    gristmill_matrix ma = matrix(a, M, K, K), mb = matrix(b, K, N, N), mc = matrix(c, M, N, N);
+    gristmill_gemm_options options = {0};
+    options.alpha = 2.0f, options.beta = -0.5f;
+    CHECK(gristmill_gemm(&ma, &mb, 0, &mc, &options, NULL) == GRISTMILL_OK);
+    for (int i = 0; i < M * N; i++) {
+        double sum = 0.0;
+        for (int p = 0; p < K; p++) sum += (double)a[i / N * K + p] * b[p * N + i % N];
+        CHECK(near(c[i], 2.0 * sum - 0.5 * old[i]));
+    }
 }
 
 /* Each product of a batch has the bits that it has alone. */
@@ -160,5 +184,6 @@ void test_products(void) {
     one_product();
     half_weights();
     mixed_types();
+    onto_what_is_there();
     batches();
 }

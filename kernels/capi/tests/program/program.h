@@ -34,6 +34,9 @@ gristmill_heads heads(float *data, size_t b, size_t s, size_t h, size_t d);
 /* The upper halves of floats, which have no more digits. */
 void to_bf16(const float *x, uint16_t *y, size_t n);
 
+/* Floats that are 0, or normal numbers of f16. */
+void to_f16(const float *x, uint16_t *y, size_t n);
+
 /* The parts: each checks some functions against plain loops or other calls, and the mistakes that they must notice. */
 void test_products(void);
 void test_attention(void);

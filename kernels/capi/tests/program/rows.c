@@ -32,7 +32,17 @@ static void softmaxes(void) {
     }
 }
 
-/* The bits of the activation that a product with the identity ends with. */
+static double activated(gristmill_activation activation, double x) {
+    switch (activation) {
+    case GRISTMILL_RELU: return x > 0.0 ? x : 0.0;
+    case GRISTMILL_GELU: return 0.5 * x * (1.0 + erf(x / sqrt(2.0)));
+    case GRISTMILL_GELU_TANH: return 0.5 * x * (1.0 + tanh(sqrt(2.0 / acos(-1.0)) * (x + 0.044715 * x * x * x)));
+    case GRISTMILL_SILU: return x / (1.0 + exp(-x));
+    default: return x;
+    }
+}
+
+/* The formula's values, and the bits of the activation that a product with the identity ends with. */
 static void activations(void) {
     float x[R * N], bias[N], y[R * N], want[R * N], unit[N * N];
     fill(x, R * N, 30), fill(bias, N, 31), memset(unit, 0, sizeof unit);
@@ -44,6 +54,7 @@ static void activations(void) {
         CHECK(gristmill_gemm(&mx, &mu, 0, &mw, &options, NULL) == GRISTMILL_OK);
         CHECK(gristmill_bias_activation(&mx, bias, activation, &my, 0) == GRISTMILL_OK);
         CHECK(memcmp(y, want, sizeof y) == 0);
+        for (int i = 0; i < R * N; i++) CHECK(near(y[i], activated(activation, (double)x[i] + bias[i % N])));
         memcpy(y, x, sizeof y);
         CHECK(gristmill_bias_activation(&my, bias, activation, &my, 1) == GRISTMILL_OK);
         CHECK(memcmp(y, want, sizeof y) == 0);

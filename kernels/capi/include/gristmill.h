@@ -3,15 +3,24 @@
  *
  * Results are those of the Rust functions, to the bit, whatever the threads and the instruction set. AVX2 and AVX-512
  * are found at run time; the environment variable GRISTMILL_LEVEL pins a process to portable, avx2, avx512 or avx512bf16.
+ * Only portable may give other bits: without a fused multiply-add, as on x86-64, it rounds a product before adding it.
+ *
+ * All CPUs are used unless a call is serial or the environment variable RAYON_NUM_THREADS says how many. The first call
+ * that is not serial may start threads, which the process keeps. A child of fork() lacks them, and would wait for them
+ * forever: fork before that call, or make serial calls in the child. Calling threads, and the one that starts others,
+ * must have the default floating-point environment: round to nearest, keep subnormal numbers. A program linked with
+ * -ffast-math may not have it.
  *
  * Matrices and heads are described by a pointer, sizes and strides; strides count elements. Data pointers are aligned
  * to their elements, and may be null where a size is zero. Memory that is only read is not written, though the pointer
  * type says otherwise.
  *
- * Every function that can fail returns a status. Anything but GRISTMILL_OK means that outputs are untouched and that
- * gristmill_error_message() says why. The memory between the first and the last element of an output, gaps of strides
- * included, must overlap no other operand; where a function says that an output may be an input, it may be exactly that
- * input. No function keeps a pointer to its operands.
+ * The memory between the first and the last element of an output, gaps of strides included, must overlap no other
+ * operand; where a function says that an output may be an input, it may be exactly that input. No function keeps a
+ * pointer to its operands.
+ *
+ * Every function that can fail returns a status. Anything but GRISTMILL_OK means that gristmill_error_message() says
+ * why and, except for GRISTMILL_INTERNAL, that outputs are untouched.
  *
  * Functions may be called from several threads at once, with a workspace for each.
  */

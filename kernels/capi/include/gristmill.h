@@ -15,9 +15,10 @@
  * to their elements, and may be null where a size is zero. Memory that is only read is not written, though the pointer
  * type says otherwise.
  *
- * The memory between the first and the last element of an output, gaps of strides included, must overlap no other
- * operand; where a function says that an output may be an input, it may be exactly that input. No function keeps a
- * pointer to its operands.
+ * All memory between the first and the last element of an operand, gaps of strides included, must be initialised, that
+ * of outputs too. During a call nobody else may write it, nor read that of an output: the outputs of two calls at once
+ * must not lie in each other's gaps. That of an output must overlap no other operand; where a function says that an
+ * output may be an input, it may be exactly that input. No function keeps a pointer to its operands.
  *
  * Every function that can fail returns a status. Anything but GRISTMILL_OK means that gristmill_error_message() says
  * why and, except for GRISTMILL_INTERNAL, that outputs are untouched.

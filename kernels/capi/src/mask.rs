@@ -41,7 +41,7 @@ impl Scores {
     /// The memory that they lie in, and a view of it.
     ///
     /// # Safety
-    /// The elements are readable for `'a`, and nobody writes them meanwhile.
+    /// As [`view::read`].
     unsafe fn view<'a, T: 'a>(&self, name: &str) -> Result<(Span, ScoresRef<'a, T>), Failure> {
         let strides = [self.batch_stride, self.head_stride, self.query_stride, self.key_stride];
         // SAFETY: the caller's promise.

@@ -137,7 +137,7 @@ fn check<T>(name: &str, data: *const c_void, len: usize) -> Result<(), Failure> 
 /// `len` elements.
 ///
 /// # Safety
-/// They are readable for `'a`, and nobody writes them meanwhile.
+/// They, gaps of strides included, are readable and initialised for `'a`, and nobody writes them meanwhile.
 pub(crate) unsafe fn read<'a, T>(name: &str, data: *const c_void, len: usize) -> Result<&'a [T], Failure> {
     check::<T>(name, data, len)?;
     // SAFETY: not null and aligned by the check; the caller's promise.
@@ -156,7 +156,8 @@ pub(crate) unsafe fn read_optional<'a, T>(name: &str, data: *const T, len: usize
 /// `len` elements to be written.
 ///
 /// # Safety
-/// They are readable and writable for `'a`, and nobody else uses them meanwhile.
+/// They, gaps of strides included, are writable and initialised for `'a`, and nobody else uses them meanwhile: no call
+/// at the same time has an output in the gaps.
 pub(crate) unsafe fn write<'a, T>(name: &str, data: *mut c_void, len: usize) -> Result<&'a mut [T], Failure> {
     check::<T>(name, data, len)?;
     // SAFETY: not null and aligned by the check; the caller's promise.
@@ -173,7 +174,7 @@ macro_rules! views {
             }
 
             /// # Safety
-            /// The elements are readable for `'a`, and nobody writes them meanwhile.
+            /// As [`read`].
             pub(crate) unsafe fn view<'a, T: Element>(&self, name: &str) -> Result<$Ref<'a, T>, Failure> {
                 // SAFETY: the caller's promise.
                 let data = unsafe { read(name, self.data, self.len(name)?)? };
@@ -181,7 +182,7 @@ macro_rules! views {
             }
 
             /// # Safety
-            /// The elements are readable and writable for `'a`, and nobody else uses them meanwhile.
+            /// As [`write`].
             pub(crate) unsafe fn view_mut<'a, T: Element>(&self, name: &str) -> Result<$Mut<'a, T>, Failure> {
                 // SAFETY: the caller's promise.
                 let data = unsafe { write(name, self.data, self.len(name)?)? };

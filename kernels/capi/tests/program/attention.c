@@ -5,7 +5,7 @@
 enum { B = 2, SQ = 3, SK = 5, H = 4, HKV = 2, D = 8 };
 
 static void against_loops(float scale, float softcap) {
-    float q[B * SQ * H * D], k[B * SK * HKV * D], v[B * SK * HKV * D], out[B * SQ * H * D];
+    float q[B * SQ * H * D], k[B * SK * HKV * D], v[B * SK * HKV * D], out[B * SQ * H * D] = {0};
     size_t lengths[B] = {5, 2};
     fill(q, B * SQ * H * D, 5), fill(k, B * SK * HKV * D, 6), fill(v, B * SK * HKV * D, 7);
     gristmill_heads mq = heads(q, B, SQ, H, D), mk = heads(k, B, SK, HKV, D), mv = heads(v, B, SK, HKV, D);
@@ -43,7 +43,8 @@ static void against_loops(float scale, float softcap) {
 
 /* The same mask in every way that it can be written: the same bits. */
 static void masks(void) {
-    float q[B * SQ * H * D], k[B * SK * HKV * D], v[B * SK * HKV * D], out[B * SQ * H * D], want[B * SQ * H * D];
+    float q[B * SQ * H * D], k[B * SK * HKV * D], v[B * SK * HKV * D];
+    float out[B * SQ * H * D] = {0}, want[B * SQ * H * D] = {0};
     uint8_t keep[B * SQ * SK], transposed[SK * SQ * B];
     float bias[B * SQ * SK], scores_bias[H * SQ * SK];
     ptrdiff_t offsets[B] = {2, -1};

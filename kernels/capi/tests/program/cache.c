@@ -13,7 +13,7 @@ typedef struct decoder {
 /* The attention of one query for each sequence is that over rows, where sequence b is what `from[b]` was, and has
  * `lengths[b]` tokens. */
 static void check(decoder *d, const size_t *from, const size_t *lengths) {
-    float cached[B * H * DV], rows[H * DV];
+    float cached[B * H * DV] = {0}, rows[H * DV] = {0};
     gristmill_heads q = heads(d->q, B, 1, H, D), out = heads(cached, B, 1, H, DV);
     gristmill_attention_options options = {0};
     options.causal = GRISTMILL_CAUSAL_BOTTOM_RIGHT;
@@ -73,7 +73,7 @@ static void steps(void) {
     check(&d, second, forked);
 
     /* Mistakes leave everything as it was. */
-    float out_values[B * H * DV];
+    float out_values[B * H * DV] = {0};
     size_t missing[B] = {0, 2}, too_many[B] = {1, 2}, too_long[B] = {70, 4};
     gristmill_heads q = heads(d.q, B, 1, H, D), out = heads(out_values, B, 1, H, DV), k = heads(d.k, B, 1, HKV, D);
     gristmill_heads v = heads(d.v, B, 1, HKV, DV);
@@ -101,7 +101,7 @@ static void steps(void) {
 /* A cache of bf16 rounds what it is given, and is then attention over keys and values of bf16. */
 static void half_cache(void) {
     enum { S = 20 };
-    float k[S * HKV * D], v[S * HKV * DV], q[H * D], cached[H * DV], rows[H * DV];
+    float k[S * HKV * D], v[S * HKV * DV], q[H * D], cached[H * DV] = {0}, rows[H * DV] = {0};
     uint16_t half_k[S * HKV * D], half_v[S * HKV * DV];
     fill(k, S * HKV * D, 23), fill(v, S * HKV * DV, 24), fill(q, H * D, 25);
     to_bf16(k, half_k, S * HKV * D), to_bf16(v, half_v, S * HKV * DV);

@@ -21,7 +21,8 @@ static void check_values(const float *x, const float *y, const gristmill_norm_op
 }
 
 static void norms(plain_norm *plain, added_norm *added, int has_mean) {
-    float x[R * N], residual[R * N], gamma[N], beta[N], y[R * N], z[R * N], sum[R * N], want_sum[R * N];
+    float x[R * N], residual[R * N], gamma[N], beta[N], want_sum[R * N];
+    float y[R * N] = {0}, z[R * N] = {0}, sum[R * N] = {0};
     fill(x, R * N, 8), fill(residual, R * N, 9), fill(gamma, N, 10), fill(beta, N, 11);
     gristmill_matrix mx = matrix(x, R, N, N), mr = matrix(residual, R, N, N), my = matrix(y, R, N, N);
     gristmill_matrix mz = matrix(z, R, N, N), ms = matrix(sum, R, N, N), mw = matrix(want_sum, R, N, N);

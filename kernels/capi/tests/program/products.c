@@ -70,7 +70,7 @@ static void one_product(void) {
 
 static void half_weights(void) {
     enum { N = 3, K = 4 };
-    float a[K] = {1.0f, 2.0f, 3.0f, 4.0f}, wide[N * K], c[N];
+    float a[K] = {1.0f, 2.0f, 3.0f, 4.0f}, wide[N * K], c[N] = {0};
     uint16_t w[N * K];
     for (int i = 0; i < N * K; i++) wide[i] = (float)(i % 5) - 2.0f;
     to_bf16(wide, w, N * K);

@@ -5,7 +5,7 @@
 enum { R = 3, N = 70 };
 
 static void softmaxes(void) {
-    float x[R * N], y[R * N], z[R * N];
+    float x[R * N], y[R * N] = {0}, z[R * N] = {0};
     fill(x, R * N, 8);
     gristmill_matrix mx = matrix(x, R, N, N), my = matrix(y, R, N, N), mz = matrix(z, R, N, N);
     for (int logarithm = 0; logarithm < 2; logarithm++) {
@@ -44,7 +44,7 @@ static double activated(gristmill_activation activation, double x) {
 
 /* The formula's values, and the bits of the activation that a product with the identity ends with. */
 static void activations(void) {
-    float x[R * N], bias[N], y[R * N], want[R * N], unit[N * N];
+    float x[R * N], bias[N], y[R * N] = {0}, want[R * N] = {0}, unit[N * N];
     fill(x, R * N, 30), fill(bias, N, 31), memset(unit, 0, sizeof unit);
     for (int j = 0; j < N; j++) unit[j * N + j] = 1.0f;
     gristmill_matrix mx = matrix(x, R, N, N), my = matrix(y, R, N, N), mw = matrix(want, R, N, N);
@@ -71,7 +71,7 @@ static void activations(void) {
 static void choices(void) {
     enum { K = 5 };
     float x[R * N];
-    size_t largest[R], best[R * K], other = 7;
+    size_t largest[R] = {0}, best[R * K] = {0}, other = 7;
     fill(x, R * N, 32);
     x[N + 3] = NAN;
     gristmill_matrix mx = matrix(x, R, N, N), empty = matrix(x, 1, 0, 0);
@@ -102,7 +102,7 @@ static void choices(void) {
 
 static void embeddings(void) {
     enum { V = 6, P = 8 };
-    float table[V * N], places[P * N], y[R * N], z[R * N];
+    float table[V * N], places[P * N], y[R * N] = {0}, z[R * N] = {0};
     uint16_t half[V * N];
     uint32_t ids[R] = {4, 0, 4}, rows[R] = {7, 1, 0}, far_id[R] = {0, 6, 0};
     size_t which[3][R] = {{2, 3, 4}, {2, 2, 2}, {7, 1, 0}};

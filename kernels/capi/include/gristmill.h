@@ -187,7 +187,7 @@ typedef struct gristmill_attention_options {
     gristmill_causal causal;
     const ptrdiff_t *causal_offsets; /* null where causal needs none */
     const size_t *key_lengths;       /* keys of each sequence; null for all */
-    const gristmill_scores *keep;    /* bytes, 0 where the key is hidden; null for none */
+    const gristmill_scores *keep;    /* bytes, 0 where the key is hidden; null for none. Copied unless all are 0 or 1 */
     const gristmill_scores *bias;    /* floats, added to the scores; minus infinity hides the key; null for none */
     int32_t serial;                  /* not 0: the calling thread alone */
 } gristmill_attention_options;

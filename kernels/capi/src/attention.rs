@@ -64,11 +64,11 @@ pub unsafe extern "C" fn gristmill_attention(
         same_type(&[("q", q.element), ("out", out.element)])?;
         same_type(&[("k", k.element), ("v", v.element)])?;
         typed!("q", q.element, T => typed!("k", k.element, K => {
-            let keys = [("k", Some(k.span::<K>("k")?)), ("v", Some(v.span::<K>("v")?))];
+            let spans = [("k", Some(k.span::<K>("k")?)), ("v", Some(v.span::<K>("v")?))];
             // SAFETY: the caller's promise.
             unsafe {
                 let (k, v) = (k.view::<K>("k")?, v.view::<K>("v")?);
-                attend::<T>(q, &keys, out, options, |q, out, options| {
+                attend::<T>(q, k.seq(), &spans, out, options, |q, out, options| {
                     with_scratch(workspace, |scratch| Ok(attention(q, k, v, out, options, scratch)?))
                 })
             }
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn gristmill_attention_cached(
         typed!("q", q.element, T => stored!(Pages, &cache.0, cache => {
             // SAFETY: the caller's promise.
             unsafe {
-                attend::<T>(q, &[], out, options, |q, out, options| {
+                attend::<T>(q, cache.longest(), &[], out, options, |q, out, options| {
                     with_scratch(workspace, |scratch| Ok(attention_cached(q, cache, out, options, scratch)?))
                 })
             }
@@ -103,13 +103,14 @@ pub unsafe extern "C" fn gristmill_attention_cached(
     })
 }
 
-/// Calls `run` with views of q and the output, which shares no memory with anything that is read, `keys` included.
+/// Calls `run` with views of q and the output, which shares no memory with anything that is read, at `spans` too.
 ///
 /// # Safety
 /// As [`gristmill_attention`]; `T` is the type of q and the output.
 unsafe fn attend<T: Element>(
     q: &Heads,
-    keys: &[Named],
+    keys: usize,
+    spans: &[Named],
     out: &Heads,
     options: *const Options,
     run: impl FnOnce(HeadsRef<'_, T>, HeadsMut<'_, T>, &AttentionOptions<'_>) -> Result<(), Failure>,
@@ -117,10 +118,10 @@ unsafe fn attend<T: Element>(
     // SAFETY: the caller's promise.
     let options = unsafe { options.as_ref() }.unwrap_or(&PLAIN);
     // SAFETY: the caller's promise.
-    let mask = unsafe { Parts::read(options, q.batch)? };
+    let mask = unsafe { Parts::read(options, [q.batch, q.heads, q.seq, keys])? };
     let span = out.span::<T>("out")?;
     span.apart("out", &[("q", Some(q.span::<T>("q")?))])?;
-    span.apart("out", keys)?;
+    span.apart("out", spans)?;
     span.apart("out", &mask.spans)?;
     let options = AttentionOptions {
         scale: (options.scale != 0.0).then_some(options.scale),

@@ -6,7 +6,7 @@ use crate::{
     view::{self, Named, Span, extent},
 };
 use gristmill::{Causal, Error, Mask, ScoresRef, list};
-use std::ffi::c_void;
+use std::{borrow::Cow, ffi::c_void, slice};
 
 /// `gristmill_scores`: element (b, h, i, j) is
 /// `data[b * batch_stride + h * head_stride + i * query_stride + j * key_stride]`; a size of 1 broadcasts.
@@ -38,35 +38,41 @@ impl Scores {
         [self.batch, self.heads, self.queries, self.keys]
     }
 
-    /// The memory that they lie in, and a view of it.
+    /// All that lies from the first element to the last, and a view of it.
     ///
     /// # Safety
     /// As [`view::read`].
-    unsafe fn view<'a, T: 'a>(&self, name: &str) -> Result<(Span, ScoresRef<'a, T>), Failure> {
+    unsafe fn view<'a, T: 'a>(&self, name: &str) -> Result<(&'a [T], ScoresRef<'a, T>), Failure> {
         let strides = [self.batch_stride, self.head_stride, self.query_stride, self.key_stride];
         // SAFETY: the caller's promise.
         let data = unsafe { view::read::<T>(name, self.data, extent(name, self.sizes(), strides)?)? };
-        Ok((Span::of(data), ScoresRef::strided(data, 0, self.sizes(), strides.map(|stride| stride as isize))?))
+        Ok((data, ScoresRef::strided(data, 0, self.sizes(), strides.map(|stride| stride as isize))?))
     }
+}
+
+/// Elements as in [`Scores`].
+struct Keep<'a> {
+    values: Cow<'a, [bool]>,
+    sizes: [usize; 4],
+    strides: [isize; 4],
 }
 
 /// A mask whose memory was found to be there.
 pub(crate) struct Parts<'a> {
     causal: Option<Causal<'a>>,
     key_lengths: Option<&'a [usize]>,
-    /// Bytes of C may have any value, bools of Rust may not: these are copies.
-    keep: Option<([usize; 4], Vec<bool>)>,
+    keep: Option<Keep<'a>>,
     bias: Option<ScoresRef<'a, f32>>,
     /// Where all of it lies.
     pub(crate) spans: [Named; 4],
 }
 
 impl<'a> Parts<'a> {
-    /// The mask that the options describe, of `batch` sequences.
+    /// The mask that the options describe, for `[batch, heads, queries, keys]`.
     ///
     /// # Safety
     /// Pointers are null, or point to what the header says, which is readable for `'a`; nobody writes it meanwhile.
-    pub(crate) unsafe fn read(options: &Options, batch: usize) -> Result<Self, Failure> {
+    pub(crate) unsafe fn read(options: &Options, [batch, heads, queries, keys]: [usize; 4]) -> Result<Self, Failure> {
         let count = match options.causal {
             0 | 1 => 0,
             2 => 1,
@@ -90,38 +96,35 @@ impl<'a> Parts<'a> {
         let spans = [
             ("causal_offsets", Some(Span::of(offsets))),
             ("key_lengths", key_lengths.map(Span::of)),
-            ("keep", keep.map(|(span, _)| span)),
-            ("bias", bias.map(|(span, _)| span)),
+            ("keep", keep.map(|(data, _)| Span::of(data))),
+            ("bias", bias.map(|(data, _)| Span::of(data))),
         ];
-        let keep = keep.map(|(_, bytes)| Ok::<_, Failure>((bytes.sizes(), bools(bytes)?))).transpose()?;
+        let keep = keep.map(|(data, view)| {
+            // Before any byte is read: of wrong sizes there may be fewer.
+            let shape = ScoresRef::strided(&[true], 0, view.sizes(), [0; 4])?;
+            Mask { keep: Some(shape), ..Mask::default() }.validate(batch, heads, queries, keys)?;
+            Ok::<_, Failure>(Keep { values: bools(data)?, sizes: view.sizes(), strides: view.strides() })
+        });
+        let keep = keep.transpose()?;
         Ok(Self { causal, key_lengths, keep, bias: bias.map(|(_, bias)| bias), spans })
     }
 
     pub(crate) fn mask(&self) -> Result<Mask<'_>, Failure> {
-        let keep = self.keep.as_ref().map(|(sizes, values)| ScoresRef::new(values, *sizes)).transpose()?;
+        let keep = self.keep.as_ref().map(|keep| ScoresRef::strided(&keep.values, 0, keep.sizes, keep.strides));
+        let keep = keep.transpose()?;
         Ok(Mask { causal: self.causal, key_lengths: self.key_lengths, keep, bias: self.bias })
     }
 }
 
-/// Which bytes are not 0, in the order of the sizes.
-fn bools(bytes: ScoresRef<'_, u8>) -> Result<Vec<bool>, Failure> {
-    let [batch, heads, queries, keys] = bytes.sizes();
-    if bytes.sizes().contains(&0) {
-        // The other sizes may be more than can be counted through.
-        return Ok(Vec::new());
+/// Which bytes are not 0. Bytes of C may have any value, bools of Rust may not: without others these are the bytes.
+fn bools(bytes: &[u8]) -> Result<Cow<'_, [bool]>, Error> {
+    if bytes.iter().fold(0, |all, byte| all | byte) <= 1 {
+        // SAFETY: every byte is 0 or 1, that is, a bool.
+        return Ok(Cow::Borrowed(unsafe { slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }));
     }
-    let count = [batch, heads, queries, keys].iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
-    let count = count.ok_or(Error::SizeOverflow { what: "elements of keep" })?;
-    let mut values = list::with_capacity(count)?;
-    for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
-        for i in 0..queries {
-            match bytes.row(b, h, i) {
-                Some(row) => values.extend(row.iter().map(|&byte| byte != 0)),
-                None => values.extend((0..keys).map(|j| bytes.at(b, h, i, j) != 0)),
-            }
-        }
-    }
-    Ok(values)
+    let mut values = list::with_capacity(bytes.len())?;
+    values.extend(bytes.iter().map(|&byte| byte != 0));
+    Ok(Cow::Owned(values))
 }
 
 #[cfg(test)]
@@ -129,13 +132,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_become_bools_in_the_order_of_the_sizes() {
-        let bytes = [0, 1, 2, 255, 0, 7];
-        let view = |strides| bools(ScoresRef::strided(&bytes, 0, [1, 1, 2, 3], strides).unwrap()).unwrap();
-        assert_eq!(view([0, 0, 3, 1]), [false, true, true, true, false, true]);
-        assert_eq!(view([0, 0, 1, 2]), [false, true, false, true, true, true]);
-        for sizes in [[usize::MAX, 1, 1, 0], [1 << 62, 1 << 62, 0, 1]] {
-            assert_eq!(bools(ScoresRef::new(&[], sizes).unwrap()).unwrap(), []);
-        }
+    fn bytes_become_bools() {
+        assert!(matches!(bools(&[0, 1, 1]).unwrap(), Cow::Borrowed([false, true, true])));
+        assert!(matches!(bools(&[]).unwrap(), Cow::Borrowed([])));
+        assert_eq!(bools(&[0, 1, 2, 255]).unwrap(), Cow::<[bool]>::Owned(vec![false, true, true, true]));
     }
 }

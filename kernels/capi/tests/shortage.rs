@@ -1,5 +1,6 @@
 //! Without memory functions say so, and outputs and caches are as they were.
 
+use gristmill_capi::attention::{Options as AttentionOptions, gristmill_attention};
 use gristmill_capi::cache::{
     Options as AppendOptions, gristmill_kv_cache_append, gristmill_kv_cache_free, gristmill_kv_cache_len,
     gristmill_kv_cache_new, gristmill_kv_cache_reset,
@@ -8,11 +9,13 @@ use gristmill_capi::gemm::{Options, gristmill_gemm};
 use gristmill_capi::handles::{
     gristmill_pack, gristmill_packed_free, gristmill_workspace_free, gristmill_workspace_new,
 };
+use gristmill_capi::mask::Scores;
 use gristmill_capi::status::{OK, OUT_OF_MEMORY, Status, gristmill_error_message};
 use gristmill_capi::view::{F32, Heads, Matrix};
 use gristmill_testkit::shortage::{Scarce, every};
 use gristmill_testkit::{Fill, assert_bits_eq};
-use std::{ffi::CStr, ptr::null_mut};
+use std::ffi::CStr;
+use std::ptr::{null, null_mut};
 
 #[global_allocator]
 static ALLOCATOR: Scarce = Scarce;
@@ -36,7 +39,7 @@ fn assert_shortage(status: Status) {
 fn a_product_without_memory_touches_nothing() {
     let [mut a, mut b] = [1, 2].map(|seed| Fill::Normal.vec::<f32>(seed, 40 * 400));
     let [a, b] = [matrix(&mut a, 40, 400), matrix(&mut b, 40, 400)];
-    let (bias, residual) = (std::ptr::null(), std::ptr::null());
+    let (bias, residual) = (null(), null());
     let options = Options { alpha: 1.0, beta: 1.0, bias, activation: 0, residual, serial: 1 };
     // SAFETY: all that is described is there, and nobody else uses it.
     let multiply =
@@ -58,6 +61,61 @@ fn a_product_without_memory_touches_nothing() {
         },
     );
     assert!(allocations > 0, "a product needs scratch memory");
+}
+
+#[test]
+fn a_mask_of_zeros_and_ones_is_not_copied() {
+    const TOKENS: usize = 70;
+    let heads = |data: &mut [f32]| {
+        let (data, element, batch_stride) = (data.as_mut_ptr().cast(), F32, TOKENS * 8);
+        Heads { data, element, batch: 1, seq: TOKENS, heads: 1, dim: 8, batch_stride, seq_stride: 8, head_stride: 8 }
+    };
+    let (mut tokens, mut out) = (Fill::Normal.vec::<f32>(6, TOKENS * 8), vec![0.0; TOKENS * 8]);
+    let (tokens, out) = (heads(&mut tokens), heads(&mut out));
+    for (seen, copies) in [(1, 0), (2, 1)] {
+        let bytes: Vec<u8> = (0..TOKENS * TOKENS).map(|at| if at % 3 == 0 { 0 } else { seen }).collect();
+        let keep = Scores {
+            data: bytes.as_ptr().cast(),
+            batch: 1,
+            heads: 1,
+            queries: TOKENS,
+            keys: TOKENS,
+            batch_stride: 0,
+            head_stride: 0,
+            query_stride: TOKENS,
+            key_stride: 1,
+        };
+        let options = AttentionOptions {
+            scale: 0.0,
+            softcap: 0.0,
+            causal: 0,
+            causal_offsets: null(),
+            key_lengths: null(),
+            keep: &keep,
+            bias: null(),
+            serial: 1,
+        };
+        let attend = |workspace| {
+            // SAFETY: all that is described is there, and nobody else uses it.
+            result(unsafe { gristmill_attention(&tokens, &tokens, &tokens, &out, &options, workspace) })
+        };
+        let warm = || {
+            let workspace = gristmill_workspace_new();
+            attend(workspace).unwrap();
+            workspace
+        };
+        let allocations = every(
+            1,
+            warm,
+            |workspace| attend(*workspace),
+            |workspace, result| {
+                result.unwrap_or_else(assert_shortage);
+                // SAFETY: it has been made by gristmill_workspace_new.
+                unsafe { gristmill_workspace_free(workspace) };
+            },
+        );
+        assert_eq!(allocations, copies, "with bytes of 0 and {seen}");
+    }
 }
 
 #[test]
@@ -92,7 +150,7 @@ fn a_cache_without_memory_keeps_what_it_has() {
     let (data, element) = (data.as_mut_ptr().cast(), F32);
     let tokens =
         Heads { data, element, batch: 2, seq: 70, heads: 1, dim: 8, batch_stride: 560, seq_stride: 8, head_stride: 8 };
-    let options = AppendOptions { counts: std::ptr::null(), serial: 1 };
+    let options = AppendOptions { counts: null(), serial: 1 };
     // SAFETY: the cache is one, and the tokens are there.
     let append = |cache| result(unsafe { gristmill_kv_cache_append(cache, &tokens, &tokens, &options) });
     // SAFETY: a cache is one.

@@ -55,7 +55,7 @@ static void masks(void) {
             for (int j = 0; j < SK; j++) {
                 int seen = j <= i + offsets[b], at = (b * SQ + i) * SK + j;
                 keep[at] = (uint8_t)(seen ? at + 1 : 0);
-                transposed[(j * SQ + i) * B + b] = (uint8_t)(seen ? 255 : 0);
+                transposed[(j * SQ + i) * B + b] = (uint8_t)seen;
                 bias[at] = seen ? 0.0f : -INFINITY;
             }
     gristmill_heads mq = heads(q, B, SQ, H, D), mk = heads(k, B, SK, HKV, D), mv = heads(v, B, SK, HKV, D);
@@ -100,12 +100,15 @@ static void masks(void) {
     /* Mistakes leave everything as it was. */
     gristmill_attention_options bad = {0};
     gristmill_scores nowhere = {NULL, B, 1, SQ, SK, SQ * SK, 0, SK, 1}, narrow = dense, inside = dense, huge = dense;
+    gristmill_scores endless = {keep, 1, 1, 1, (size_t)-1 / 2, 0, 0, 0, 0};
     narrow.keys = SK - 1, inside.data = out, huge.batch_stride = (size_t)-1;
     bad.causal = 9;
     REFUSED(gristmill_attention(&mq, &mk, &mv, &mo, &bad, NULL), GRISTMILL_INVALID_ARGUMENT, "unknown causal mask 9");
     bad.causal = GRISTMILL_CAUSAL_OFFSET;
     REFUSED(gristmill_attention(&mq, &mk, &mv, &mo, &bad, NULL), GRISTMILL_NULL_POINTER, "causal_offsets is null");
     bad.causal = GRISTMILL_NOT_CAUSAL, bad.keep = &narrow;
+    REFUSED(gristmill_attention(&mq, &mk, &mv, &mo, &bad, NULL), GRISTMILL_INVALID_ARGUMENT, "keys of keep");
+    bad.keep = &endless;
     REFUSED(gristmill_attention(&mq, &mk, &mv, &mo, &bad, NULL), GRISTMILL_INVALID_ARGUMENT, "keys of keep");
     bad.keep = &nowhere;
     REFUSED(gristmill_attention(&mq, &mk, &mv, &mo, &bad, NULL), GRISTMILL_NULL_POINTER, "keep is null");

@@ -2,7 +2,9 @@
 #![cfg(unix)]
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -43,14 +45,10 @@ fn in_target(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
-fn compile_and_run(library: &Path, program: &str, sources: &[PathBuf], libraries: &[&str]) {
+fn compile_and_run(program: &str, sources: &[PathBuf], libraries: &[&OsStr]) {
     let program = in_target(program);
     let mut cc = compiler("CC", "cc", "-std=c99");
-    cc.args(["-O1", "-o"]).arg(&program).args(sources).arg(library).args(libraries);
-    let folder = library.parent().expect("a library lies in a folder");
-    if cfg!(target_os = "linux") {
-        cc.arg(format!("-Wl,-rpath,{}", folder.display()));
-    }
+    cc.args(["-O1", "-o"]).arg(&program).args(sources).args(libraries);
     compile(cc);
     let ran = Command::new(&program).output().expect("the compiled program");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
@@ -66,18 +64,26 @@ fn the_header_is_c_and_cpp() {
     }
 }
 
-/// What the static library needs.
-const STATIC: &[&str] = &["-lpthread", "-ldl", "-lm"];
+/// Links the static library and what it needs.
+fn compile_and_run_static(program: &str, sources: &[PathBuf]) {
+    let library = library("libgristmill_capi.a");
+    let needed = ["-lpthread", "-ldl", "-lm"].map(OsStr::new);
+    compile_and_run(program, sources, &[&[library.as_os_str()], &needed[..]].concat());
+}
 
 #[test]
 fn a_program_in_c_with_the_static_library() {
-    compile_and_run(&library("libgristmill_capi.a"), "static", &parts(), STATIC);
+    compile_and_run_static("static", &parts());
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_program_in_c_with_the_shared_library() {
-    compile_and_run(&library("libgristmill_capi.so"), "shared", &parts(), &["-lm"]);
+    let library = library("libgristmill_capi.so");
+    let folder = library.parent().expect("a library lies in a folder");
+    let found = format!("-Wl,-rpath,{}", folder.display());
+    let arguments = ["-L".as_ref(), folder.as_os_str(), "-lgristmill_capi".as_ref(), found.as_ref(), "-lm".as_ref()];
+    compile_and_run("shared", &parts(), &arguments);
 }
 
 #[test]
@@ -87,5 +93,5 @@ fn the_example_of_the_readme() {
     let (example, _) = example.split_once("```").expect("the end of the example");
     let source = in_target("readme.c");
     fs::write(&source, example).expect("a file for the example");
-    compile_and_run(&library("libgristmill_capi.a"), "readme", &[source], STATIC);
+    compile_and_run_static("readme", &[source]);
 }

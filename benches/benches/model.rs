@@ -3,7 +3,7 @@
 mod suite;
 
 fn main() {
-    suite::run(&[
+    let ids = [
         "model/encoder/f32/base/1x16",
         "model/encoder/f32/base/1x128",
         "model/encoder/f32/base/32x32",
@@ -13,5 +13,6 @@ fn main() {
         "model/greedy/f32/base/1x32",
         "model/greedy/f32/base/8x32",
         "model/beam4/f32/base/1x32",
-    ]);
+    ];
+    suite::run(&ids, &[]);
 }

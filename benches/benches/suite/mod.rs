@@ -1,4 +1,5 @@
-//! A case of the referee as a criterion bench: the same id, data and call, on one thread and on one per core.
+//! A case of the referee as a criterion bench: the same id, data and call, on one thread and on one per core. And calls
+//! that the referee has no case for.
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use gristmill_bench::{
@@ -15,8 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Runs the benches of the ids, which lack their thread count, as criterion's arguments on the command line say.
-pub(crate) fn run(ids: &[&str]) {
+/// A call that the referee has no case for: its id without the thread count, what it computes or moves, and what makes
+/// it with its operands.
+pub(crate) type Extra = (&'static str, Throughput, fn() -> Box<dyn FnMut() + Send>);
+
+/// Runs the benches of the ids, which lack their thread count, and of the extras, as criterion's arguments on the
+/// command line say.
+pub(crate) fn run(ids: &[&str], extras: &[Extra]) {
     let mut criterion = Criterion::default()
         .sample_size(20)
         .warm_up_time(Duration::from_millis(300))
@@ -29,6 +35,9 @@ pub(crate) fn run(ids: &[&str]) {
         for id in ids {
             let case: Case = format!("{id}/t{threads}").parse().expect("a case's id without its threads");
             bench(&mut criterion, &case, &pool);
+        }
+        for extra in extras {
+            bench_extra(&mut criterion, extra, &pool);
         }
     }
     criterion.final_summary();
@@ -55,6 +64,17 @@ fn bench(criterion: &mut Criterion, case: &Case, pool: &ThreadPool) {
         let (ours, output) = ready.get_or_insert_with(|| (contest.ours(), contest.output()));
         // One entry into the pool for many calls, as in an engine.
         bencher.iter_custom(|calls| pool.install(|| time(calls, || ours.call(black_box(output)))));
+    });
+}
+
+fn bench_extra(criterion: &mut Criterion, (id, throughput, make): &Extra, pool: &ThreadPool) {
+    let (kernel, rest) = id.split_once('/').expect("an id has parts");
+    let mut group = criterion.benchmark_group(kernel);
+    group.throughput(throughput.clone());
+    let mut ready = None;
+    group.bench_function(format!("{rest}/t{}", pool.current_num_threads()), |bencher| {
+        let call = ready.get_or_insert_with(make);
+        bencher.iter_custom(|calls| pool.install(|| time(calls, &mut *call)));
     });
 }
 

@@ -47,8 +47,8 @@ pub(crate) unsafe fn lanes<I: Isa, const K: usize, const N: usize>(
                 ahead.iter().for_each(|ahead| ask(isa, ahead.offset(i as isize), SUM_LANES));
             }
             for (g, lanes) in group.iter_mut().enumerate() {
-                // SAFETY: i + g * LANES lies in the first half of a block of 64 that ends at or before `whole`: the
-                // register ends at i + GROUP * LANES, and i is `first * LANES` modulo 64.
+                // SAFETY: i < whole is `first * LANES` modulo 64, and GROUP * LANES <= 64 - first * LANES: the group ends
+                // within the block of i, and that at or before `whole`.
                 *lanes = unsafe { terms.add(isa, *lanes, g * I::LANES) };
             }
             terms = terms.past(isa, SUM_LANES);

@@ -326,8 +326,11 @@ impl Work {
                     typed!(x.dtype(), X => first.pass(isa, lanes, Sum(x.cast::<X>(), residual.cast::<X>()), row))
                 }
                 _ => {
-                    at(x).read(isa, x.col_stride, n, row);
-                    let x = row.cast_const();
+                    let (from, stride, x) = (at(x), x.col_stride, row.cast_const());
+                    // A row may be its own home.
+                    if from.address() != x.cast() {
+                        from.read(isa, stride, n, row);
+                    }
                     match residual {
                         None => first.pass(isa, lanes, x, Nowhere),
                         Some(residual) => {

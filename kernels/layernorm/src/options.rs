@@ -24,7 +24,14 @@ pub struct LayerNormOptions<'a, P = f32> {
 /// For gamma and beta of f32, so that a call without them need not say their type.
 impl Default for LayerNormOptions<'_> {
     fn default() -> Self {
-        Self { eps: 1e-5, gamma: None, beta: None, threads: Threads::default(), level: None }
+        Self::new()
+    }
+}
+
+impl<P> LayerNormOptions<'_, P> {
+    /// What [`Default`] gives, for gamma and beta of any type.
+    pub const fn new() -> Self {
+        Self { eps: 1e-5, gamma: None, beta: None, threads: Threads::Global, level: None }
     }
 }
 
@@ -39,6 +46,7 @@ impl<'a, P: Element> LayerNormOptions<'a, P> {
 /// Where a normalised matrix goes, and the statistics of its rows, when they are wanted.
 ///
 /// A [`MatMut`] converts into one without statistics, and functions take either.
+#[derive(Debug)]
 pub struct NormOutput<'a, T> {
     /// The matrix.
     pub y: MatMut<'a, T>,

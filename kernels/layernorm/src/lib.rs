@@ -17,8 +17,9 @@
 //! are rounded once to their type. The variance is that of differences from the mean, with the mean's own
 //! error corrected, so a large mean does no harm: before gamma and beta the error is at most 1e-6 of max(1, |y|) for
 //! means to 1e7 and spreads to 1e3 on rows to 65,536 elements, and 1e-5 to a million. A constant row gives exactly
-//! beta. A NaN or an infinity makes its whole row NaN. Where elements differ from the mean by more than 1.8e19 the
-//! variance overflows, and the row becomes beta or NaN.
+//! beta, or NaN where `eps` is 0. A NaN makes its whole row NaN, and so does an infinity where there is a mean to
+//! subtract. RMS norms divide by it: the infinity becomes NaN, all finite elements beta. Where elements differ from the
+//! mean by more than 1.8e19 the variance overflows, and the row becomes beta or NaN.
 //!
 //! ```
 //! use gristmill_core::{MatMut, MatRef};
@@ -117,7 +118,8 @@ pub fn add_layer_norm_in_place<'x, X: Element, R: Element, P: Element>(
 
 /// [`layer_norm`] without a mean: `y = x / sqrt(mean(x^2) + eps) * gamma + beta`, row by row.
 ///
-/// A row of zeros gives exactly beta when `eps` is not 0. Values above 1.8e19 overflow their mean square.
+/// A row of zeros gives exactly beta, or NaN where `eps` is 0. Values above 1.8e19 overflow their mean square, and their
+/// row becomes beta.
 ///
 /// # Errors
 /// As [`layer_norm`].

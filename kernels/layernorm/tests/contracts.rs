@@ -151,7 +151,6 @@ fn nothing_outside<T: Element>(n: usize) {
     }
 }
 
-/// A NaN or an infinity makes its row NaN, and no other.
 /// Outputs that no cache keeps are written around the caches: rows that begin anywhere, and that end in parts.
 #[test]
 fn outputs_larger_than_the_caches() {
@@ -183,6 +182,7 @@ fn outputs_larger_than_the_caches() {
     });
 }
 
+/// A NaN or an infinity makes its row NaN, and no other; RMS norms divide by the infinity.
 #[test]
 fn specials_fill_their_row() {
     let n = 131;
@@ -195,6 +195,12 @@ fn specials_fill_their_row() {
             layer_norm(x.mat(), y.mat_mut(), &options).unwrap();
             for (i, row) in y.data.chunks(n).enumerate() {
                 assert!(row.iter().all(|y| y.is_nan() == (i == 1)), "{level}: {special} at {at}, row {i}");
+            }
+            rms_norm(x.mat(), y.mat_mut(), &options).unwrap();
+            for (i, j, y) in y.data.iter().enumerate().map(|(at, y)| (at / n, at % n, y)) {
+                let nan = i == 1 && (special.is_nan() || j == at);
+                assert_eq!(y.is_nan(), nan, "{level}: {special} at {at}, RMS, ({i}, {j})");
+                assert!(nan || i != 1 || *y == 0.0, "{level}: {special} at {at}, RMS, ({i}, {j}): {y}");
             }
         });
     }
@@ -287,8 +293,12 @@ fn constant_rows_give_beta() {
                 let mut y = vec![0.0; n];
                 let (gamma, level) = (Some(&gamma[..]), Some(level));
                 let options = LayerNormOptions { gamma, beta: Some(&beta), level, ..Default::default() };
-                layer_norm(MatRef::new(&x, 1, n).unwrap(), MatMut::new(&mut y, 1, n).unwrap(), &options).unwrap();
+                let x = MatRef::new(&x, 1, n).unwrap();
+                layer_norm(x, MatMut::new(&mut y, 1, n).unwrap(), &options).unwrap();
                 assert_bits_eq(&y, &beta, format!("{n} times {value}"));
+                let without_eps = LayerNormOptions { eps: 0.0, ..options };
+                layer_norm(x, MatMut::new(&mut y, 1, n).unwrap(), &without_eps).unwrap();
+                assert!(y.iter().all(|y| y.is_nan()), "{n} times {value}, eps 0, {level:?}");
             });
         }
     }

@@ -70,12 +70,12 @@ proptest! {
         sweep::levels_and_threads(|level, threads| call.check(norm, level, threads));
     }
 
-    /// Mixes of storage types: one type throughout, and 16-bit activations on a stream of f32.
+    /// Mixes of storage types: one type throughout, 16-bit activations beside a stream of f32, parameters of f32.
     #[test]
     fn every_type_equals_naive(
         (matrices, Arithmetic { eps, gamma, beta }) in operands(),
         norm in select(&NORMS),
-        mix in 0..3u8,
+        mix in 0..6u8,
     ) {
         macro_rules! check {
             ($x:ty, $residual:ty, $y:ty, $parameters:ty) => {{
@@ -86,7 +86,10 @@ proptest! {
         match mix {
             0 => check!(f16, f16, f16, f16),
             1 => check!(bf16, bf16, bf16, bf16),
-            _ => check!(f32, f16, bf16, f16),
+            2 => check!(f32, f16, bf16, f16),
+            3 => check!(bf16, f32, bf16, f32),
+            4 => check!(f16, f32, f16, f32),
+            _ => check!(bf16, bf16, f32, f32),
         }
     }
 }
@@ -118,6 +121,42 @@ fn every_length() {
             }
         });
     }
+}
+
+/// As many rows of few elements as registers have lanes, and one more.
+#[test]
+fn every_narrow_width() {
+    for (rows, n) in [17, 33].into_iter().flat_map(|rows| (1..=17).map(move |n| (rows, n))) {
+        let (order, fill) = ([[0, 1], [1, 0]][n % 2], [Fill::Normal, Fill::Special][rows % 5 % 2]);
+        check_mixes([rows, n], &Layout { order, padding: [n % 3, 0], ..Layout::default() }, fill);
+        check_mixes([rows, n], &Layout::default(), fill);
+    }
+}
+
+/// Rows that scratch memory has no room for: some can be kept in a matrix, others are worked on in pieces.
+#[test]
+fn rows_longer_than_scratch_memory() {
+    for n in [8193, 20_000] {
+        check_mixes([2, n], &Layout::default(), Fill::Normal);
+        check_mixes([3, n], &Layout { order: [1, 0], ..Layout::default() }, Fill::Normal);
+    }
+}
+
+/// Both norms with gamma and beta, in the mixes of types that take different ways.
+fn check_mixes(sizes: [usize; 2], layout: &Layout<2>, fill: Fill) {
+    let matrices = [1, 2, 3, 4].map(|seed| Matrix::filled(sizes, layout, fill, seed));
+    let (gamma, beta) = (Fill::Normal.vec(5, sizes[1]), Fill::Normal.vec(6, sizes[1]));
+    macro_rules! check {
+        ($x:ty, $residual:ty, $y:ty, $parameters:ty) => {
+            let call = Call::<$x, $residual, $y, $parameters>::new(&matrices, 1e-5, Some(&gamma), Some(&beta));
+            sweep::levels(|level| NORMS.into_iter().for_each(|norm| call.check(norm, level, Threads::Serial)));
+        };
+    }
+    check!(f32, f32, f32, f32);
+    check!(f32, f16, bf16, f16);
+    check!(f16, f16, f16, f16);
+    check!(bf16, bf16, f32, f32);
+    check!(bf16, f32, bf16, f32);
 }
 
 /// Enough rows that three threads share them, and that the rows ahead are fetched.

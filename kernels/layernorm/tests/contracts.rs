@@ -6,11 +6,34 @@ use gristmill_layernorm::{
     layer_norm, layer_norm_in_place, naive, rms_norm, rms_norm_in_place,
 };
 use gristmill_simd::{Element, Level, LevelError, bf16, f16};
-use gristmill_testkit::{Fill, Layout, Matrix, assert_bits_eq, fill, naive, sweep};
+use gristmill_testkit::{Fill, Layout, Matrix, assert_bits_eq, fill, naive, pin, sweep};
 use std::collections::BTreeMap;
 
 fn matrix(rows: usize, cols: usize, seed: u64) -> Matrix {
     Matrix::filled([rows, cols], &Default::default(), Fill::Normal, seed)
+}
+
+/// Every entry refuses these options, and every output is untouched.
+#[track_caller]
+fn refused(options: &LayerNormOptions<'_>, error: &Error) {
+    let x = matrix(3, 5, 1);
+    let (mut y, mut sum, mut stream) = (matrix(3, 5, 2), matrix(3, 5, 3), matrix(3, 5, 4));
+    let before = [y.clone(), sum.clone(), stream.clone()];
+    assert_eq!(layer_norm(x.mat(), y.mat_mut(), options), Err(error.clone()));
+    assert_eq!(layer_norm_in_place(stream.mat_mut(), options), Err(error.clone()));
+    let sums = Some(sum.mat_mut());
+    assert_eq!(add_layer_norm(x.mat(), x.mat(), y.mat_mut(), sums, options), Err(error.clone()));
+    assert_eq!(add_layer_norm_in_place(stream.mat_mut(), x.mat(), None, options), Err(error.clone()));
+    let y_too = Some(y.mat_mut());
+    assert_eq!(add_layer_norm_in_place(stream.mat_mut(), x.mat(), y_too, options), Err(error.clone()));
+    assert_eq!(rms_norm(x.mat(), y.mat_mut(), options), Err(error.clone()));
+    assert_eq!(rms_norm_in_place(stream.mat_mut(), options), Err(error.clone()));
+    let sums = Some(sum.mat_mut());
+    assert_eq!(add_rms_norm(x.mat(), x.mat(), y.mat_mut(), sums, options), Err(error.clone()));
+    assert_eq!(add_rms_norm_in_place(stream.mat_mut(), x.mat(), None, options), Err(error.clone()));
+    for (now, before) in [y, sum, stream].iter().zip(&before) {
+        now.assert_untouched(before, error);
+    }
 }
 
 /// Every mistake, at every entry, and every output untouched.
@@ -32,23 +55,7 @@ fn mistakes_are_typed_and_touch_nothing() {
         cases.push((LayerNormOptions { level: Some(level), ..good }, LevelError::Unsupported(level).into()));
     }
     for (options, error) in cases {
-        let (mut y, mut sum, mut stream) = (matrix(3, 5, 2), matrix(3, 5, 3), matrix(3, 5, 4));
-        let before = [y.clone(), sum.clone(), stream.clone()];
-        assert_eq!(layer_norm(x.mat(), y.mat_mut(), &options), Err(error.clone()));
-        assert_eq!(layer_norm_in_place(stream.mat_mut(), &options), Err(error.clone()));
-        let sums = Some(sum.mat_mut());
-        assert_eq!(add_layer_norm(x.mat(), x.mat(), y.mat_mut(), sums, &options), Err(error.clone()));
-        assert_eq!(add_layer_norm_in_place(stream.mat_mut(), x.mat(), None, &options), Err(error.clone()));
-        let y_too = Some(y.mat_mut());
-        assert_eq!(add_layer_norm_in_place(stream.mat_mut(), x.mat(), y_too, &options), Err(error.clone()));
-        assert_eq!(rms_norm(x.mat(), y.mat_mut(), &options), Err(error.clone()));
-        assert_eq!(rms_norm_in_place(stream.mat_mut(), &options), Err(error.clone()));
-        let sums = Some(sum.mat_mut());
-        assert_eq!(add_rms_norm(x.mat(), x.mat(), y.mat_mut(), sums, &options), Err(error.clone()));
-        assert_eq!(add_rms_norm_in_place(stream.mat_mut(), x.mat(), None, &options), Err(error.clone()));
-        for (now, before) in [y, sum, stream].iter().zip(&before) {
-            now.assert_untouched(before, &error);
-        }
+        refused(&options, &error);
     }
     let nan = layer_norm_in_place(matrix(1, 1, 1).mat_mut(), &options(None, None, f32::NAN));
     assert!(matches!(nan, Err(Error::InvalidOption { value, .. }) if value.is_nan()));
@@ -81,6 +88,13 @@ fn mistakes_are_typed_and_touch_nothing() {
     assert_eq!(rms_norm_in_place(out, &good), Err(mismatch("length of rstd", 3, 4)));
     y.assert_untouched(&before, "statistics");
     assert_eq!((right, wrong), ([7.0; 3], [7.0; 4]));
+}
+
+#[test]
+fn a_pin_that_cannot_be_used_is_an_error() {
+    pin::misspelt("a_pin_that_cannot_be_used_is_an_error", || {
+        refused(&LayerNormOptions::default(), &LevelError::Unknown(pin::MISSPELT.into()).into());
+    });
 }
 
 #[test]

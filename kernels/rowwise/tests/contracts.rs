@@ -7,7 +7,7 @@ use gristmill_rowwise::{
     softmax, softmax_in_place, top_k,
 };
 use gristmill_simd::{Element, Level, LevelError, bf16, f16};
-use gristmill_testkit::{Fill, Matrix, assert_bits_eq, fill, sweep};
+use gristmill_testkit::{Fill, Matrix, assert_bits_eq, fill, pin, sweep};
 
 fn matrix(rows: usize, cols: usize, seed: u64) -> Matrix {
     Matrix::filled([rows, cols], &Default::default(), Fill::Normal, seed)
@@ -54,16 +54,37 @@ fn mistakes_are_typed_and_touch_nothing() {
     assert_eq!(argmax(empty, &mut best, &good), Err(Error::Empty { what: "columns of x" }));
     assert_eq!(best, [7; 4]);
 
-    if let Some(level) = Level::ALL.into_iter().find(|level| !level.is_available()) {
-        let (error, bad) = (Err(Error::from(LevelError::Unsupported(level))), options(level));
-        assert_eq!(softmax(x.mat(), y.mat_mut(), &softmax_options(level)), error);
-        assert_eq!(log_softmax_in_place(y.mat_mut(), &softmax_options(level)), error);
-        assert_eq!(bias_activation_in_place(y.mat_mut(), None, Activation::Relu, &bad), error);
-        assert_eq!(argmax(x.mat(), &mut best[..3], &bad), error);
-        assert_eq!(top_k(x.mat(), MatMut::new(&mut best, 3, 1).unwrap(), &bad), error);
-        assert_eq!(embed_in_place(y.mat_mut(), &EmbedOptions { level: Some(level), ..Default::default() }), error);
-    }
     y.assert_untouched(&before, "mistakes");
+}
+
+/// Every entry refuses the level, and every output is untouched.
+fn refused(level: Option<Level>, error: LevelError) {
+    let (x, mut y, mut best) = (matrix(3, 5, 1), matrix(3, 5, 2), [7; 3]);
+    let (before, error) = (y.clone(), Err(Error::from(error)));
+    let (rows, scores) = (RowOptions { level, ..Default::default() }, SoftmaxOptions { level, ..Default::default() });
+    let tokens = EmbedOptions { level, ..Default::default() };
+    assert_eq!(softmax(x.mat(), y.mat_mut(), &scores), error);
+    assert_eq!(softmax_in_place(y.mat_mut(), &scores), error);
+    assert_eq!(log_softmax(x.mat(), y.mat_mut(), &scores), error);
+    assert_eq!(log_softmax_in_place(y.mat_mut(), &scores), error);
+    assert_eq!(bias_activation(x.mat(), None, Activation::Relu, y.mat_mut(), &rows), error);
+    assert_eq!(bias_activation_in_place(y.mat_mut(), None, Activation::Relu, &rows), error);
+    assert_eq!(argmax(x.mat(), &mut best, &rows), error);
+    assert_eq!(top_k(x.mat(), MatMut::new(&mut best, 3, 1).unwrap(), &rows), error);
+    assert_eq!(embed(x.mat(), &[0, 1, 2], y.mat_mut(), &tokens), error);
+    assert_eq!(embed_in_place(y.mat_mut(), &tokens), error);
+    y.assert_untouched(&before, "levels");
+    assert_eq!(best, [7; 3]);
+}
+
+#[test]
+fn levels_that_are_not_there_are_refused() {
+    for level in Level::ALL.into_iter().filter(|level| !level.is_available()) {
+        refused(Some(level), LevelError::Unsupported(level));
+    }
+    pin::misspelt("levels_that_are_not_there_are_refused", || {
+        refused(None, LevelError::Unknown(pin::MISSPELT.into()));
+    });
 }
 
 /// The mask must fit the rows as queries of heads of sequences.

@@ -6,6 +6,7 @@
 //! - [`strategy`]: the same for proptest, and masks of every combination.
 //! - [`shapes`]: the sizes that tests and benches share.
 //! - [`sweep`]: every level, several thread counts.
+//! - [`pin`]: processes whose level cannot be used.
 //! - [`allocations`]: how many there are; [`shortage`]: what happens when they fail.
 //! - [`guard`]: memory that ends where an inaccessible page begins.
 //! - [`golden`]: results of an independent implementation, in f64.
@@ -23,6 +24,7 @@ pub mod guard;
 pub mod mask;
 #[cfg(feature = "model")]
 pub mod models;
+pub mod pin;
 pub mod shapes;
 pub mod shortage;
 pub mod strategy;

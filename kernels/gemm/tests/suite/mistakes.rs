@@ -1,9 +1,10 @@
 //! Mistakes get an error that names the numbers, and C stays as it was.
 
 use crate::common::mat;
-use gristmill_core::{Error, MatMut, MatRef, Workspace};
-use gristmill_gemm::{GemmOptions, PackedRhs, gemm};
-use gristmill_simd::Level;
+use gristmill_core::{BatchMut, BatchRef, Error, MatMut, MatRef, Workspace};
+use gristmill_gemm::{GemmOptions, ListOptions, PackedRhs, Problem, gemm, gemm_batch, gemm_list};
+use gristmill_simd::{Level, LevelError};
+use gristmill_testkit::pin;
 
 /// Runs a product of the given sizes into a C of sevens, and returns the error after checking that C is untouched.
 fn refused(a: [usize; 2], b: [usize; 2], c: [usize; 2], options: &GemmOptions<'_>) -> Error {
@@ -33,12 +34,32 @@ fn sizes_that_disagree() {
     assert!(matches!(refused([2, 3], [3, 5], [2, 5], &residual), Error::ShapeMismatch { expected: 2, found: 3, .. }));
 }
 
+/// Every entry refuses the level, and C stays as it was.
+fn level_refused(level: Option<Level>, error: LevelError) {
+    let (error, options) = (Error::from(error), GemmOptions { level, ..Default::default() });
+    assert_eq!(refused([2, 3], [3, 5], [2, 5], &options), error);
+    let (values, mut out) = ([1.0; 64], [7.0; 10]);
+    let batch = |sizes| BatchRef::new(&values, sizes).unwrap();
+    let c = BatchMut::new(&mut out, [1, 2, 5]).unwrap();
+    let result = gemm_batch(batch([1, 2, 3]), batch([1, 3, 5]), c, &options, &mut Workspace::new());
+    assert_eq!(result, Err(error.clone()));
+    let c = MatMut::new(&mut out, 2, 5).unwrap();
+    let problem = Problem::new(mat(&values, 2, 3), mat(&values, 3, 5), c, &options).unwrap();
+    let options = ListOptions { level, ..Default::default() };
+    assert_eq!(gemm_list(&mut [problem], &options, &mut Workspace::new()), Err(error));
+    assert_eq!(out, [7.0; 10]);
+}
+
 #[test]
 fn levels_that_are_not_there() {
     for level in Level::ALL.into_iter().filter(|level| !level.is_available()) {
-        let options = GemmOptions { level: Some(level), ..Default::default() };
-        assert!(matches!(refused([2, 3], [3, 5], [2, 5], &options), Error::Level(_)));
+        level_refused(Some(level), LevelError::Unsupported(level));
     }
+    pin::misspelt("mistakes::levels_that_are_not_there", || {
+        let error = LevelError::Unknown(pin::MISSPELT.into());
+        assert_eq!(PackedRhs::from_in_out(mat(&[1.0f32; 4], 2, 2)).unwrap_err(), error.clone().into());
+        level_refused(None, error);
+    });
 }
 
 #[test]

@@ -39,6 +39,9 @@ impl PositionRows<'_> {
 /// Sines and cosines interleave: column `2i` is `sin(pos / 10000^(2i / d))` and column `2i + 1` the cosine of the same
 /// angle. Computed in f64 and rounded once.
 ///
+/// The sines, cosines and powers are those of the platform's library: between platforms a value may differ in its last
+/// bit.
+///
 /// # Errors
 /// [`Error::SizeOverflow`], [`Error::OutOfMemory`].
 ///

@@ -30,8 +30,8 @@ use gristmill_simd::{Divisor, Element, Isa, Simd, math};
 /// ```
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] when shapes, or the sizes of the mask, disagree, [`Error::KeyLength`], [`Error::Level`].
-/// Then `y` is untouched.
+/// [`Error::ShapeMismatch`] when shapes, or the sizes of the mask, disagree, [`Error::SizeOverflow`] when `batch * heads`
+/// is too large, [`Error::KeyLength`], [`Error::Level`]. Then `y` is untouched.
 pub fn softmax<X: Element, Y: Element>(
     x: MatRef<'_, X>,
     y: MatMut<'_, Y>,

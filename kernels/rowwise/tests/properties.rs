@@ -7,7 +7,7 @@ use gristmill_rowwise::{
     softmax_in_place, top_k,
 };
 use gristmill_simd::{Element, Level, bf16, f16};
-use gristmill_testkit::mask::OwnedMask;
+use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
 use gristmill_testkit::{Fill, Layout, Matrix, Rng, Strided, assert_bits_eq, naive, strategy, sweep};
 use proptest::prelude::*;
 
@@ -302,6 +302,51 @@ fn every_length() {
             argmax(x.mat(), &mut got, &options).unwrap();
             naive::argmax(x.mat(), &mut want).unwrap();
             assert_eq!(got, want, "argmax {level} {x:?}");
+        });
+    }
+}
+
+/// Enough rows that three threads share them: masked, in every layout and type, apart and in place.
+#[test]
+fn rows_of_every_kind_are_divided_among_threads() {
+    let ([batch, heads, queries, keys], rows) = ([2, 3, 120, 131], 720);
+    let mut rng = Rng::new(1);
+    let mask = OwnedMask {
+        causal: Some(OwnedCausal::PerBatch(vec![11, 40])),
+        key_lengths: Some(vec![131, 77]),
+        keep: Some(Strided::new([1, heads, 1, keys], &Layout::default(), false, || rng.below(8) > 0)),
+        bias: Some(Strided::filled([batch, 1, queries, keys], &Layout::default(), Fill::Normal, 2)),
+    };
+    let bias = Fill::Normal.vec(3, keys);
+    let columns = Layout { order: [1, 0], padding: [0, 3], ..Layout::default() };
+    let backwards = Layout { reversed: [true, false], padding: [5, 0], ..Layout::default() };
+    let layouts = [(Layout::default(), columns.clone()), (columns, Layout::default()), (backwards, Layout::default())];
+    for (kind, (input, output)) in (0..).zip(layouts) {
+        let mut x = Matrix::filled([rows, keys], &input, Fill::Normal, 4);
+        let y = Matrix::filled([rows, keys], &output, Fill::Normal, 5);
+        spread(&mut x, kind, 6);
+        let out = Strided::new([rows, 5], &output, 9, || 7);
+        sweep::levels_and_threads(|level, threads| {
+            for mix in 0..4 {
+                let plain = softmax_options(level, threads);
+                check_softmax_of(mix, &x, &y, &plain);
+                let masked = SoftmaxOptions { scale: 0.125, mask: mask.mask(), batch, heads, ..plain };
+                check_softmax_of(mix, &x, &y, &masked);
+            }
+            let options = options(level, threads);
+            check_activation::<f32, f32>((&x, &y), Some(&bias), Activation::Relu, &options);
+            check_activation::<f16, f16>((&x, &y), None, Activation::Gelu, &options);
+            check_activation::<f32, bf16>((&x, &y), Some(&bias), Activation::Silu, &options);
+
+            let x: Strided<bf16, 2> = x.to();
+            let (mut got, mut want) = (out.clone(), out.clone());
+            top_k(x.mat(), got.mat_mut(), &options).unwrap();
+            naive::top_k(x.mat(), want.mat_mut()).unwrap();
+            assert_eq!(got.data, want.data, "top_k {level} {threads:?}");
+            let (mut got, mut want) = (vec![0; rows], vec![0; rows]);
+            argmax(x.mat(), &mut got, &options).unwrap();
+            naive::argmax(x.mat(), &mut want).unwrap();
+            assert_eq!(got, want, "argmax {level} {threads:?}");
         });
     }
 }

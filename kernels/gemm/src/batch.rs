@@ -180,8 +180,8 @@ pub struct ListOptions<'a> {
 /// ```
 ///
 /// # Errors
-/// [`Error::Level`] when the level cannot be used, [`Error::OutOfMemory`] when scratch memory cannot be had. No C is
-/// touched then.
+/// [`Error::Level`] when the level cannot be used, [`Error::SizeOverflow`] or [`Error::OutOfMemory`] when scratch memory
+/// cannot be had. No C is touched then.
 pub fn gemm_list(
     problems: &mut [Problem<'_>],
     options: &ListOptions<'_>,

@@ -23,6 +23,7 @@
 mod batch;
 mod columns;
 mod driver;
+#[doc(hidden)]
 pub mod epilogue;
 mod left;
 pub mod naive;
@@ -33,11 +34,13 @@ mod plan;
 mod product;
 mod registers;
 mod short;
+#[doc(hidden)]
 pub mod tile;
 mod turned;
 
 pub use batch::{BatchRhs, ListOptions, Problem, gemm_batch, gemm_list};
 pub use packed::{PackedRhs, PackedRhsBuilder};
+#[doc(hidden)]
 pub use product::Chain;
 
 use gristmill_core::{Activation, Error, MatMut, MatRef, Threads, Workspace};
@@ -139,7 +142,7 @@ impl<C> Default for GemmOptions<'_, C> {
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] when sizes disagree, [`Error::Level`] when the level cannot be used,
-/// [`Error::OutOfMemory`] when scratch memory cannot be had. C is untouched then.
+/// [`Error::SizeOverflow`] or [`Error::OutOfMemory`] when scratch memory cannot be had. C is untouched then.
 pub fn gemm<'b, A: Element, B: Element, C: Element, V: Element>(
     a: MatRef<'_, A>,
     b: impl Into<Rhs<'b, B>>,

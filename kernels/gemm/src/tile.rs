@@ -74,8 +74,8 @@ pub struct Tile<'e> {
     pub ahead: isize,
     /// From one step's prefetch to the next, in elements of B.
     pub ahead_step: isize,
-    /// From this step on all panels but one are skipped in prefetching: those of the tile, to come to the next
-    /// ones. Levels of 16 registers ask straight on.
+    /// From this step on prefetches go `NP - 1` panels further, into the next group: what follows a panel of this group
+    /// is the group's own. Levels of 16 registers ask straight on.
     pub turn: usize,
     /// Steps.
     pub k: usize,
@@ -95,15 +95,10 @@ impl Tile<'_> {
     /// Checks P3 in debug builds, and what P4 and P6 say of the width.
     #[inline(always)]
     pub(crate) fn check_width(&self, panels: usize) {
-        let all = self.cols.div_ceil(PANEL);
-        debug_assert!(all > 0 && all.is_multiple_of(panels), "P3: {} columns, {panels} panels", self.cols);
-        debug_assert!(all == panels || (self.start.is_null() && self.keep.is_null()), "P4, P6: {} columns", self.cols);
-        debug_assert!(
-            self.spread == 1 || all == panels * self.spread,
-            "P3: {} columns, {} apart",
-            self.cols,
-            self.spread
-        );
+        let (cols, spread, all) = (self.cols, self.spread, self.cols.div_ceil(PANEL));
+        debug_assert!(all > 0 && all.is_multiple_of(panels), "P3: {cols} columns, {panels} panels");
+        debug_assert!(all == panels || (self.start.is_null() && self.keep.is_null()), "P4, P6: {cols} columns");
+        debug_assert!(spread == 1 || all == panels * spread, "P3: {cols} columns, {spread} apart");
     }
 
     /// Rows of A from step `from` on, steps `a_step` apart: of f32, or of bf16 where pairs are multiplied whole.

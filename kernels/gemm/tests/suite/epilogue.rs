@@ -2,9 +2,9 @@
 
 use crate::common::{Product, mat};
 use gristmill_core::{Activation, MatMut, Threads, Workspace};
-use gristmill_gemm::{GemmOptions, gemm};
-use gristmill_simd::{Element, Level, Simd, bf16, f16, naive};
-use gristmill_testkit::{Fill, Layout, Matrix, Strided, assert_bits_eq, fill, sweep};
+use gristmill_gemm::{GemmOptions, PackedRhs, Rhs, gemm, naive as gemm_naive};
+use gristmill_simd::{Element, Level, bf16, f16};
+use gristmill_testkit::{Fill, Layout, Matrix, Strided, assert_bits_eq, fill, naive, sweep};
 
 const M: usize = 29;
 const N: usize = 53;
@@ -128,15 +128,55 @@ fn without_depth_the_product_is_plus_zero() {
 
 #[test]
 fn relu_passes_minus_zero_and_nan() {
-    let x = [-0.0, f32::NAN, -1.0, 3.0];
-    for level in Level::available() {
-        Simd::choose(Some(level)).unwrap();
-        let mut c = x;
-        let options = GemmOptions { beta: 1.0, activation: Activation::Relu, level: Some(level), ..Default::default() };
+    sweep::levels(|level| {
+        let mut c = [-0.0, f32::NAN, -1.0, 3.0];
+        // -1 times the empty sum is -0, which leaves that of C alone.
+        let options = GemmOptions {
+            alpha: -1.0,
+            beta: 1.0,
+            activation: Activation::Relu,
+            level: Some(level),
+            ..Default::default()
+        };
         let c_mat = MatMut::new(&mut c, 1, 4).unwrap();
         gemm(mat::<f32>(&[], 1, 0), mat::<f32>(&[], 0, 4), c_mat, &options, &mut Workspace::new()).unwrap();
-        // fma(1, -0, +0) is +0 before the activation sees it.
-        let want = x.map(|x| naive::relu::<true>(naive::fma::<true>(1.0, x, 0.0)));
-        assert_bits_eq(&c, &want, level);
+        assert_bits_eq(&c, &[-0.0, f32::NAN, 0.0, 3.0], level);
+    });
+}
+
+/// A bias of another type than C is the same as its widened values.
+fn bias_is_widened<V: Element>() {
+    let bias = matrix(1, N, 4).to::<V>();
+    for order in [[0, 1], [1, 0]] {
+        let c = Strided::filled([M, N], &Layout { order, ..Layout::default() }, Fill::Normal, 3);
+        let plain = Product::plain(matrix(M, K, 1), matrix(K, N, 2), c);
+        let wide = Product { bias: Some(bias.widened()), beta: 0.5, activation: Activation::Relu, ..plain };
+        let packed = PackedRhs::from_in_out(wide.b.mat()).unwrap();
+        sweep::levels_and_threads(|level, threads| {
+            let want = wide.naive(level);
+            let options = GemmOptions {
+                beta: wide.beta,
+                bias: Some(&bias.data[..]),
+                activation: wide.activation,
+                level: Some(level),
+                threads,
+                ..GemmOptions::new()
+            };
+            let mut c = wide.c.clone();
+            naive!(level, gemm_naive::gemm(wide.a.mat(), wide.b.mat(), c.mat_mut(), &options)).unwrap();
+            assert_bits_eq(&c.data, &want.data, format!("naive {level} {}", V::NAME));
+            for b in [Rhs::Plain(wide.b.mat()), Rhs::Packed(&packed)] {
+                let mut got = wide.c.clone();
+                gemm(wide.a.mat(), b, got.mat_mut(), &options, &mut Workspace::new()).unwrap();
+                assert_bits_eq(&got.data, &want.data, format!("{level} {}", V::NAME));
+            }
+        });
     }
+}
+
+#[test]
+fn biases_of_every_type_are_widened() {
+    bias_is_widened::<f32>();
+    bias_is_widened::<f16>();
+    bias_is_widened::<bf16>();
 }

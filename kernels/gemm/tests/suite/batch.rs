@@ -1,9 +1,12 @@
 //! Batches and lists of products: each product has the bits of `naive`, and nothing else is written.
 
+use crate::common::{Product, every_mix};
 use gristmill_core::{Activation, BatchMut, BatchRef, Error, MatMut, MatRef, Threads, Workspace};
-use gristmill_gemm::{BatchRhs, GemmOptions, ListOptions, PackedRhs, Problem, gemm_batch, gemm_list, naive};
-use gristmill_simd::{Level, bf16, f16};
-use gristmill_testkit::{Fill, assert_bits_eq, naive, sweep};
+use gristmill_gemm::{BatchRhs, GemmOptions, ListOptions, PackedRhs, Problem, Rhs, gemm_batch, gemm_list, naive};
+use gristmill_simd::{Element, Level, bf16, f16};
+use gristmill_testkit::strategy::{fill, input_layout, output_layout, size};
+use gristmill_testkit::{Fill, Layout, Strided, assert_bits_eq, naive, sweep};
+use proptest::{option, prelude::*, sample::select};
 
 /// More products than can be counted through, none with an element.
 #[test]
@@ -67,6 +70,138 @@ fn batches_of_every_kind() {
                 }
             }
         }
+    }
+}
+
+/// The operands of a batch without their types; of `[count, m, n, k]`.
+#[derive(Clone, Debug)]
+struct Recipes {
+    sizes: [usize; 4],
+    layouts: [Layout<3>; 3],
+    fill: Fill,
+    factors: [f32; 2],
+    residual: Option<Layout<2>>,
+}
+
+/// The batch against `naive`. With `subnormal`, row 0 of the second A has nothing but a subnormal, which the dot product
+/// of bf16 pairs reads as zero and a multiply-add would not; the other products allow either.
+fn check_batch<A: Element, B: Element, C: Element>(recipes: &Recipes, subnormal: bool) {
+    let Recipes { sizes: [count, m, n, k], layouts: [a, b, c], fill, factors: [alpha, beta], residual } =
+        recipes.clone();
+    let mut a = Strided::<A, 3>::filled([count, m, k], &a, fill, 1);
+    let b = Strided::<B, 3>::filled([count, k, n], &b, fill, 2);
+    let c = Strided::<C, 3>::filled([count, m, n], &c, fill, 3);
+    if subnormal {
+        let row: Vec<usize> = a.addresses().skip(m * k).take(k).collect();
+        row.iter().for_each(|&at| a.data[at] = A::default());
+        a.data[row[k / 2]] = A::from_bits(1);
+    }
+    let residual = residual.map(|layout| Strided::<C, 2>::filled([m, n], &layout, fill, 4));
+    let bias: Vec<C> = fill.vec(5, n);
+    let options = GemmOptions {
+        alpha,
+        beta,
+        bias: Some(&bias[..]),
+        residual: residual.as_ref().map(Strided::mat),
+        ..GemmOptions::new()
+    };
+    fn batch<T: Element>(x: &Strided<T, 3>) -> BatchRef<'_, T> {
+        BatchRef::strided(&x.data, x.offset, x.sizes, x.strides).unwrap()
+    }
+    fn batch_mut<T: Element>(x: &mut Strided<T, 3>) -> BatchMut<'_, T> {
+        BatchMut::strided(&mut x.data, x.offset, x.sizes, x.strides).unwrap()
+    }
+    let packed = batch(&b).get(0).map(|b| PackedRhs::from_in_out(b).unwrap());
+    sweep::levels_and_threads(|level, threads| {
+        let options = GemmOptions { level: Some(level), threads, ..options };
+        let check = |rhs: BatchRhs<'_, B>, b: BatchRef<'_, B>, name: &str| {
+            let (mut got, mut want) = (c.clone(), c.clone());
+            naive!(level, naive::gemm_batch(batch(&a), b, batch_mut(&mut want), &options)).unwrap();
+            gemm_batch(batch(&a), rhs, batch_mut(&mut got), &options, &mut Workspace::new()).unwrap();
+            let context = format!("{} {} {} {level} {threads:?} {name}", A::NAME, B::NAME, C::NAME);
+            assert_bits_eq(&got.values(), &want.values(), &context);
+            got.assert_gaps(&context);
+        };
+        check(BatchRhs::Plain(batch(&b)), batch(&b), "plain");
+        if let (Some(packed), Some(b)) = (&packed, batch(&b).get(0)) {
+            check(BatchRhs::Packed(packed), BatchRef::broadcast(b, count), "packed");
+        }
+    });
+}
+
+fn recipes() -> impl Strategy<Value = Recipes> {
+    let sizes = [(0..5usize).boxed(), size(30).boxed(), size(40).boxed(), size(30).boxed()];
+    let layouts = (input_layout(), input_layout(), output_layout());
+    let factor = || select(vec![1.0f32, 0.0, -1.5]);
+    (sizes, layouts, fill(), [factor(), factor()], option::of(input_layout())).prop_map(
+        |(sizes, (a, b, c), fill, factors, residual)| Recipes { sizes, layouts: [a, b, c], fill, factors, residual },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn batches_of_every_mix_equal_naive(recipes in recipes()) {
+        every_mix!(check_batch(&recipes, false));
+    }
+}
+
+/// Enough work that three threads share it.
+#[test]
+fn batches_of_every_mix_that_threads_share() {
+    let layout = |order| Layout { order, padding: [3, 1, 0], ..Layout::default() };
+    let [rows, columns] = [[0, 1, 2], [0, 2, 1]].map(layout);
+    let backwards = Layout { reversed: [true, true, false], ..rows.clone() };
+    for (layouts, subnormal) in
+        [([backwards, columns.clone(), rows.clone()], false), ([rows.clone(), rows, columns], true)]
+    {
+        let (sizes, residual) = ([4, 20, 70, 150], Some(Layout { order: [1, 0], ..Layout::default() }));
+        let recipes = Recipes { sizes, layouts, fill: Fill::Normal, factors: [0.5, -1.0], residual };
+        every_mix!(check_batch(&recipes, subnormal));
+    }
+}
+
+/// One chain is chosen for all products of bf16 pairs in a list, packed or plain, and for no others.
+#[test]
+fn lists_of_bf16_pairs() {
+    fn product<A: Element, B: Element, C: Element>([m, n, k]: [usize; 3], seed: u64) -> Product<A, B, C> {
+        let filled = Product::plain(
+            Strided::filled([m, k], &Layout::default(), Fill::Normal, seed),
+            Strided::filled([k, n], &Layout { order: [1, 0], ..Layout::default() }, Fill::Normal, seed + 1),
+            Strided::filled([m, n], &Layout { padding: [3, 0], ..Layout::default() }, Fill::Normal, seed + 2),
+        );
+        let residual = Some(Strided::filled([m, n], &Layout::default(), Fill::Normal, seed + 3));
+        Product { alpha: 0.5, bias: Some(Fill::Normal.vec(seed + 4, n)), residual, ..filled }
+    }
+    for subnormal in [false, true] {
+        let mut first = product::<bf16, bf16, f32>([9, 40, 33], 1);
+        if subnormal {
+            first.a.data[..33].fill(bf16::ZERO);
+            first.a.data[16] = bf16::from_bits(1);
+        }
+        let second = product::<bf16, bf16, bf16>([100, 70, 150], 6);
+        let third = product::<f32, bf16, f32>([13, 33, 90], 11);
+        let packed = [&first.b, &second.b, &third.b].map(|b| PackedRhs::from_in_out(b.mat()).unwrap());
+        sweep::levels_and_threads(|level, threads| {
+            let wants = (first.naive(level), second.naive(level), third.naive(level));
+            for is_packed in [false, true] {
+                let (mut one, mut two, mut three) = (first.c.clone(), second.c.clone(), third.c.clone());
+                let plain = [&first.b, &second.b, &third.b].map(|b| Rhs::Plain(b.mat()));
+                let [b1, b2, b3] = if is_packed { packed.each_ref().map(Rhs::Packed) } else { plain };
+                let mut list = [
+                    Problem::new(first.a.mat(), b1, one.mat_mut(), &first.options()).unwrap(),
+                    Problem::new(second.a.mat(), b2, two.mat_mut(), &second.options()).unwrap(),
+                    Problem::new(third.a.mat(), b3, three.mat_mut(), &third.options()).unwrap(),
+                ];
+                let options = ListOptions { threads, level: Some(level) };
+                gemm_list(&mut list, &options, &mut Workspace::new()).unwrap();
+                let context = format!("{level} {threads:?}, subnormal {subnormal}, packed {is_packed}");
+                assert_bits_eq(&one.data, &wants.0.data, &context);
+                assert_bits_eq(&two.data, &wants.1.data, &context);
+                assert_bits_eq(&three.data, &wants.2.data, &context);
+            }
+        });
     }
 }
 

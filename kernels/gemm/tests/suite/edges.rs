@@ -119,6 +119,41 @@ fn products_that_threads_share() {
     }
 }
 
+/// The same of every mix of types, with a residual, C by columns and by rows, A and the residual backwards.
+#[test]
+fn products_of_every_kind_that_threads_share() {
+    fn check<A: Element, B: Element, C: Element>([m, n, k]: shapes::Gemm, order: [usize; 2]) {
+        assert!((m + 8) * n * k >= 1 << 20, "too small to be shared");
+        let layout = Layout { order, padding: [2, 2], ..Layout::default() };
+        let backwards = Layout { reversed: [true, true], ..layout.clone() };
+        let filled = Product::plain(
+            Strided::filled([m, k], &backwards, Fill::Normal, 1),
+            Strided::filled([k, n], &layout, Fill::Normal, 2),
+            Strided::filled([m, n], &layout, Fill::Normal, 3),
+        );
+        let residual = Some(Strided::filled([m, n], &backwards, Fill::Normal, 4));
+        let bias = Some(Fill::Normal.vec(5, n));
+        let activation = Activation::Relu;
+        Product::<A, B, C> { alpha: 0.75, beta: -0.5, bias, activation, residual, ..filled }.check();
+    }
+    for order in [[0, 1], [1, 0]] {
+        every_mix!(check([300, 40, 87], order));
+        every_mix!(check([20, 400, 95], order));
+    }
+}
+
+/// Row 0 has nothing but a subnormal, which the dot product of pairs reads as zero and a multiply-add would not: levels
+/// without the instruction take its steps one by one, in blocks of the depth and of rows.
+#[test]
+fn pairs_with_a_subnormal() {
+    for ([m, n, k], transposed_b) in [([1, 33, 9_000], true), ([13, 17, 9_000], false), ([200, 33, 1_000], true)] {
+        let mut product = product::<bf16, bf16, bf16>([m, n, k], transposed_b);
+        product.a.data[..k].fill(bf16::ZERO);
+        product.a.data[k / 2] = bf16::from_bits(1);
+        product.check();
+    }
+}
+
 /// Depths beyond one block, with accumulators that are put down and taken up again, and with an epilogue.
 #[test]
 fn deep_products() {

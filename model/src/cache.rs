@@ -93,7 +93,7 @@ impl<E: Element> Cache<E> {
                     self.numbers.clear();
                     list::resize(&mut self.numbers, sources.len(), if stride == 0 { 0 } else { length })?;
                     self.numbers[sentence] = length;
-                    let options = AppendOptions { counts: Some(&self.numbers), threads: run.threads };
+                    let options = AppendOptions { counts: Some(&self.numbers), threads: run.threads, level: run.level };
                     kept.sources.append_with(part(0)?, part(run.config.d_model)?, &options)?;
                 }
             }
@@ -162,7 +162,8 @@ impl<E: Element> Attend<E> for LayerCache<E> {
         let (rows, d) = (projected.rows(), run.config.d_model);
         let part = |first| heads(run.config, projected, [0, first], [rows, 1], 1);
         let start = run.clock.start();
-        self.targets.append_with(part(d)?, part(2 * d)?, &AppendOptions { counts: None, threads: run.threads })?;
+        let options = AppendOptions { threads: run.threads, level: run.level, ..AppendOptions::default() };
+        self.targets.append_with(part(d)?, part(2 * d)?, &options)?;
         run.clock.stop(start, Operation::Caching, || [0, size_of::<E>() * 4 * rows * d]);
         attend(run, Operation::SelfAttention, projected, &self.targets, context)
     }

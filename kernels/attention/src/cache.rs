@@ -5,7 +5,7 @@ use crate::pages::Layout;
 use crate::write::Write;
 use gristmill_core::{Error, HeadsRef, Threads, kept::Kept, list::reserve};
 use gristmill_gemm::tile::PANEL;
-use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Simd, TypedPtr};
+use gristmill_simd::{Bf16Magnitudes, Dtype, Element, Level, Simd, TypedPtr};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -84,6 +84,8 @@ pub struct AppendOptions<'a> {
     pub counts: Option<&'a [usize]>,
     /// The threads that write.
     pub threads: Threads<'a>,
+    /// The instruction set to use; `None` is the best there is.
+    pub level: Option<Level>,
 }
 
 /// The pages of a sequence, exactly as many as its tokens need.
@@ -183,7 +185,7 @@ impl<T: Element> KvCache<T> {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`], [`Error::OutOfMemory`], [`Error::SizeOverflow`], or [`Error::Level`] when
-    /// `GRISTMILL_LEVEL` pins a level that cannot be used. The sequences are then unchanged.
+    /// the level cannot be used. The sequences are then unchanged.
     pub fn append<S: Element>(&mut self, k: HeadsRef<S>, v: HeadsRef<S>) -> Result<(), Error> {
         self.append_with(k, v, &AppendOptions::default())
     }
@@ -206,14 +208,14 @@ impl<T: Element> KvCache<T> {
         equal("heads of v", layout.kv_heads, v.heads())?;
         equal("head size of k", layout.dim, k.dim())?;
         equal("head size of v", layout.value_dim, v.dim())?;
-        let AppendOptions { counts, threads } = *options;
+        let AppendOptions { counts, threads, level } = *options;
         if let Some(counts) = counts {
             equal("counts of tokens", self.sequences.len(), counts.len())?;
             if let Some(batch) = counts.iter().position(|&count| count > k.seq()) {
                 return Err(Error::KeyLength { batch, length: counts[batch], keys: k.seq() });
             }
         }
-        let simd = Simd::choose(None)?;
+        let simd = Simd::choose(level)?;
         let measures = layout.pairs && !simd.dot_pays();
         let count = |b: usize| counts.map_or(k.seq(), |counts| counts[b]);
         self.reserve_each(count)?;

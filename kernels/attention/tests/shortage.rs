@@ -90,7 +90,7 @@ impl<T: Element> Change<T> {
             Change::Reset(sequences) => cache.reset(*sequences),
             Change::Reserve(tokens) => cache.reserve(*tokens),
             Change::Append(tokens, counts) => {
-                let options = AppendOptions { counts: Some(counts), threads: Threads::Serial };
+                let options = AppendOptions { counts: Some(counts), ..AppendOptions::default() };
                 cache.append_with(tokens.heads(), tokens.heads(), &options)
             }
             Change::Select(parents) => cache.select(parents),

@@ -139,7 +139,7 @@ pub unsafe extern "C" fn gristmill_kv_cache_append(
         let Options { counts, serial } = *unsafe { options.as_ref() }.unwrap_or(&PLAIN);
         // SAFETY: the caller's promise: a count per sequence.
         let counts = unsafe { view::read_optional("counts", counts, k.batch)? };
-        let options = AppendOptions { counts, threads: threads(serial != 0) };
+        let options = AppendOptions { counts, threads: threads(serial != 0), ..AppendOptions::default() };
         typed!("k", k.element, T => {
             // SAFETY: the caller's promise.
             let (k, v) = unsafe { (k.view::<T>("k")?, v.view::<T>("v")?) };

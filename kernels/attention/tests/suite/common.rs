@@ -1,6 +1,6 @@
 //! One attention call with everything that it needs, and its comparison with `naive`.
 
-use gristmill_attention::{AttentionOptions, KvCache, attention, attention_cached, naive};
+use gristmill_attention::{AppendOptions, AttentionOptions, KvCache, attention, attention_cached, naive};
 use gristmill_core::{Error, HeadsRef, Threads, Workspace};
 use gristmill_simd::{Element, Level};
 use gristmill_testkit::{Fill, Heads, Layout, assert_bits_eq, mask::OwnedMask, naive, sweep};
@@ -108,13 +108,13 @@ impl Case {
         out.values()
     }
 
-    /// The same of operands rounded to another storage type.
+    /// The same of operands rounded to other storage types: queries, keys and values, output.
     #[track_caller]
-    pub(crate) fn naive_as<T: Element>(&self, level: Level) -> Vec<f32> {
-        let (q, k, v, mut out) = (self.q.to::<T>(), self.k.to::<T>(), self.v.to::<T>(), self.out.clone());
+    pub(crate) fn naive_as<Q: Element, K: Element, O: Element>(&self, level: Level) -> Vec<f32> {
+        let (q, k, v, mut out) = (self.q.to::<Q>(), self.k.to::<K>(), self.v.to::<K>(), self.out.to::<O>());
         let options = self.options(level, Threads::Serial);
         naive!(level, naive::attention(q.heads(), k.heads(), v.heads(), out.heads_mut(), &options)).unwrap();
-        out.values()
+        out.widened()
     }
 
     /// Asserts the bits of `naive` at every level, with one thread and with three.
@@ -132,28 +132,20 @@ impl Case {
     }
 
     /// As [`assert_exact`](Case::assert_exact), with queries, keys and values, and output rounded to other storage
-    /// types; the same keys and values kept in a cache give the same bits too.
+    /// types; the same keys and values kept in a cache, written at the same level, give the same bits too.
     #[track_caller]
     pub(crate) fn assert_exact_as<Q: Element, K: Element, O: Element>(&self) {
         let (q, k, v, before) = (self.q.to::<Q>(), self.k.to::<K>(), self.v.to::<K>(), self.out.to::<O>());
         let [batch, _, kv_heads, dim] = k.heads().sizes();
         let mut cache = KvCache::<K>::new(kv_heads, dim, v.heads().dim()).unwrap();
-        cache.reset(batch).unwrap();
         // Many tokens at once, and the last ones one by one.
-        let (keys, mut from) = (k.heads().seq(), 0);
-        let many = keys.saturating_sub(19);
-        for to in many..=keys {
-            let [k, v] = [&self.k, &self.v].map(|x| positions(x.heads(), from, to).to::<K>());
-            cache.append(k.heads(), v.heads()).unwrap();
-            from = to;
-        }
+        let keys = k.heads().seq();
+        let ends = keys.saturating_sub(19)..=keys;
+        let starts = std::iter::once(0).chain(ends.clone());
+        let part = |(from, to)| [&self.k, &self.v].map(|x| positions(x.heads(), from, to).to::<K>());
+        let parts: Vec<_> = starts.zip(ends).map(part).collect();
         let mut workspace = Workspace::new();
-        let wants = sweep::arithmetics().into_iter().map(|level| {
-            let mut out = before.clone();
-            let options = self.options(level, Threads::Serial);
-            naive!(level, naive::attention(q.heads(), k.heads(), v.heads(), out.heads_mut(), &options)).unwrap();
-            (level.fused(), out.values())
-        });
+        let wants = sweep::arithmetics().into_iter().map(|level| (level.fused(), self.naive_as::<Q, K, O>(level)));
         let wants: Vec<_> = wants.collect();
         sweep::levels_and_threads(|level, threads| {
             let want = &wants.iter().find(|(fused, _)| *fused == level.fused()).unwrap().1;
@@ -164,15 +156,18 @@ impl Case {
             let (q, k, v) = (q.heads(), k.heads(), v.heads());
             attention(q, k, v, out.heads_mut(), &options, &mut workspace).unwrap();
             out.assert_gaps("out");
-            assert_bits_eq(&out.values(), want, &context);
+            assert_bits_eq(&out.widened(), want, &context);
             if batch == 0 {
                 // Without sequences a cache has no number of keys, which a mask would have to have too.
                 return;
             }
+            cache.reset(batch).unwrap();
+            let appends = AppendOptions { threads, level: Some(level), ..AppendOptions::default() };
+            parts.iter().for_each(|[k, v]| cache.append_with(k.heads(), v.heads(), &appends).unwrap());
             let mut out = before.clone();
             attention_cached(q, &cache, out.heads_mut(), &options, &mut workspace).unwrap();
             out.assert_gaps("out");
-            assert_bits_eq(&out.values(), want, format_args!("from a cache, {context}"));
+            assert_bits_eq(&out.widened(), want, format_args!("from a cache, {context}"));
         });
     }
 }

@@ -1,11 +1,11 @@
 //! Attention to a cache equals `attention` to the same keys and values, in bits.
 
-use crate::common::{Case, Sizes, positions};
+use crate::common::{Case, Sizes, positions, positions_after, with_types};
 use gristmill_attention::{AppendOptions, AttentionOptions, KvCache, attention_cached};
 use gristmill_core::{Error, HeadsMut, HeadsRef, Threads, Workspace};
 use gristmill_simd::{Element, Level, bf16};
 use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
-use gristmill_testkit::{Fill, Heads, Layout, Strided, assert_bits_eq, sweep};
+use gristmill_testkit::{Fill, Heads, Layout, Rng, Strided, assert_bits_eq, sweep};
 
 fn causal() -> OwnedMask {
     OwnedMask { causal: Some(OwnedCausal::BottomRight), ..OwnedMask::default() }
@@ -16,22 +16,37 @@ fn counted(counts: &[usize]) -> AppendOptions<'_> {
 }
 
 fn run<T: Element>(cache: &KvCache<T>, q: &Heads, out: [usize; 4], options: &AttentionOptions) -> Vec<f32> {
-    let (q, mut out) = (q.to::<T>(), Heads::filled(out, &Layout::default(), Fill::Normal, 9));
+    run_as::<T, T, f32>(cache, q, out, options)
+}
+
+fn run_as<Q: Element, K: Element, O: Element>(
+    cache: &KvCache<K>,
+    q: &Heads,
+    out: [usize; 4],
+    options: &AttentionOptions,
+) -> Vec<f32> {
+    let (q, mut out) = (q.to::<Q>(), Strided::<O, 4>::filled(out, &Layout::default(), Fill::Normal, 9));
     attention_cached(q.heads(), cache, out.heads_mut(), options, &mut Workspace::new()).unwrap();
-    out.values()
+    out.widened()
 }
 
 #[test]
 fn steps_equal_one_causal_pass() {
-    steps_equal_one_pass::<f32>();
+    steps_equal_one_pass::<f32, f32, f32>(usize::MAX);
 }
 
 #[test]
 fn steps_in_pairs_equal_one_causal_pass() {
-    steps_equal_one_pass::<bf16>();
+    steps_equal_one_pass::<bf16, bf16, f32>(usize::MAX);
 }
 
-fn steps_equal_one_pass<T: Element>() {
+#[test]
+fn steps_of_any_types_equal_one_causal_pass() {
+    with_types!(steps_equal_one_pass::<Q, K, O>(200));
+}
+
+/// Cases of up to `most` keys.
+fn steps_equal_one_pass<Q: Element, K: Element, O: Element>(most: usize) {
     // Steps of one token and of several, over pages, and over blocks of 512 keys.
     // Heads that share their keys, and many that do not.
     for (kv_heads, group, dim, value_dim, steps) in [
@@ -47,13 +62,16 @@ fn steps_equal_one_pass<T: Element>() {
         (3, 1, 16, 208, vec![63, 1, 1, 64, 1]),
     ] {
         let (keys, heads) = (steps.iter().sum(), kv_heads * group);
+        if keys > most {
+            continue;
+        }
         let sizes = Sizes { batch: 2, kv_heads, group, dim, value_dim, ..Sizes::single(keys, keys, dim) };
         let case = Case { mask: causal(), ..Case::normal(sizes, 5) };
-        let want = sweep::arithmetics().into_iter().map(|level| (level.fused(), case.naive_as::<T, T, f32>(level)));
+        let want = sweep::arithmetics().into_iter().map(|level| (level.fused(), case.naive_as::<Q, K, O>(level)));
         let want = want.collect::<Vec<_>>();
         sweep::levels_and_threads(|level, threads| {
             let want = &want.iter().find(|(fused, _)| *fused == level.fused()).unwrap().1;
-            let mut cache = KvCache::<T>::new(kv_heads, dim, value_dim).unwrap();
+            let mut cache = KvCache::<K>::new(kv_heads, dim, value_dim).unwrap();
             cache.reset(2).unwrap();
             let mut at = 0;
             for &step in &steps {
@@ -61,13 +79,55 @@ fn steps_equal_one_pass<T: Element>() {
                 let [q, k, v] = [&case.q, &case.k, &case.v].map(|x| positions(x.heads(), at, next));
                 let appends = AppendOptions { threads, level: Some(level), ..AppendOptions::default() };
                 cache.append_with(k.heads(), v.heads(), &appends).unwrap();
-                let got = run(&cache, &q, [2, step, heads, value_dim], &case.options(level, threads));
+                let got = run_as::<Q, K, O>(&cache, &q, [2, step, heads, value_dim], &case.options(level, threads));
                 let row = heads * value_dim;
                 let want: Vec<f32> =
                     (0..2).flat_map(|b| &want[(b * keys + at) * row..(b * keys + next) * row]).copied().collect();
-                assert_bits_eq(&got, &want, format_args!("{level}, tokens {at} to {next}, {kv_heads} heads, d {dim}"));
+                let types = [Q::NAME, K::NAME, O::NAME];
+                let context = format_args!("{level}, tokens {at} to {next}, {kv_heads} heads, d {dim}, {types:?}");
+                assert_bits_eq(&got, &want, context);
                 at = next;
             }
+        });
+    }
+}
+
+#[test]
+fn heads_in_step_are_of_any_types_and_lengths() {
+    heads_in_step::<f32, f32, f32>();
+    with_types!(heads_in_step::<Q, K, O>());
+}
+
+/// One query of each of many heads, to sequences that have grown by tokens of their own.
+fn heads_in_step<Q: Element, K: Element, O: Element>() {
+    let grow = (0..15).map(|t| [1, usize::from(t % 3 > 0), usize::from(t % 5 > 1)]);
+    let counts: Vec<_> = std::iter::once([60, 0, 126]).chain(grow).collect();
+    let lengths = [75, 10, 135];
+    for (kv_heads, dim, value_dim) in [(8, 32, 64), (11, 17, 16), (15, 24, 80)] {
+        let sizes = Sizes { batch: 3, kv_heads, value_dim, ..Sizes::single(1, 135, dim) };
+        let mut rng = Rng::new(dim as u64);
+        let bias = Some(Strided::new(sizes.scores(), &Layout::default(), 0.0, || rng.normal()));
+        let mask = OwnedMask { key_lengths: Some(lengths.to_vec()), bias, ..OwnedMask::default() };
+        let case = Case { mask, softcap: Some(3.0), ..Case::normal(sizes, 14) };
+        let want = sweep::arithmetics().into_iter().map(|level| (level.fused(), case.naive_as::<Q, K, O>(level)));
+        let want = want.collect::<Vec<_>>();
+        sweep::levels_and_threads(|level, threads| {
+            let want = &want.iter().find(|(fused, _)| *fused == level.fused()).unwrap().1;
+            let mut cache = KvCache::<K>::new(kv_heads, dim, value_dim).unwrap();
+            cache.reset(3).unwrap();
+            for counts in &counts {
+                let lengths: Vec<_> = (0..3).map(|b| cache.len(b)).collect();
+                let most = *counts.iter().max().unwrap();
+                let [k, v] = [&case.k, &case.v].map(|x| positions_after(x.heads(), &lengths, most));
+                let appends = AppendOptions { counts: Some(counts), threads, level: Some(level) };
+                cache.append_with(k.heads(), v.heads(), &appends).unwrap();
+            }
+            // What hides keys of `naive` the cache has not got.
+            let mut options = case.options(level, threads);
+            options.mask.key_lengths = None;
+            let got = run_as::<Q, K, O>(&cache, &case.q, sizes.out(), &options);
+            let types = [Q::NAME, K::NAME, O::NAME];
+            assert_bits_eq(&got, want, format_args!("{level}, {kv_heads} heads, {types:?}"));
         });
     }
 }

@@ -174,17 +174,18 @@ impl Case {
 
 /// Positions `from .. to` of every sequence.
 pub(crate) fn positions(x: HeadsRef<'_, f32>, from: usize, to: usize) -> Heads {
-    let [b, _, h, d] = x.sizes();
-    let mut out = Heads::filled([b, to - from, h, d], &Layout::default(), Fill::Normal, 0);
-    let mut view = out.heads_mut();
-    for b in 0..b {
-        for s in from..to {
-            for h in 0..h {
-                (0..d).for_each(|d| view.set(b, s - from, h, d, x.at(b, s, h, d)));
-            }
-        }
-    }
-    out
+    positions_after(x, &vec![from; x.batch()], to - from)
+}
+
+/// So many positions of every sequence, from one of its own on; NaN where there are none.
+pub(crate) fn positions_after(x: HeadsRef<'_, f32>, from: &[usize], count: usize) -> Heads {
+    let [batch, seq, heads, dim] = x.sizes();
+    let places = (0..batch).flat_map(|b| (0..count).map(move |s| (b, s)));
+    let mut values = places.flat_map(|(b, s)| {
+        let s = from[b] + s;
+        (0..heads * dim).map(move |n| if s < seq { x.at(b, s, n / dim, n % dim) } else { f32::NAN })
+    });
+    Heads::new([batch, count, heads, dim], &Layout::default(), 0.0, || values.next().unwrap())
 }
 
 /// Runs a statement with Q, K and O as the storage types of queries, keys and values, and output.

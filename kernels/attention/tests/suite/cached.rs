@@ -3,7 +3,7 @@
 use crate::common::{Case, Sizes, positions, positions_after, with_types};
 use gristmill_attention::{AppendOptions, AttentionOptions, KvCache, attention_cached};
 use gristmill_core::{Error, HeadsMut, HeadsRef, Threads, Workspace};
-use gristmill_simd::{Element, Level, bf16};
+use gristmill_simd::{Element, Level, bf16, f16};
 use gristmill_testkit::mask::{OwnedCausal, OwnedMask};
 use gristmill_testkit::{Fill, Heads, Layout, Rng, Strided, assert_bits_eq, sweep};
 
@@ -216,34 +216,19 @@ fn threads_append_what_one_appends() {
     sweep::threads(|threads| assert_bits_eq(&appended(threads), &want, format_args!("{threads:?}")));
 }
 
-/// Tokens of one head that tell what they are, and which element.
-fn tokens(dim: usize, values: &[f32]) -> Vec<f32> {
-    values.iter().flat_map(|&x| (0..dim).map(move |d| x + d as f32 / 16.0)).collect()
-}
-
-/// Appends one of them to each sequence.
-fn token<T: Element>(cache: &mut KvCache<T>, values: &[f32]) {
-    let data = tokens(cache.dim(), values);
-    let view = HeadsRef::bshd(&data, [values.len(), 1, 1, cache.dim()]).unwrap();
-    cache.append(view, view).unwrap();
-}
-
-/// A cache that has never shared anything, with the same tokens.
-fn fresh<T: Element>(dim: usize, histories: &[Vec<f32>]) -> KvCache<T> {
-    let longest = histories.iter().map(Vec::len).max().unwrap();
-    let padded = |history: &Vec<f32>| (0..longest).map(|t| history.get(t).copied().unwrap_or(f32::NAN)).collect();
-    let data = tokens(dim, &histories.iter().flat_map::<Vec<f32>, _>(padded).collect::<Vec<_>>());
-    let view = HeadsRef::bshd(&data, [histories.len(), longest, 1, dim]).unwrap();
-    let mut cache = KvCache::<T>::new(1, dim, dim).unwrap();
-    cache.reset(histories.len()).unwrap();
-    let counts: Vec<usize> = histories.iter().map(Vec::len).collect();
-    cache.append_with(view, view, &counted(&counts)).unwrap();
-    cache
+/// Tokens that their numbers tell apart, and NaN behind the last one of a sequence.
+fn tokens(heads: usize, dim: usize, sequences: &[Vec<u64>]) -> Heads {
+    let (longest, len) = (sequences.iter().map(Vec::len).max().unwrap(), heads * dim);
+    let token = |number: Option<&u64>| number.map_or(vec![f32::NAN; len], |&number| Fill::Normal.vec(number, len));
+    let all = sequences.iter().flat_map(|sequence| (0..longest).map(|t| token(sequence.get(t))));
+    let mut values = all.flatten();
+    Heads::new([sequences.len(), longest, heads, dim], &Layout::default(), 0.0, || values.next().unwrap())
 }
 
 #[test]
 fn beams_share_pages_and_never_see_each_other() {
     beams_share_pages::<f32>();
+    beams_share_pages::<f16>();
 }
 
 #[test]
@@ -252,33 +237,44 @@ fn beams_share_pages_of_pairs() {
 }
 
 fn beams_share_pages<T: Element>() {
-    // Keys that are scattered at once, and keys that are turned 16 at a time.
-    for dim in [4, 32] {
-        let mut cache = KvCache::<T>::new(1, dim, dim).unwrap();
-        cache.reset(1).unwrap();
-        let mut histories = vec![Vec::new()];
-        let mut rng = gristmill_testkit::Rng::new(3);
-        for step in 0..400 {
-            let beams = 1 + step % 5;
-            let parents: Vec<usize> = (0..beams).map(|_| rng.below(histories.len())).collect();
-            cache.select(&parents).unwrap();
-            histories = parents.iter().map(|&parent| histories[parent].clone()).collect::<Vec<Vec<f32>>>();
-            if step % 7 == 6 {
-                let (b, len) = (rng.below(beams), rng.below(histories[0].len() + 1));
-                cache.truncate(b, len);
-                histories[b].truncate(len);
+    // Keys that are scattered at once, and keys that are turned 16 at a time; values that heads take in step, and others.
+    for (kv_heads, dim, value_dim) in [(1, 4, 4), (1, 32, 32), (3, 32, 20), (2, 7, 16)] {
+        sweep::levels(|level| {
+            let mut cache = KvCache::<T>::new(kv_heads, dim, value_dim).unwrap();
+            cache.reset(1).unwrap();
+            let (mut rng, mut numbers, mut histories) = (Rng::new(3), 0.., vec![Vec::new()]);
+            for step in 0..160 {
+                let beams = 1 + step % 5;
+                let parents: Vec<usize> = (0..beams).map(|_| rng.below(histories.len())).collect();
+                cache.select(&parents).unwrap();
+                histories = parents.iter().map(|&parent| histories[parent].clone()).collect::<Vec<Vec<u64>>>();
+                if step % 7 == 6 {
+                    let (b, len) = (rng.below(beams), rng.below(histories[0].len() + 1));
+                    cache.truncate(b, len);
+                    histories[b].truncate(len);
+                }
+                // Mostly a token or none for each, now and then many.
+                let most = [1, 1, 1, 2, 17][rng.below(5)];
+                let next: Vec<Vec<u64>> =
+                    (0..beams).map(|_| numbers.by_ref().take(most - rng.below(2)).collect()).collect();
+                let counts: Vec<usize> = next.iter().map(Vec::len).collect();
+                let [k, v] = [dim, value_dim].map(|dim| tokens(kv_heads, dim, &next));
+                let appends = AppendOptions { level: Some(level), ..counted(&counts) };
+                cache.append_with(k.heads(), v.heads(), &appends).unwrap();
+                histories.iter_mut().zip(next).for_each(|(history, next)| history.extend(next));
+                if step % 11 == 10 {
+                    let [k, v] = [dim, value_dim].map(|dim| tokens(kv_heads, dim, &histories));
+                    let single = Sizes::single(1, k.sizes[1], dim);
+                    let sizes = Sizes { batch: beams, kv_heads, value_dim, ..single };
+                    let lengths = histories.iter().map(Vec::len).collect();
+                    let mask = OwnedMask { key_lengths: Some(lengths), ..OwnedMask::default() };
+                    let case = Case { k, v, mask, ..Case::normal(sizes, step as u64) };
+                    let got = run(&cache, &case.q, sizes.out(), &case.options(level, Threads::Serial));
+                    let want = case.naive_as::<T, T, f32>(level);
+                    assert_bits_eq(&got, &want, format_args!("{level}, {}, step {step}, {sizes:?}", T::NAME));
+                }
             }
-            let next: Vec<f32> = (0..beams).map(|b| (step * 8 + b) as f32 * 1e-3 - 1.0).collect();
-            token(&mut cache, &next);
-            histories.iter_mut().zip(&next).for_each(|(history, &x)| history.push(x));
-            if step % 19 == 18 {
-                let sizes = [beams, 1, 1, dim];
-                let q = Heads::filled(sizes, &Layout::default(), Fill::Normal, step as u64);
-                let [got, want] = [&cache, &fresh::<T>(dim, &histories)]
-                    .map(|cache| run(cache, &q, sizes, &AttentionOptions::default()));
-                assert_bits_eq(&got, &want, format_args!("step {step}, d {dim}"));
-            }
-        }
+        });
     }
 }
 
@@ -355,15 +351,19 @@ fn scratch_memory_keeps_to_its_bound() {
 #[test]
 fn sharing_costs_no_page_and_reset_keeps_them() {
     let page = 64 * 8 * size_of::<f32>();
+    let token = |cache: &mut KvCache| {
+        let token = tokens(1, 4, &vec![vec![1]; cache.sequences()]);
+        cache.append(token.heads(), token.heads()).unwrap();
+    };
     let mut cache = KvCache::<f32>::new(1, 4, 4).unwrap();
     assert_eq!((cache.bytes(), cache.is_empty()), (0, true));
     cache.reset(1).unwrap();
-    (0..65).for_each(|i| token(&mut cache, &[i as f32]));
+    (0..65).for_each(|_| token(&mut cache));
     assert_eq!((cache.bytes_used(), cache.longest()), (2 * page, 65));
     cache.select(&[0; 8]).unwrap();
     assert_eq!(cache.bytes_used(), 2 * page);
     // Only the page that is not full is copied, and the last user keeps it.
-    token(&mut cache, &[1.0; 8]);
+    token(&mut cache);
     assert_eq!(cache.bytes_used(), (1 + 8) * page);
     let bytes = cache.bytes();
     cache.reset(3).unwrap();

@@ -6,6 +6,8 @@ mod common;
 mod contract;
 mod edges;
 mod golden;
+#[cfg(unix)]
+mod guard;
 mod mistakes;
 mod properties;
 mod types;

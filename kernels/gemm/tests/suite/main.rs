@@ -5,6 +5,7 @@ mod batch;
 mod common;
 mod edges;
 mod epilogue;
+#[cfg(unix)]
 mod guard;
 mod mistakes;
 mod properties;

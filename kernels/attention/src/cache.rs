@@ -50,8 +50,9 @@ pub struct KvCache<T = f32> {
     pages: Vec<Page<T>>,
     /// Pages without users.
     free: Vec<usize>,
+    /// Those behind the first `count` are empty, and so are all spare ones: their lists are used again.
     sequences: Vec<Sequence>,
-    /// As many as `sequences` has had; their vectors are used again.
+    count: usize,
     spare: Vec<Sequence>,
 }
 
@@ -59,6 +60,8 @@ struct Page<T> {
     values: Kept<T>,
     /// Sequences that it belongs to.
     users: usize,
+    /// Of its users, while what they append is counted, those that are to copy it.
+    copies: usize,
     /// How many of its keys are in panels, whole ones; those of the next one are in squares.
     turned: usize,
     /// Those of its keys and of its values, where that is of use: of bf16 without a dot product that pays. Of tokens that
@@ -104,8 +107,8 @@ impl<T: Element> KvCache<T> {
     pub fn new(kv_heads: usize, dim: usize, value_dim: usize) -> Result<Self, Error> {
         let layout = Layout { kv_heads, dim, value_dim, pairs: T::DTYPE == Dtype::Bf16 };
         let page_len = layout.len().ok_or(Error::SizeOverflow { what: "elements of a page" })?;
-        let (pages, free, sequences, spare) = Default::default();
-        Ok(Self { layout, page_len, pages, free, sequences, spare })
+        let (pages, free, sequences, count, spare) = Default::default();
+        Ok(Self { layout, page_len, pages, free, sequences, count, spare })
     }
 
     /// Heads of keys and values, H_kv.
@@ -127,7 +130,7 @@ impl<T: Element> KvCache<T> {
 
     /// Sequences.
     pub fn sequences(&self) -> usize {
-        self.sequences.len()
+        self.count
     }
 
     /// Tokens of a sequence.
@@ -137,7 +140,7 @@ impl<T: Element> KvCache<T> {
     #[inline]
     #[track_caller]
     pub fn len(&self, sequence: usize) -> usize {
-        self.sequences[sequence].len
+        self.sequences[..self.count][sequence].len
     }
 
     /// Whether no sequence has a token.
@@ -165,11 +168,9 @@ impl<T: Element> KvCache<T> {
     /// # Errors
     /// [`Error::OutOfMemory`]; the cache is then unchanged.
     pub fn reset(&mut self, sequences: usize) -> Result<(), Error> {
-        reserve(&mut self.sequences, sequences)?;
-        for sequence in 0..self.sequences.len() {
-            self.truncate(sequence, 0);
-        }
-        self.sequences.resize_with(sequences, Sequence::default);
+        grow(&mut self.sequences, sequences)?;
+        (0..self.count).for_each(|sequence| self.truncate(sequence, 0));
+        self.count = sequences;
         Ok(())
     }
 
@@ -200,8 +201,8 @@ impl<T: Element> KvCache<T> {
         v: HeadsRef<S>,
         options: &AppendOptions,
     ) -> Result<(), Error> {
-        equal("batch of k", self.sequences.len(), k.batch())?;
-        equal("batch of v", self.sequences.len(), v.batch())?;
+        equal("batch of k", self.count, k.batch())?;
+        equal("batch of v", self.count, v.batch())?;
         equal("positions of v", k.seq(), v.seq())?;
         let layout = self.layout;
         equal("heads of k", layout.kv_heads, k.heads())?;
@@ -210,7 +211,7 @@ impl<T: Element> KvCache<T> {
         equal("head size of v", layout.value_dim, v.dim())?;
         let AppendOptions { counts, threads, level } = *options;
         if let Some(counts) = counts {
-            equal("counts of tokens", self.sequences.len(), counts.len())?;
+            equal("counts of tokens", self.count, counts.len())?;
             if let Some(batch) = counts.iter().position(|&count| count > k.seq()) {
                 return Err(Error::KeyLength { batch, length: counts[batch], keys: k.seq() });
             }
@@ -220,7 +221,7 @@ impl<T: Element> KvCache<T> {
         let count = |b: usize| counts.map_or(k.seq(), |counts| counts[b]);
         self.reserve_each(count)?;
         let (mut pages, mut tokens) = (0, 0);
-        for b in 0..self.sequences.len() {
+        for b in 0..self.count {
             let (mut from, count) = (0, count(b));
             while from < count {
                 let (page, slot) = self.writable(b);
@@ -261,14 +262,12 @@ impl<T: Element> KvCache<T> {
     /// [`Error::RangeOutOfBounds`] for a parent that does not exist, [`Error::OutOfMemory`]; the cache is then
     /// unchanged.
     pub fn select(&mut self, parents: &[usize]) -> Result<(), Error> {
-        let len = self.sequences.len();
+        let len = self.count;
         if let Some(&parent) = parents.iter().find(|&&parent| parent >= len) {
             return Err(Error::RangeOutOfBounds { start: parent, end: parent.saturating_add(1), len });
         }
-        reserve(&mut self.spare, parents.len())?;
-        self.spare.resize_with(parents.len(), Sequence::default);
+        grow(&mut self.spare, parents.len())?;
         for (next, &parent) in self.spare.iter_mut().zip(parents) {
-            next.pages.clear();
             reserve(&mut next.pages, self.sequences[parent].pages.len())?;
         }
         for (next, &parent) in self.spare.iter_mut().zip(parents) {
@@ -277,10 +276,9 @@ impl<T: Element> KvCache<T> {
             next.len = parent.len;
             parent.pages.iter().for_each(|&page| self.pages[page].users += 1);
         }
-        for sequence in 0..len {
-            self.truncate(sequence, 0);
-        }
+        (0..len).for_each(|sequence| self.truncate(sequence, 0));
         std::mem::swap(&mut self.sequences, &mut self.spare);
+        self.count = parents.len();
         Ok(())
     }
 
@@ -290,7 +288,7 @@ impl<T: Element> KvCache<T> {
     /// If there is no such sequence, like indexing a slice.
     #[track_caller]
     pub fn truncate(&mut self, sequence: usize, len: usize) {
-        let sequence = &mut self.sequences[sequence];
+        let sequence = &mut self.sequences[..self.count][sequence];
         sequence.len = sequence.len.min(len);
         let kept = sequence.len.div_ceil(PAGE);
         for page in sequence.pages.drain(kept..) {
@@ -344,18 +342,34 @@ impl<T: Element> KvCache<T> {
         (new, 0)
     }
 
+    /// How many pages are copied when sequences append: one that is not full by each of its users that does, but if all of
+    /// them do, the last one keeps it.
+    fn copies(&mut self, appends: impl Fn(usize) -> bool) -> usize {
+        let Self { sequences, pages, count, .. } = self;
+        let appending = || sequences[..*count].iter().enumerate().filter(|&(b, _)| appends(b));
+        let begun = || appending().filter(|(_, sequence)| !sequence.len.is_multiple_of(PAGE));
+        let last = || begun().map(|(_, sequence)| *sequence.pages.last().expect("of its tokens"));
+        let mut all = 0;
+        for page in last() {
+            let page = &mut pages[page];
+            if page.copies + 1 < page.users {
+                (page.copies, all) = (page.copies + 1, all + 1);
+            }
+        }
+        last().for_each(|page| pages[page].copies = 0);
+        all
+    }
+
     /// Sees to it that there are free pages, and room in all lists, for so many more tokens of each sequence.
     fn reserve_each(&mut self, tokens: impl Fn(usize) -> usize) -> Result<(), Error> {
         let mut needed = 0usize;
-        for (b, sequence) in self.sequences.iter_mut().enumerate() {
-            let tokens = tokens(b);
-            let total = sequence.len.checked_add(tokens).ok_or(TOO_LARGE)?;
+        for (b, sequence) in self.sequences[..self.count].iter_mut().enumerate() {
+            let total = sequence.len.checked_add(tokens(b)).ok_or(TOO_LARGE)?;
             let more = total.div_ceil(PAGE) - sequence.pages.len();
             reserve(&mut sequence.pages, more)?;
-            let shared = !sequence.len.is_multiple_of(PAGE)
-                && self.pages[*sequence.pages.last().expect("of its tokens")].users > 1;
-            needed = needed.checked_add(more + usize::from(shared && tokens > 0)).ok_or(TOO_LARGE)?;
+            needed = needed.checked_add(more).ok_or(TOO_LARGE)?;
         }
+        needed = needed.checked_add(self.copies(|b| tokens(b) > 0)).ok_or(TOO_LARGE)?;
         let more = needed.saturating_sub(self.free.len());
         reserve(&mut self.pages, more)?;
         // All pages may become free.
@@ -366,7 +380,7 @@ impl<T: Element> KvCache<T> {
             let mut values = Kept::with_capacity(self.page_len)?;
             values.resize(self.page_len, T::default());
             self.free.push(self.pages.len());
-            self.pages.push(Page { values, users: 0, turned: 0, magnitudes: None, coming: None });
+            self.pages.push(Page { values, users: 0, copies: 0, turned: 0, magnitudes: None, coming: None });
         }
         Ok(())
     }
@@ -433,6 +447,14 @@ impl<T: Element> Pages for KvCache<T> {
 
 /// Elements of keys from which on an append is shared by threads: some ten microseconds.
 const SHARED_WORK: usize = 16 << 10;
+
+/// Makes a list of sequences at least so long.
+fn grow(sequences: &mut Vec<Sequence>, count: usize) -> Result<(), Error> {
+    let more = count.saturating_sub(sequences.len());
+    reserve(sequences, more)?;
+    sequences.extend((0..more).map(|_| Sequence::default()));
+    Ok(())
+}
 
 const TOO_LARGE: Error = Error::SizeOverflow { what: "tokens of a cache" };
 

@@ -84,3 +84,30 @@ fn a_second_search_in_the_same_cache_allocates_nothing() {
     search::<f16>();
     search::<bf16>();
 }
+
+/// As many sequences as there were, fewer and more, anew and as beams, with a token each.
+fn widths<T: Element>() {
+    let data = [T::from_f32(0.5); 8 * 2 * 8];
+    let mut cache = KvCache::<T>::new(2, 8, 8).unwrap();
+    let mut change = |sequences: usize, beams: bool| {
+        match beams {
+            true => cache.select(&[0; 8][..sequences]).unwrap(),
+            false => cache.reset(sequences).unwrap(),
+        }
+        let tokens = HeadsRef::bshd(&data[..sequences * 16], [sequences, 1, 2, 8]).unwrap();
+        cache.append(tokens, tokens).unwrap();
+    };
+    for beams in [false, true] {
+        (0..4).for_each(|n| change([8, 8, 4, 8][n], beams && n > 0));
+        let before = count();
+        (0..4).for_each(|n| change([8, 4, 8, 1][n], beams && n > 0));
+        assert_eq!(count() - before, 0, "{}, beams: {beams}", T::NAME);
+    }
+}
+
+#[test]
+fn other_numbers_of_sequences_allocate_nothing() {
+    widths::<f32>();
+    widths::<f16>();
+    widths::<bf16>();
+}

@@ -364,10 +364,27 @@ fn sharing_costs_no_page_and_reset_keeps_them() {
     assert_eq!(cache.bytes_used(), 2 * page);
     // Only the page that is not full is copied, and the last user keeps it.
     token(&mut cache);
-    assert_eq!(cache.bytes_used(), (1 + 8) * page);
+    assert_eq!([cache.bytes_used(), cache.bytes()], [(1 + 8) * page; 2]);
     let bytes = cache.bytes();
     cache.reset(3).unwrap();
     assert_eq!((cache.sequences(), cache.bytes_used(), cache.bytes()), (3, 0, bytes));
+}
+
+#[test]
+fn no_page_is_made_that_is_not_copied() {
+    let page = 64 * 8 * size_of::<f32>();
+    // Of three beams of the first and two of the second, which share a page that is not full, these append.
+    for (counts, copies) in [([1; 5], 3), ([1, 0, 1, 1, 1], 3), ([0, 1, 0, 0, 1], 2), ([0; 5], 0), ([0, 0, 1, 0, 1], 1)]
+    {
+        let mut cache = KvCache::<f32>::new(1, 4, 4).unwrap();
+        cache.reset(2).unwrap();
+        let token = tokens(1, 4, &[vec![1], vec![2]]);
+        cache.append(token.heads(), token.heads()).unwrap();
+        cache.select(&[0, 0, 1, 0, 1]).unwrap();
+        let token = tokens(1, 4, &vec![vec![3]; 5]);
+        cache.append_with(token.heads(), token.heads(), &counted(&counts)).unwrap();
+        assert_eq!([cache.bytes_used(), cache.bytes()], [(2 + copies) * page; 2], "{counts:?}");
+    }
 }
 
 #[test]

@@ -220,7 +220,16 @@ impl<T: Element> KvCache<T> {
         let measures = layout.pairs && !simd.dot_pays();
         let count = |b: usize| counts.map_or(k.seq(), |counts| counts[b]);
         self.reserve_each(count)?;
-        let (mut pages, mut tokens) = (0, 0);
+        let write = |page: &mut Page<T>| {
+            let Some(Coming { sequence, tokens, slot }) = page.coming.take() else { return };
+            let (keys, values) = page.values.split_at_mut(layout.keys());
+            let (turned, magnitudes) = (page.turned, page.magnitudes.as_mut());
+            let write = Write { k, v, sequence, tokens, slot, turned, layout, keys, values, magnitudes };
+            page.turned = simd.run(write);
+        };
+        let tokens: usize = (0..self.count).map(count).sum();
+        let alone = tokens * (layout.dim * layout.kv_heads) < SHARED_WORK || !threads.is_entered();
+        let mut pages = 0;
         for b in 0..self.count {
             let (mut from, count) = (0, count(b));
             while from < count {
@@ -230,23 +239,15 @@ impl<T: Element> KvCache<T> {
                     self.pages[page].magnitudes = measures.then_some([Bf16Magnitudes::NONE; 2]);
                 }
                 self.pages[page].coming = Some(Coming { sequence: b, tokens: from..from + n, slot });
+                if alone {
+                    write(&mut self.pages[page]);
+                }
                 self.sequences[b].len += n;
                 (from, pages) = (from + n, pages + 1);
             }
-            tokens += count;
         }
-        let write = |page: &mut Page<T>| {
-            let Some(Coming { sequence, tokens, slot }) = page.coming.take() else { return };
-            let (keys, values) = page.values.split_at_mut(layout.keys());
-            let (turned, magnitudes) = (page.turned, page.magnitudes.as_mut());
-            let write = Write { k, v, sequence, tokens, slot, turned, layout, keys, values, magnitudes };
-            page.turned = simd.run(write);
-        };
-        let coming = self.pages.iter_mut().filter(|page| page.coming.is_some());
-        if tokens * (layout.dim * layout.kv_heads) < SHARED_WORK || !threads.is_entered() {
-            coming.for_each(write);
-        } else {
-            let coming = Mutex::new(coming);
+        if !alone {
+            let coming = Mutex::new(self.pages.iter_mut().filter(|page| page.coming.is_some()));
             threads.for_each(pages, |_| {
                 let page = coming.lock().unwrap_or_else(PoisonError::into_inner).next();
                 page.into_iter().for_each(write);

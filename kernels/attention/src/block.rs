@@ -34,7 +34,7 @@ pub(crate) struct Worker<'w, 'a> {
     tiles: Tiles,
     /// Packed keys: of the whole unit, or of one chunk; of a cache the newest, of every row's head.
     pub(crate) keys: &'w mut [f32],
-    /// Packed values, if they are packed: blocks of 512 keys, each in panels of 16 columns.
+    /// Packed values, if they are packed: pieces of as many keys as the plan says, each in panels of 16 columns.
     pub(crate) values: &'w mut [f32],
     /// Scores, then weights, of every block of a wave.
     pub(crate) scores: &'w mut [f32],

@@ -18,7 +18,7 @@ pub const PAGE: usize = 64;
 /// Tokens lie in pages of [`PAGE`]. A page holds keys transposed in panels of 16, which is how attention reads them,
 /// the panels of all heads side by side, and then values in rows, head by head; of bf16 it holds pairs, as the dot
 /// product wants them: two elements of a key, two tokens of a value, which are filled up to a multiple of 16 elements.
-/// The newest keys, up to 16 of them that came one by one, are not transposed yet. Sequences share pages:
+/// The newest keys, at most 15 that came one by one, are not transposed yet. Sequences share pages:
 /// [`select`](KvCache::select) copies a beam by counting one more user of each of its pages, and only a page that is
 /// both shared and not full is copied, once, when one of its users appends. Pages that nobody uses any more are kept
 /// for later; growing never moves a page. The memory of pages comes in slabs that other caches and packed weights share
@@ -183,6 +183,7 @@ impl<T: Element> KvCache<T> {
     }
 
     /// Appends the tokens of `k`, `[B, n, H_kv, D]`, and `v`, `[B, n, H_kv, D_v]`: n to each of the B sequences.
+    /// Elements are rounded to the type of the cache, to nearest even: f32 of 65520 and more are infinite in f16.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`], [`Error::OutOfMemory`], [`Error::SizeOverflow`], or [`Error::Level`] when

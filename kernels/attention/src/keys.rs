@@ -38,7 +38,7 @@ impl<S: Element> Kernel for Pack<'_, S> {
         for (q, panel) in self.panels.chunks_exact_mut(dim * PANEL).enumerate() {
             let keys = PANEL.min(count - q * PANEL);
             let first = self.keys.ptr_at(q * PANEL, 0);
-            // What there is of 16 times 8 words, where something is missing.
+            // Keys and elements that are missing are read from here, as zeros, beside what there is of a block.
             let mut words = [0u32; PANEL * WORDS];
             for (d, steps) in (0..).step_by(block).zip(panel.chunks_mut(block * PANEL)) {
                 let exist = block.min(dim - d);
@@ -46,7 +46,7 @@ impl<S: Element> Kernel for Pack<'_, S> {
                 if keys < PANEL || exist < block {
                     for (key, to) in words.chunks_exact_mut(WORDS).enumerate().take(keys) {
                         let key = from.wrapping_offset(key as isize * row);
-                        // Mostly a number that is known to the compiler.
+                        // A whole block has a length that the compiler knows, and copies in a few moves.
                         // SAFETY: the key has these elements, and 8 words have room for them.
                         unsafe {
                             match exist == block {

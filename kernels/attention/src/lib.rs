@@ -103,9 +103,9 @@ impl AttentionOptions<'_> {
 /// if not zero) are then multiplied slowly.
 ///
 /// Bits equal [`naive::attention`] with the level's [`fused`](Level::fused). A hidden key changes nothing, whatever
-/// its key and value hold; keys that no query of the sequence can see are not even read. A query without visible
-/// keys, or whose visible scores are all minus infinity, gives a row of zeros. A visible score of NaN or plus
-/// infinity makes the row NaN; a NaN in a visible value makes its column of the row NaN.
+/// its key and value hold; keys that lengths and causality hide from all queries of the sequence are not even read. A
+/// query without visible keys, or whose visible scores are all minus infinity, gives a row of zeros. A visible score of
+/// NaN or plus infinity makes the row NaN; a NaN in a visible value makes its column of the row NaN.
 ///
 /// Scratch memory does not grow with `S_q`: per thread at most `(S_k + 80) * (D + D_v + 48) + 48 * (D + D_v)` values of
 /// f32, with `D` and `D_v` rounded up to multiples of 16.
@@ -163,9 +163,10 @@ pub fn attention_weights<Q: Element, K: Element, O: Element>(
 
 /// [`attention`] of queries `q`, `[B, S_q, H, D]`, to the keys and values of `cache`, one sequence of it for each of
 /// the batch. Every sequence has its own number of keys, S_k = `cache.len(b)`, and gets exactly the bits that
-/// [`attention`] gives it alone: [`Causal::BottomRight`](gristmill_core::Causal::BottomRight) counts from each one's
-/// own end, as queries whose keys have just been appended need. A broadcast bias or boolean mask has
-/// `cache.longest()` keys; shorter sequences read the first ones.
+/// [`attention`] gives it alone, of keys and values rounded to the type of the cache:
+/// [`Causal::BottomRight`](gristmill_core::Causal::BottomRight) counts from each one's own end, as queries whose keys have
+/// just been appended need. A bias or boolean mask that does not broadcast over keys has `cache.longest()` of them;
+/// shorter sequences read the first ones.
 ///
 /// Nothing is packed and no key is copied; keys and values of 16 bits are widened in registers, or multiplied in pairs. Scratch memory per
 /// thread is at most `48 * (S_k + 80 + 3 * D + 2 * D_v)` values of f32 for the longest S_k, with `D` and `D_v` rounded up to

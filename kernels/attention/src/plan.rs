@@ -33,7 +33,8 @@ const UNITS_PER_THREAD: usize = 8;
 /// Blocks that a unit should have at least, if it shares its keys with other units: each packs them for itself.
 const MIN_BLOCKS: usize = 4;
 
-/// Consecutive query rows, a uniform distance apart, of one key/value head.
+/// Consecutive query rows, a uniform distance apart: of one key/value head, or each of its own
+/// ([`by_head`](Plan::by_head)).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rows {
     /// The first row's query head.
@@ -72,8 +73,8 @@ impl Rows {
     }
 }
 
-/// Some blocks of one key/value head of one sequence. Passed on by reference: a copy by whole registers of what
-/// has just been stored word by word waits until everything stored before that has reached the cache.
+/// Some blocks of one key/value head of one sequence, or of all heads together. Passed on by reference: a copy by whole
+/// registers of what has just been stored word by word waits until everything stored before that has reached the cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unit {
     pub(crate) batch: usize,
@@ -119,7 +120,8 @@ pub(crate) struct Plan {
     pub(crate) out_stride: usize,
     /// The head size of the queries, in whole cache lines.
     pub(crate) query_stride: usize,
-    /// Whether values are packed too: as f32, into whole cache lines, free of the strides that they come with.
+    /// Whether values are packed too: as f32 or pairs of bf16, into whole cache lines, free of the strides that they come
+    /// with.
     pub(crate) pack_values: bool,
     /// Whether queries, keys and values are all bf16.
     pub(crate) pairs: bool,

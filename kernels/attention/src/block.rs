@@ -308,8 +308,8 @@ impl<'w, 'a> Worker<'w, 'a> {
             }
             let near = !edited && softmax::near(isa, maxima, minima);
             let mut lanes = [isa.splat(0.0); MAX_ROWS];
-            // Each row is of whole blocks, and the last one sees the most keys.
-            let scores = Scores { rows: strip.as_mut_ptr(), stride, limit: block.limit, keys, max: &maxima[..rows] };
+            // SAFETY: the strip has these rows, each of whole blocks; the last one sees the most keys.
+            let scores = unsafe { Scores::new(strip.as_mut_ptr(), stride, block.limit, keys, &maxima[..rows]) };
             if near {
                 scores.exp_and_sum::<I, true>(isa, &mut lanes);
             } else {
@@ -343,9 +343,9 @@ impl<'w, 'a> Worker<'w, 'a> {
                 }
             }
         }
-        // The strip has these rows, of whole registers.
-        let (rows, limit) = (strip.as_mut_ptr(), block.limit);
-        self.simd.run(Rounded { rows, stride, limit, keys, sums, scale, chain });
+        let rows = (strip.as_mut_ptr(), stride, block.limit);
+        // SAFETY: the strip has these rows, each of whole blocks; no row sees more keys than the block looks at.
+        self.simd.run(unsafe { Rounded::new(rows, keys, sums, scale, chain) });
     }
 
     /// Adds the values of the piece of keys from `first` on, under the weights of a block of rows.

@@ -80,14 +80,12 @@ impl Worker<'_, '_> {
         }
         let (rows, stride, first) = (block.rows.count, self.plan.out_stride, block.slot * self.plan.block_rows);
         let (h, i) = block.rows.at(0);
-        let divide = Divide {
-            sums: &self.sums[first * stride..][..rows * stride],
-            stride,
-            divisors: &self.denominators[first..][..rows],
-            // SAFETY: the caller's promise.
-            out: unsafe { out.block(unit.batch, h, i..i + 1) }.as_mut_ptr(),
-            out_row: block.rows.step(out.strides()),
-            dim: self.call.source.value_dim(),
+        let sums = &self.sums[first * stride..][..rows * stride];
+        let (divisors, dim) = (&self.denominators[first..][..rows], self.call.source.value_dim());
+        // SAFETY: the caller's promise; the rows of a block are as far apart, their values side by side.
+        let divide = unsafe {
+            let first = out.block(unit.batch, h, i..i + 1).as_mut_ptr();
+            Divide::new((sums, stride), divisors, (first, block.rows.step(out.strides())), dim)
         };
         crate::apart(isa, &divide)
     }
@@ -128,9 +126,7 @@ impl Worker<'_, '_> {
     }
 }
 
-/// Rows of sums, `stride` apart and in whole panels, each with a divisor, and where the quotients of the first `dim`
-/// values go. Whoever makes one promises that these places, `out_row` from row to row, are writable and used by nobody
-/// else. Divides the short way, and returns whether all divisors and sums allowed it.
+/// Divides rows of sums the short way, and returns whether all divisors and sums allowed it.
 struct Divide<'s, O> {
     sums: &'s [f32],
     stride: usize,
@@ -140,7 +136,23 @@ struct Divide<'s, O> {
     dim: usize,
 }
 
-impl<O: Element> Divide<'_, O> {
+impl<'s, O: Element> Divide<'s, O> {
+    /// Rows of sums, `stride` apart and in whole panels, each with a divisor, and where the quotients of the first `dim`
+    /// values go, `out_row` from row to row.
+    ///
+    /// # Safety
+    /// The sums have as many rows as there are divisors, each of whole panels for `dim` values, and so has the output of `dim`
+    /// values: they are writable and used by nobody else (D1).
+    #[inline(always)]
+    unsafe fn new(
+        (sums, stride): (&'s [f32], usize),
+        divisors: &'s [f32],
+        (out, out_row): (*mut O, isize),
+        dim: usize,
+    ) -> Self {
+        Self { sums, stride, divisors, out, out_row, dim }
+    }
+
     /// Divisors `first .. first + 16` and ones; none if one is zero.
     #[inline(always)]
     fn divisors<I: Isa>(&self, isa: I, first: usize) -> Option<Divisors> {
@@ -207,7 +219,7 @@ impl<O: Element> Kernel for &Divide<'_, O> {
         for first in (0..self.divisors.len()).step_by(DIVISORS) {
             let Some(divisors) = self.divisors(isa, first) else { return false };
             for r in 0..DIVISORS.min(self.divisors.len() - first) {
-                // SAFETY: whoever made this promised the places; the sums have whole panels.
+                // SAFETY: D1.
                 unsafe { self.row(isa, divisors.get(isa, r), from, to, &mut sizes) };
                 (from, to) = (from.wrapping_add(self.stride), to.wrapping_offset(self.out_row));
             }

@@ -8,21 +8,35 @@ use gristmill_simd::sums::{SUM_LANES, halve, sum_registers};
 use gristmill_simd::{Element, Isa, Kernel, bf16, math};
 use std::array;
 
-/// Replaces the first `keys[r]` scores of row `r`, times `scale`, by `exp(score - max)` rounded to bf16, and the rest of
-/// the row, to the end of the pair of the last one of `limit` keys, by zeros: in the form that `chain` reads. `sums`
-/// receives the sums of the rounded weights: a zero stands for a row that is all zeros.
-///
-/// Whoever makes one promises that there are as many rows, `stride` apart, as `keys` and `sums` have elements, from 1 to
-/// [`MAX_ROWS`], each of whole blocks of [`SUM_LANES`] for `limit` keys; that no row has more keys than that; and that
-/// `scale` is finite and positive.
+/// Rows of scores that become weights of bf16.
 pub(crate) struct Rounded<'r> {
-    pub(crate) rows: *mut f32,
-    pub(crate) stride: usize,
-    pub(crate) limit: usize,
-    pub(crate) keys: &'r [usize],
-    pub(crate) sums: &'r mut [f32],
-    pub(crate) scale: f32,
-    pub(crate) chain: Chain,
+    rows: *mut f32,
+    stride: usize,
+    limit: usize,
+    keys: &'r [usize],
+    sums: &'r mut [f32],
+    scale: f32,
+    chain: Chain,
+}
+
+impl<'r> Rounded<'r> {
+    /// Replaces the first `keys[r]` scores of row `r`, times `scale`, by `exp(score - max)` rounded to bf16, and the rest of
+    /// the row, to the end of the pair of the last one of `limit` keys, by zeros: in the form that `chain` reads. `sums`
+    /// receives the sums of the rounded weights: a zero stands for a row that is all zeros. `scale` is finite and positive.
+    ///
+    /// # Safety
+    /// There are as many rows, `stride` apart, as `keys` and `sums` have elements, from 1 to [`MAX_ROWS`], for nobody else to
+    /// use meanwhile, each of whole blocks of [`SUM_LANES`] for `limit` keys; no row has more keys than that (R1).
+    #[inline(always)]
+    pub(crate) unsafe fn new(
+        (rows, stride, limit): (*mut f32, usize, usize),
+        keys: &'r [usize],
+        sums: &'r mut [f32],
+        scale: f32,
+        chain: Chain,
+    ) -> Self {
+        Self { rows, stride, limit, keys, sums, scale, chain }
+    }
 }
 
 impl Kernel for Rounded<'_> {
@@ -66,7 +80,7 @@ impl Rounded<'_> {
         }
         if self.chain == Chain::OddFirst {
             for r in 0..count {
-                // SAFETY: whoever made this promised so many values.
+                // SAFETY: R1.
                 swap_pairs(unsafe { std::slice::from_raw_parts_mut(self.row(r), self.limit.next_multiple_of(2)) });
             }
         }
@@ -83,7 +97,7 @@ impl Rounded<'_> {
         let (row, keys) = (self.row(r).cast_const(), self.keys[r]);
         let mut max = [isa.splat(LOWEST); 4];
         let whole = keys / I::LANES;
-        // SAFETY: whoever made this promised so many registers.
+        // SAFETY: R1.
         unsafe {
             for j in (0..whole / 4 * 4).step_by(4) {
                 for (u, max) in max.iter_mut().enumerate() {
@@ -137,7 +151,7 @@ impl Rounded<'_> {
             done += 4;
         }
         while done < registers {
-            // SAFETY: whoever made this promised whole blocks.
+            // SAFETY: R1.
             unsafe { self.put::<I, NARROW>(isa, r, done, [isa.splat(0.0); 2]) };
             done += 2;
         }
@@ -157,7 +171,7 @@ impl Rounded<'_> {
         let scale = isa.splat(self.scale);
         let mut x = [max; N];
         for (u, x) in x.iter_mut().enumerate() {
-            // SAFETY: whoever made this promised whole blocks.
+            // SAFETY: R1.
             *x = isa.sub(isa.mul(unsafe { isa.load(self.row(r).add((j + u) * I::LANES)) }, scale), *x);
             if LAST {
                 let seen = isa.tail_mask(isa.tail(self.keys[r].saturating_sub((j + u) * I::LANES)));
@@ -166,7 +180,7 @@ impl Rounded<'_> {
         }
         let p = math::exp_coarse_each(isa, x);
         for (h, sum) in sums.iter_mut().enumerate().take(HALF) {
-            // SAFETY: as above.
+            // SAFETY: R1; these scores have been read.
             let pairs = unsafe { self.put::<I, NARROW>(isa, r, j + 2 * h, [p[2 * h], p[2 * h + 1]]) };
             *sum = if I::DOT {
                 // Times one.

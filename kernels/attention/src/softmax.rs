@@ -71,20 +71,27 @@ pub(crate) fn are_near<I: Isa>(isa: I, least: I::F32) -> bool {
     isa.mask_bits(isa.le(isa.splat(-87.0), least)) == u32::MAX >> (32 - I::LANES)
 }
 
-/// Rows of scores, `stride` apart, of which row `r` has `keys[r]` and largest one, or [`LOWEST`], `max[r]` in every lane.
-///
-/// Whoever makes one promises that there is at least one, and that each has whole blocks of [`SUM_LANES`] for 1 and for
-/// `limit` keys, and no more keys than that.
+/// Rows of scores.
 #[derive(Clone, Copy)]
 pub(crate) struct Scores<'s, V> {
-    pub(crate) rows: *mut f32,
-    pub(crate) stride: usize,
-    pub(crate) limit: usize,
-    pub(crate) keys: &'s [usize],
-    pub(crate) max: &'s [V],
+    rows: *mut f32,
+    stride: usize,
+    limit: usize,
+    keys: &'s [usize],
+    max: &'s [V],
 }
 
-impl<V: Copy> Scores<'_, V> {
+impl<'s, V: Copy> Scores<'s, V> {
+    /// Rows that are `stride` apart, of which row `r` has `keys[r]` and largest one, or [`LOWEST`], `max[r]` in every lane.
+    ///
+    /// # Safety
+    /// There is at least one, and as many as `keys` and `max` have elements, for nobody else to use meanwhile; each has whole
+    /// blocks of [`SUM_LANES`] for 1 and for `limit` keys, and no more keys than that (S1).
+    #[inline(always)]
+    pub(crate) unsafe fn new(rows: *mut f32, stride: usize, limit: usize, keys: &'s [usize], max: &'s [V]) -> Self {
+        Self { rows, stride, limit, keys, max }
+    }
+
     /// Replaces the scores by `exp(score - max)`, what follows them, up to `limit` at least, by zeros, and leaves lanes for
     /// each row whose sum by halving is its sum in the order of [`gristmill_simd::sums`]: zero for a row that is all zeros.
     /// With `NEAR` no score is more than 87 below its row's largest.
@@ -99,7 +106,7 @@ impl<V: Copy> Scores<'_, V> {
         for (r, &n) in self.keys.iter().enumerate() {
             let end = n.max(1).next_multiple_of(HALF);
             if end < self.limit {
-                // SAFETY: whoever made this promised so many values.
+                // SAFETY: S1.
                 unsafe { std::slice::from_raw_parts_mut(self.row(r).add(end), self.limit - end).fill(0.0) };
             }
         }
@@ -171,7 +178,7 @@ impl<V: Copy> Scores<'_, V> {
         let (row, n) = (self.row(r).wrapping_add(from), self.keys[r]);
         let mut x = [self.max[r]; N];
         for (j, x) in x.iter_mut().enumerate() {
-            // SAFETY: whoever made this promised whole blocks.
+            // SAFETY: S1.
             *x = isa.sub(unsafe { isa.load(row.add(j * I::LANES)) }, *x);
         }
         if from + N * I::LANES > n {
@@ -187,7 +194,7 @@ impl<V: Copy> Scores<'_, V> {
     #[inline(always)]
     fn put<I: Isa<F32 = V>, const N: usize>(&self, isa: I, r: usize, from: usize, p: [V; N], sums: &mut [V]) {
         for (j, (p, sum)) in p.into_iter().zip(sums).enumerate() {
-            // SAFETY: whoever made this promised whole blocks.
+            // SAFETY: S1.
             unsafe { isa.store(self.row(r).add(from + j * I::LANES), p) };
             *sum = isa.add(*sum, p);
         }

@@ -205,11 +205,11 @@ impl<T: Element> KvCache<T> {
         equal("batch of k", self.count, k.batch())?;
         equal("batch of v", self.count, v.batch())?;
         equal("positions of v", k.seq(), v.seq())?;
-        let layout = self.layout;
-        equal("heads of k", layout.kv_heads, k.heads())?;
-        equal("heads of v", layout.kv_heads, v.heads())?;
-        equal("head size of k", layout.dim, k.dim())?;
-        equal("head size of v", layout.value_dim, v.dim())?;
+        let Layout { kv_heads, dim, value_dim, .. } = self.layout;
+        equal("heads of k", kv_heads, k.heads())?;
+        equal("heads of v", kv_heads, v.heads())?;
+        equal("head size of k", dim, k.dim())?;
+        equal("head size of v", value_dim, v.dim())?;
         let AppendOptions { counts, threads, level } = *options;
         if let Some(counts) = counts {
             equal("counts of tokens", self.count, counts.len())?;
@@ -217,7 +217,19 @@ impl<T: Element> KvCache<T> {
                 return Err(Error::KeyLength { batch, length: counts[batch], keys: k.seq() });
             }
         }
-        let simd = Simd::choose(level)?;
+        self.append_at(Simd::choose(level)?, k, v, counts, threads)
+    }
+
+    /// Appends tokens that fit.
+    pub(crate) fn append_at<S: Element>(
+        &mut self,
+        simd: Simd,
+        k: HeadsRef<S>,
+        v: HeadsRef<S>,
+        counts: Option<&[usize]>,
+        threads: Threads,
+    ) -> Result<(), Error> {
+        let layout = self.layout;
         let measures = layout.pairs && !simd.dot_pays();
         let count = |b: usize| counts.map_or(k.seq(), |counts| counts[b]);
         self.reserve_each(count)?;

@@ -175,3 +175,56 @@ pub(crate) fn swap_pairs(values: &mut [f32]) {
         pair.swap(0, 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::any::AnyOutput;
+    use crate::driver::{self, Call};
+    use crate::source::Source;
+    use crate::{AttentionOptions, KvCache, naive};
+    use gristmill_core::{Causal, Mask, Threads, Workspace};
+    use gristmill_simd::{Simd, bf16};
+    use gristmill_testkit::{Fill, Heads, assert_bits_eq, naive, sweep};
+
+    /// From views and from a cache, of values that multiply-adds may replace dot products of, and of such as they may not.
+    #[test]
+    fn bits_do_not_depend_on_what_pays() {
+        for [queries, group, keys, dim, value_dim] in
+            [[1, 1, 70, 18, 16], [1, 2, 130, 17, 33], [30, 1, 90, 20, 20], [16, 1, 530, 24, 18]]
+        {
+            for exponent in [0, -63] {
+                let filled = |seq, heads, dim, seed| {
+                    let mut x = Heads::filled([2, seq, heads, dim], &Default::default(), Fill::Normal, seed);
+                    x.data.iter_mut().for_each(|x| *x *= 2f32.powi(exponent));
+                    x.to::<bf16>()
+                };
+                let (q, out) = (filled(queries, 2 * group, dim, 1), filled(queries, 2 * group, value_dim, 2));
+                let (k, v) = (filled(keys, 2, dim, 3), filled(keys, 2, value_dim, 4));
+                let mask = Mask { causal: Some(Causal::BottomRight), ..Mask::default() };
+                let options = AttentionOptions { mask, threads: Threads::Serial, ..AttentionOptions::default() };
+                sweep::levels(|level| {
+                    let mut want = out.clone();
+                    let views = (q.heads(), k.heads(), v.heads());
+                    naive!(level, naive::attention(views.0, views.1, views.2, want.heads_mut(), &options)).unwrap();
+                    for pays in [false, true] {
+                        let simd = Simd::choose(Some(level)).unwrap().with_dot_pays(pays);
+                        let mut cache = KvCache::<bf16>::new(2, dim, value_dim).unwrap();
+                        cache.reset(2).unwrap();
+                        cache.append_at(simd, views.1, views.2, None, Threads::Serial).unwrap();
+                        for source in [Source::Views { k: views.1.into(), v: views.2.into() }, Source::Cache(&cache)] {
+                            let mut got = out.clone();
+                            let out = &mut got.heads_mut();
+                            let scale = options.scale_for(dim);
+                            let call =
+                                Call { q: views.0.into(), source, out: AnyOutput::new(out), options: &options, scale };
+                            driver::run(simd, &call, &mut Workspace::new()).unwrap();
+                            let cached = matches!(source, Source::Cache(_));
+                            let context = format_args!("{level}, pays: {pays}, cached: {cached}, {queries} queries");
+                            assert_bits_eq(&got.values(), &want.values(), context);
+                        }
+                    }
+                });
+            }
+        }
+    }
+}

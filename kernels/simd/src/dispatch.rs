@@ -99,7 +99,11 @@ impl std::error::Error for LevelError {}
 
 /// A level that was found on this CPU; holding one is the proof.
 #[derive(Clone, Copy, Debug)]
-pub struct Simd(Token);
+pub struct Simd {
+    token: Token,
+    /// What a test has chosen that [`dot_pays`](Self::dot_pays) says.
+    dot_pays: Option<bool>,
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Token {
@@ -158,12 +162,12 @@ impl Simd {
             #[cfg(not(target_arch = "x86_64"))]
             Level::Avx2 | Level::Avx512 | Level::Avx512Bf16 => None,
         }
-        .map(Simd)
+        .map(|token| Simd { token, dot_pays: None })
     }
 
     /// Which level this is.
     pub fn level(self) -> Level {
-        match self.0 {
+        match self.token {
             Token::Portable(_) => Level::Portable,
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(_) => Level::Avx2,
@@ -183,7 +187,13 @@ impl Simd {
     /// per process, at the first call, in some tens of microseconds; results do not depend on it.
     pub fn dot_pays(self) -> bool {
         static PAYS: OnceLock<bool> = OnceLock::new();
-        self.has_dot() && *PAYS.get_or_init(|| pays(self, |dot| Chains { dot }))
+        self.has_dot() && self.dot_pays.unwrap_or_else(|| *PAYS.get_or_init(|| pays(self, |dot| Chains { dot })))
+    }
+
+    /// The same level, at which the dot product pays or not whatever a stopwatch says, for tests of both ways.
+    #[doc(hidden)]
+    pub fn with_dot_pays(self, pays: bool) -> Self {
+        Self { dot_pays: Some(pays), ..self }
     }
 
     /// Whether [`Divisor::divide_four`](crate::Divisor::divide_four) is faster with the divider beside its multiply-adds.
@@ -197,7 +207,7 @@ impl Simd {
     /// Runs `kernel` compiled for this level.
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        match self.0 {
+        match self.token {
             Token::Portable(isa) => isa.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(isa) => isa.vectorize(kernel),

@@ -48,6 +48,11 @@ fn random_attention_passes() {
 }
 
 #[test]
+fn random_cache_passes() {
+    random_inputs_pass("cache");
+}
+
+#[test]
 fn random_checkpoints_pass() {
     random_inputs_pass("checkpoint");
 }

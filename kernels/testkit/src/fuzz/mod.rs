@@ -9,6 +9,7 @@
 
 mod attention;
 mod bytes;
+mod cache;
 mod checkpoint;
 mod gemm;
 mod layernorm;
@@ -16,6 +17,7 @@ mod rowwise;
 mod views;
 
 pub use attention::attention;
+pub use cache::cache;
 pub use checkpoint::checkpoint;
 pub use gemm::gemm;
 pub use layernorm::layernorm;
@@ -32,8 +34,9 @@ use std::fmt::Display;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("attention", attention),
+    ("cache", cache),
     ("checkpoint", checkpoint),
     ("gemm", gemm),
     ("layernorm", layernorm),

@@ -190,14 +190,8 @@ impl Slab {
         let mut memory = AVec::new(LARGE);
         memory.try_reserve_exact(bytes).ok()?;
         let mut slab = Self { memory, used: 0, parts: 0, gaps: Vec::new() };
-        slab.reserve_gaps().ok()?;
         prefer_large_pages(slab.start(), bytes);
         Some(slab)
-    }
-
-    /// Makes room for the gaps that another part may leave: one before each part, and one that joins its neighbours.
-    fn reserve_gaps(&mut self) -> Result<(), Error> {
-        list::reserve(&mut self.gaps, self.parts + 2)
     }
 
     /// Where so many bytes are free.
@@ -209,7 +203,10 @@ impl Slab {
     /// Takes so many bytes, if they are free.
     fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         let first = self.room(bytes)?;
-        self.reserve_gaps().ok()?;
+        if self.parts > 0 {
+            // For the gaps that this part may leave: one before each part, and one that joins its neighbours.
+            list::reserve(&mut self.gaps, self.parts + 2).ok()?;
+        }
         if first == self.used {
             self.used += bytes;
         } else {
@@ -223,6 +220,11 @@ impl Slab {
     /// Takes back a part.
     fn give_back(&mut self, part: Range<usize>) {
         self.parts -= 1;
+        if self.parts == 0 {
+            self.used = 0;
+            self.gaps.clear();
+            return;
+        }
         let at = self.gaps.partition_point(|gap| gap.start < part.start);
         self.gaps.insert(at, part);
         // The gap behind first: it moves no other.

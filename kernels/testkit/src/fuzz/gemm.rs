@@ -6,24 +6,27 @@ use gristmill_core::{Activation, MatRef, Workspace};
 use gristmill_gemm::{self as gemm, GemmOptions, PackedRhs, Rhs};
 use gristmill_simd::{Element, bf16, f16};
 
-/// Sizes up to 70 by 130 by 90, every option, plain and packed, in a mix of storage types.
+/// Sizes up to 70 by 130 by 90, now and then of several jobs, every option, plain and packed, in a mix of storage types.
 pub fn gemm(data: &[u8]) {
     let bytes = &Bytes::new(data);
     // The types come first and zero is f32, so that truncated inputs stay the simplest.
-    match bytes.below(16) {
-        0..8 => product::<f32, f32, f32>(bytes),
-        8 => product::<f32, f16, f32>(bytes),
-        9 => product::<f32, bf16, f32>(bytes),
-        10 => product::<f16, f16, f16>(bytes),
-        11 | 12 => product::<bf16, bf16, bf16>(bytes),
-        13 => product::<bf16, bf16, f32>(bytes),
-        14 => product::<f16, f32, f16>(bytes),
-        _ => product::<bf16, f16, f32>(bytes),
+    let kind = bytes.byte();
+    let times = if kind >= 240 { 3 } else { 1 };
+    match kind % 16 {
+        0..8 => product::<f32, f32, f32>(bytes, times),
+        8 => product::<f32, f16, f32>(bytes, times),
+        9 => product::<f32, bf16, f32>(bytes, times),
+        10 => product::<f16, f16, f16>(bytes, times),
+        11 | 12 => product::<bf16, bf16, bf16>(bytes, times),
+        13 => product::<bf16, bf16, f32>(bytes, times),
+        14 => product::<f16, f32, f16>(bytes, times),
+        _ => product::<bf16, f16, f32>(bytes, times),
     }
 }
 
-fn product<A: Element, B: Element, C: Element>(bytes: &Bytes) {
-    let [m, n, k] = [bytes.size(70), bytes.size(130), bytes.size(90)];
+/// A product of usual sizes, of which `n` and `k` are taken some `times`.
+fn product<A: Element, B: Element, C: Element>(bytes: &Bytes, times: usize) {
+    let [m, n, k] = [bytes.size(70), times * bytes.size(130), times * bytes.size(90)];
     let a: Strided<A, 2> = bytes.input([m, bytes.slip(k)]);
     let b: Strided<B, 2> = bytes.input([k, n]);
     let before: Strided<C, 2> = bytes.output([bytes.slip(m), bytes.slip(n)]);
@@ -57,7 +60,9 @@ fn product<A: Element, B: Element, C: Element>(bytes: &Bytes) {
             let options = GemmOptions { level: Some(level), ..options };
             for (form, rhs) in ["plain", "packed from [k, n]", "packed from [n, k]"].into_iter().zip(rights) {
                 let mut c = before.clone();
-                let result = gemm::gemm(a.mat(), rhs, c.mat_mut(), &options, &mut workspace);
+                // Inside the pool, where less work is shared.
+                let run = || gemm::gemm(a.mat(), rhs, c.mat_mut(), &options, &mut workspace);
+                let result = options.threads.enter(run);
                 assert_same(
                     &(result, c),
                     want,

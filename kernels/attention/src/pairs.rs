@@ -192,16 +192,19 @@ mod tests {
         for [queries, group, keys, dim, value_dim] in
             [[1, 1, 70, 18, 16], [1, 2, 130, 17, 33], [30, 1, 90, 20, 20], [16, 1, 530, 24, 18]]
         {
-            for exponent in [0, -63] {
-                let filled = |seq, heads, dim, seed| {
+            // Sums of products about the smallest normal number, which the scale makes scores that differ, and weighted
+            // values of that size.
+            for ([of_keys, of_values], scale) in [([0, 0], None), ([-63, -125], Some(2f32.powi(126)))] {
+                let filled = |seq, heads, dim, exponent, seed| {
                     let mut x = Heads::filled([2, seq, heads, dim], &Default::default(), Fill::Normal, seed);
                     x.data.iter_mut().for_each(|x| *x *= 2f32.powi(exponent));
                     x.to::<bf16>()
                 };
-                let (q, out) = (filled(queries, 2 * group, dim, 1), filled(queries, 2 * group, value_dim, 2));
-                let (k, v) = (filled(keys, 2, dim, 3), filled(keys, 2, value_dim, 4));
+                let q = filled(queries, 2 * group, dim, of_keys, 1);
+                let out = filled(queries, 2 * group, value_dim, of_values, 2);
+                let (k, v) = (filled(keys, 2, dim, of_keys, 3), filled(keys, 2, value_dim, of_values, 4));
                 let mask = Mask { causal: Some(Causal::BottomRight), ..Mask::default() };
-                let options = AttentionOptions { mask, threads: Threads::Serial, ..AttentionOptions::default() };
+                let options = AttentionOptions { mask, scale, threads: Threads::Serial, ..AttentionOptions::default() };
                 sweep::levels(|level| {
                     let mut want = out.clone();
                     let views = (q.heads(), k.heads(), v.heads());

@@ -127,3 +127,17 @@ impl Operand<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "0..3, 1..2 of [2, 4]")]
+    fn a_block_outside_the_matrix_is_refused() {
+        let values = [0.0f32; 8];
+        let matrix = Operand::from(MatRef::new(&values, 2, 4).unwrap());
+        assert_eq!(matrix.block(1..2, 1..4).shape(), [1, 3]);
+        matrix.block(0..3, 1..2);
+    }
+}

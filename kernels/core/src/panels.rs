@@ -164,4 +164,12 @@ mod tests {
         assert!(Panels::<f32>::with_room(usize::MAX - 1, 0).is_ok());
         assert!(Panels::<f32>::with_room(usize::MAX, 0).is_err());
     }
+
+    #[test]
+    #[should_panic(expected = "6 rows, panels of 4")]
+    fn columns_of_another_depth_are_refused() {
+        let mut panels = Panels::<f32>::with_room(4, 32).unwrap();
+        panels.reach(32);
+        panels.pack(Simd::choose(None).unwrap(), 5, MatRef::new(&[1.0f32; 18], 6, 3).unwrap());
+    }
 }
